@@ -1,0 +1,17 @@
+from django.apps import AppConfig
+
+# As a module: a config imported by name would be a second candidate in this file for Django's discovery.
+from django.contrib.admin import apps as admin_apps
+
+
+class BackOfficeAdminConfig(admin_apps.AdminConfig):
+    """Django's admin, with our site as the default one."""
+
+    default = False
+    default_site = "billing_admin.site.BackOffice"
+
+
+class BillingAdminConfig(AppConfig):
+    default = True
+    name = "billing_admin"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,69 @@
+"""The workers and the whole clockwork: what runs by itself, and how often."""
+
+import os
+from urllib.parse import parse_qs, urlsplit
+
+from celery import Celery
+from celery.signals import setup_logging
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "billing_admin.settings")
+
+from django.conf import settings
+
+# Every task below asks the database what is due and does it, safe to run twice. So a tick may be lost, late or
+# doubled; a shorter interval makes things happen sooner, never differently.
+EVERY = settings.CLOCKWORK_SECONDS
+
+CLOCKWORK = {
+    "reset balances whose window has ended": ("billing_admin.tasks.reset_due", EVERY),
+    "renew subscriptions whose period has ended": ("billing_admin.tasks.renew_due", EVERY),
+    "begin and end phases that are due": ("billing_admin.tasks.phases_due", EVERY),
+    "erase customers whose grace has passed": ("billing_admin.tasks.erase_due", EVERY * 2),
+    "say that the clockwork is alive": ("billing_admin.tasks.heartbeat", min(EVERY, 30)),
+}
+
+
+def celery_url(url: str) -> str:
+    """Celery's spelling of a Redis URL: `unix:///path?db=1` is `redis+socket:///path?virtual_host=1` to it."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    [database] = parse_qs(parts.query).get("db", ["0"])
+    return f"redis+socket://{parts.path}?virtual_host={database}"
+
+
+app = Celery("billing_admin")
+app.conf.update(
+    broker_url=celery_url(settings.REDIS_URL),
+    result_backend=celery_url(settings.REDIS_URL),
+    broker_connection_retry_on_startup=True,
+    # A task is done when its rows are written: a killed worker's task goes to the next one, so it is acknowledged
+    # late, and handed out again when nobody has acknowledged it within ten minutes.
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    broker_transport_options={"visibility_timeout": 600},
+    task_time_limit=540,
+    # What a task did is in the database; results are kept only by tasks that ask for it.
+    task_ignore_result=True,
+    result_expires=3600,
+    timezone="UTC",
+    enable_utc=True,
+    worker_hijack_root_logger=False,
+    beat_schedule_filename=str(settings.VAR / "celerybeat-schedule"),
+    beat_schedule={
+        sentence: {
+            "task": task,
+            "schedule": seconds,
+            # Without a worker the ticks would pile up: a tick is worth nothing once the next one is due.
+            "options": {"expires": seconds},
+        }
+        for sentence, (task, seconds) in CLOCKWORK.items()
+    },
+)
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def keep_our_logging(**_: object) -> None:
+    """Django's settings have set up logging already; a receiver here keeps Celery from doing it again."""

@@ -1,0 +1,5 @@
+from unfold.sites import UnfoldAdminSite
+
+
+class BackOffice(UnfoldAdminSite):
+    """The desk's own admin site."""

@@ -1,0 +1,32 @@
+"""The settings under test: the same, on throwaway servers under var/test, with a quick password hasher."""
+
+import os
+from pathlib import Path
+
+import environ
+
+from launch.places import Places
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+environ.Env.read_env(BASE_DIR / ".env")
+
+PLACES = Places(BASE_DIR / "var" / "test", database="postgres")
+# Read before our own default goes in: tests/conftest.py starts only the servers that nobody gave us.
+GIVEN = {name for name in ("DATABASE_URL", "REDIS_URL") if os.environ.get(name)}
+os.environ["DATABASE_URL"] = os.environ.get("DATABASE_URL") or PLACES.database_url
+os.environ["REDIS_URL"] = os.environ.get("REDIS_URL") or PLACES.redis_url
+os.environ.setdefault("ENVIRONMENT", "development")
+
+from billing_admin.settings import *  # noqa: E402, F403
+
+SECRET_KEY = "only for tests"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+AXES_ENABLED = False
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = True
