@@ -1,0 +1,316 @@
+"""Terms: what a plan version promises and costs, as values; and what kind of change lies between two of them.
+
+Terms are built from a version's items (which are frozen once published, so they may be kept for ever) or from a form
+that describes a custom plan that does not exist yet. Everything here is pure.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from enum import StrEnum
+from fractions import Fraction
+
+from catalog.money import format_rate, grouped, plain
+from catalog.periods import NEVER, ONCE, Cadence, every
+
+BOOLEAN, METERED, STATIC = "boolean", "metered", "static"
+CONSUMABLE, ALLOCATED = "consumable", "allocated"
+HARD, SOFT = "hard", "soft"
+BILLING_PERIOD, CALENDAR = "billing_period", "calendar"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureTerms:
+    """What code asks for. `usage` only matters for metered features."""
+
+    slug: str
+    name: str
+    type: str
+    usage: str = CONSUMABLE
+    unit: str = ""
+    id: int | None = field(default=None, compare=False)
+
+    @property
+    def is_allocated(self) -> bool:
+        return self.type == METERED and self.usage == ALLOCATED
+
+
+@dataclass(frozen=True, slots=True)
+class ItemTerms:
+    """One line of a plan: a fee (`feature` is None), an allowance, or an allowance with a usage price.
+
+    `amount` is a fee per unit and `cadence` in major units; `price` is per unit used beyond `included`, of which
+    `None` together with `unlimited=False` means "nothing included". `value` is a static feature's number or text.
+    """
+
+    key: str
+    name: str = ""
+    feature: FeatureTerms | None = None
+    amount: Decimal | None = None
+    cadence: str = ""
+    quantity: int = 1
+    included: Decimal | None = None
+    unlimited: bool = False
+    reset: str = NEVER
+    reset_anchor: str = BILLING_PERIOD
+    limit: str = HARD
+    max_overage: Decimal | None = None
+    price: Decimal | None = None
+    price_per: int = field(default=1, compare=False)
+    value: str = ""
+    id: int | None = field(default=None, compare=False)
+
+    @property
+    def is_fee(self) -> bool:
+        return self.feature is None
+
+    @property
+    def is_metered(self) -> bool:
+        return self.feature is not None and self.feature.type == METERED
+
+    @property
+    def is_recurring_fee(self) -> bool:
+        return self.is_fee and self.cadence != ONCE
+
+    @property
+    def granted(self) -> Decimal | None:
+        """Units of one window; None without a limit."""
+        return None if self.unlimited else (self.included or Decimal(0))
+
+    @property
+    def fee(self) -> Fraction:
+        """The whole fee of one cadence, in major units."""
+        return Fraction(self.amount or 0) * self.quantity
+
+    @property
+    def is_free(self) -> bool:
+        return not self.amount and not self.price
+
+    @property
+    def label(self) -> str:
+        return self.name or (self.feature.name if self.feature else "Base fee")
+
+    def access(self) -> tuple:
+        """Everything about the item that is not money: equal when only prices differ."""
+        return (
+            self.feature and self.feature.slug,
+            self.granted,
+            self.reset,
+            self.reset_anchor,
+            self.limit,
+            self.max_overage,
+            self.value,
+        )
+
+    def describe_allowance(self) -> str:
+        if self.is_fee:
+            return "—"
+        assert self.feature is not None
+        if self.feature.type == BOOLEAN:
+            return "on"
+        if self.unlimited:
+            return "unlimited"
+        if self.feature.type == STATIC:
+            return self.value
+        return grouped(self.granted or 0)
+
+    def describe_price(self, currency: str) -> str:
+        if self.is_fee:
+            text = format_rate(self.amount or Decimal(0), currency)
+            times = f"{self.quantity} × " if self.quantity != 1 else ""
+            return f"{times}{text} once" if self.cadence == ONCE else f"{times}{text} / {every(self.cadence)}"
+        if self.price is None:
+            return "—"
+        unit = (self.feature.unit if self.feature else "") or "unit"
+        per = f"{self.price_per:,} {unit}s" if self.price_per != 1 else unit
+        return f"{format_rate(self.price * self.price_per, currency)} / {per}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTerms:
+    """A rate card as a value. `version_id` is None while it is only a proposal."""
+
+    plan_id: int
+    currency: str
+    cadence: str
+    items: tuple[ItemTerms, ...]
+    kind: str = "billed"
+    plan_name: str = field(default="", compare=False)
+    version_id: int | None = field(default=None, compare=False)
+
+    def item(self, key: str) -> ItemTerms | None:
+        return next((item for item in self.items if item.key == key), None)
+
+    def for_feature(self, slug: str) -> ItemTerms | None:
+        return next((i for i in self.items if i.feature is not None and i.feature.slug == slug), None)
+
+    @property
+    def fees(self) -> list[ItemTerms]:
+        return [item for item in self.items if item.is_fee]
+
+    @property
+    def recurring_fees(self) -> list[ItemTerms]:
+        return [item for item in self.fees if item.is_recurring_fee]
+
+    @property
+    def usage_items(self) -> list[ItemTerms]:
+        return [item for item in self.items if item.price is not None]
+
+    @property
+    def metered(self) -> list[ItemTerms]:
+        return [item for item in self.items if item.is_metered]
+
+    @property
+    def is_free(self) -> bool:
+        return all(item.is_free for item in self.items)
+
+    @property
+    def is_one_off(self) -> bool:
+        """Only `P0D` fees: it never renews and its balances last."""
+        return bool(self.fees) and not self.recurring_fees and not self.usage_items
+
+    @property
+    def is_invoiced(self) -> bool:
+        return self.kind == "billed"
+
+    @property
+    def tick(self) -> str:
+        """The shortest interval at which something of these terms is billed. Plan cadences divide each other."""
+        intervals = [self.cadence, *(item.cadence for item in self.recurring_fees)]
+        return min(intervals, key=lambda code: Cadence.parse(code).months)
+
+    @property
+    def longest_price_interval(self) -> int:
+        """Months of the longest interval that carries an amount; 0 for a free plan."""
+        months = [Cadence.parse(i.cadence).months for i in self.recurring_fees if i.amount]
+        months += [Cadence.parse(self.cadence).months for i in self.usage_items if i.price]
+        return max(months, default=0)
+
+    def monthly(self) -> Fraction:
+        """In-advance amounts, normalised to a month: what "dearer" and "cheaper" are decided on."""
+        return sum(
+            (i.fee * Cadence.parse(i.cadence).monthly_factor() for i in self.recurring_fees), start=Fraction(0)
+        )
+
+    def content(self) -> tuple:
+        """What makes two rate cards the same: cadence and the items by key, whatever their order or names."""
+        return self.cadence, frozenset(replace(item, name="") for item in self.items)
+
+    def with_items(self, items: Iterable[ItemTerms]) -> "PlanTerms":
+        return replace(self, items=tuple(items), version_id=None)
+
+
+class ChangeKind(StrEnum):
+    NOTHING = "nothing"
+    FIRST = "first"
+    ADD_ON = "add_on"
+    FEATURES = "features"
+    UP = "up"
+    DOWN = "down"
+
+
+def compare(old: PlanTerms, new: PlanTerms) -> ChangeKind:
+    """What kind of change it is to go from one to the other: the first rule that applies decides."""
+    same_plan = old.plan_id == new.plan_id
+    if same_plan and old.content() == new.content():
+        return ChangeKind.NOTHING
+    if same_plan and _same_money(old, new):
+        return ChangeKind.FEATURES
+    if old.is_free != new.is_free:
+        return ChangeKind.UP if old.is_free else ChangeKind.DOWN
+    if old.is_one_off or new.is_one_off:
+        return ChangeKind.UP
+    if not same_plan and _only_usage(old) and _only_usage(new):
+        return ChangeKind.UP
+    if new.longest_price_interval > old.longest_price_interval:
+        return ChangeKind.UP
+    if new.monthly() != old.monthly():
+        return ChangeKind.UP if new.monthly() > old.monthly() else ChangeKind.DOWN
+    if same_plan and _usage_only_cheaper(old, new):
+        return ChangeKind.DOWN
+    return ChangeKind.UP
+
+
+def _same_money(old: PlanTerms, new: PlanTerms) -> bool:
+    fees = {(i.key, i.fee, i.cadence) for i in old.fees if i.amount} == {
+        (i.key, i.fee, i.cadence) for i in new.fees if i.amount
+    }
+    return fees and old.cadence == new.cadence and _rates(old) == _rates(new)
+
+
+def _rates(terms: PlanTerms) -> dict[str, Decimal]:
+    return {i.feature.slug: i.price for i in terms.usage_items if i.feature and i.price is not None}
+
+
+def _only_usage(terms: PlanTerms) -> bool:
+    return not terms.monthly()
+
+
+def _usage_only_cheaper(old: PlanTerms, new: PlanTerms) -> bool:
+    """A usage rate is lower and none is higher. A feature that is no longer priced counts as lower."""
+    before, after = _rates(old), _rates(new)
+    pairs = [(before.get(slug, Decimal(0)), after.get(slug, Decimal(0))) for slug in before | after]
+    return any(b > a for b, a in pairs) and not any(a > b for b, a in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemDifference:
+    """One line of "what differs": `before` or `after` is None for an item that was added or removed."""
+
+    key: str
+    before: ItemTerms | None
+    after: ItemTerms | None
+    fields: tuple[str, ...]
+
+    @property
+    def sign(self) -> str:
+        return "added" if self.before is None else "removed" if self.after is None else "changed"
+
+    @property
+    def label(self) -> str:
+        item = self.after or self.before
+        assert item is not None
+        return item.label
+
+    def sentence(self, currency: str) -> str:
+        """For people: `Credits: 100 → 250`, `SSO: added`."""
+        if self.before is None or self.after is None:
+            item = self.after or self.before
+            assert item is not None
+            what = item.describe_price(currency) if item.is_fee else item.describe_allowance()
+            return f"{self.label}: {self.sign} ({what})"
+        parts = [
+            f"{_words(self.before, name, currency)} → {_words(self.after, name, currency)}" for name in self.fields
+        ]
+        return f"{self.label}: {', '.join(parts)}"
+
+
+_SHOWN = ("amount", "quantity", "cadence", "granted", "value", "reset", "reset_anchor", "limit", "max_overage", "price")
+
+
+def _words(item: ItemTerms, name: str, currency: str) -> str:
+    if name == "amount" or name == "price":
+        return item.describe_price(currency)
+    if name == "granted":
+        return item.describe_allowance()
+    if name in ("cadence", "reset"):
+        return every(getattr(item, name))
+    value = getattr(item, name)
+    if value is None:
+        return "no cap"
+    return plain(value) if isinstance(value, Decimal) else str(value).replace("_", " ")
+
+
+def differences(old: PlanTerms, new: PlanTerms) -> list[ItemDifference]:
+    """What differs between two rate cards, in the order of the new one, removals last."""
+    keys = [i.key for i in new.items] + [i.key for i in old.items if new.item(i.key) is None]
+    found = []
+    for key in keys:
+        before, after = old.item(key), new.item(key)
+        fields: tuple[str, ...] = ()
+        if before and after:
+            fields = tuple(n for n in _SHOWN if getattr(before, n) != getattr(after, n))
+            if not fields:
+                continue
+        found.append(ItemDifference(key, before, after, fields))
+    return found

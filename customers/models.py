@@ -1,0 +1,310 @@
+"""Who buys, under which plan: customers, their contracts, the phases of each, and the journal of every act."""
+
+import secrets
+from datetime import datetime
+
+from django.conf import settings
+from django.contrib.postgres.constraints import ExclusionConstraint
+from django.contrib.postgres.fields import RangeOperators
+from django.contrib.postgres.indexes import OpClass
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import F, Func, Prefetch, Q, Value
+from django.db.models.functions import Upper
+from simple_history.models import HistoricalRecords
+
+from catalog.models import Plan, PlanVersion, Product
+from catalog.terms import PlanTerms
+from customers.states import LIVE, NEXT, CannotMove, SubscriptionState
+
+CUSTOMER_ID = RegexValidator(
+    r"^[A-Za-z0-9][A-Za-z0-9_.:@|\-]*$", "Use letters, digits and _ . : @ | - for a customer id.", "bad_customer_id"
+)
+ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+def public_id(prefix: str) -> str:
+    return f"{prefix}_{''.join(secrets.choice(ALPHABET) for _ in range(16))}"
+
+
+def new_customer_id() -> str:
+    return public_id("cus")
+
+
+def new_subscription_id() -> str:
+    return public_id("sub")
+
+
+def new_operation_id() -> str:
+    return public_id("op")
+
+
+class CustomerQuerySet(models.QuerySet):
+    def open(self) -> "CustomerQuerySet":
+        """Not closed: what lists and the API show."""
+        return self.filter(closed_at=None)
+
+    def to_erase(self, now: datetime) -> "CustomerQuerySet":
+        return self.filter(erase_at__lte=now, erased_at=None)
+
+    def matching(self, words: str) -> "CustomerQuerySet":
+        """By the start of an id, name or e-mail, whatever the case; each arm has an index of its own."""
+        words = words.strip()
+        return self.filter(
+            Q(customer_id__istartswith=words)
+            | Q(public_id__startswith=words)
+            | Q(name__istartswith=words)
+            | Q(email__istartswith=words)
+        )
+
+
+class Customer(models.Model):
+    public_id = models.CharField(max_length=24, unique=True, default=new_customer_id, editable=False)
+    customer_id = models.CharField(
+        max_length=120, unique=True, validators=[CUSTOMER_ID], help_text="The id your application uses."
+    )
+    name = models.CharField(max_length=200)
+    email = models.EmailField(blank=True)
+    currency = models.CharField(max_length=3, blank=True, help_text="Set by the first contract; empty until then.")
+    usage_started_at = models.DateTimeField(
+        null=True, blank=True, help_text="Where windows of assigned and default plans are counted from."
+    )
+    created_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    erase_at = models.DateTimeField(null=True, blank=True, editable=False)
+    erased_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = CustomerQuerySet.as_manager()
+    history = HistoricalRecords()
+
+    class Meta:
+        ordering = ("-id",)
+        permissions = [
+            ("enable_plan", "Can enable and change billed plans and make custom plans"),
+            ("assign_plan", "Can assign plans that are never invoiced"),
+            ("cancel_subscription", "Can cancel subscriptions"),
+        ]
+        # Prefix searches ignore case, so each searched column has an index on its upper-case form.
+        indexes = [
+            models.Index(OpClass(Upper("customer_id"), name="text_pattern_ops"), name="customer_id_prefix"),
+            models.Index(OpClass(Upper("name"), name="text_pattern_ops"), name="customer_name_prefix"),
+            models.Index(OpClass(Upper("email"), name="text_pattern_ops"), name="customer_email_prefix"),
+            models.Index(fields=["erase_at"], condition=Q(erased_at=None), name="customer_to_erase"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def usage_anchor(self) -> datetime:
+        """Where windows that follow no billed contract are counted from."""
+        return self.usage_started_at or self.created_at
+
+
+class PlanReservation(models.Model):
+    """A plan made for one deal: hidden from, and refused for, everybody else."""
+
+    plan = models.OneToOneField(Plan, on_delete=models.CASCADE, related_name="reservation")
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="reserved_plans")
+
+
+class PhaseQuerySet(models.QuerySet):
+    def kept(self) -> "PhaseQuerySet":
+        return self.filter(withdrawn_at=None)
+
+    def in_force(self, now: datetime) -> "PhaseQuerySet":
+        return self.kept().filter(Q(ends_at=None) | Q(ends_at__gt=now), starts_at__lte=now)
+
+
+class SubscriptionQuerySet(models.QuerySet):
+    def live(self) -> "SubscriptionQuerySet":
+        return self.filter(state__in=LIVE)
+
+    def due(self, now: datetime) -> "SubscriptionQuerySet":
+        """Contracts of which something is to be billed, switched or ended, and that no person has to look at first."""
+        return self.live().filter(bills_at__lte=now, parked_at=None)
+
+    def parked(self) -> "SubscriptionQuerySet":
+        return self.live().exclude(parked_at=None)
+
+    def on(self, version: PlanVersion, now: datetime) -> "SubscriptionQuerySet":
+        return self.live().filter(phases__in=Phase.objects.in_force(now).filter(version=version))
+
+    def with_phases(self) -> "SubscriptionQuerySet":
+        phases = Phase.objects.kept().select_related("version__plan__product", "version__custom__base_version")
+        return self.select_related("product").prefetch_related(
+            Prefetch("phases", queryset=phases.order_by("starts_at", "id"))
+        )
+
+
+class Subscription(models.Model):
+    """The lasting contract of a customer with a product. What it ran on, and when, are its phases.
+
+    `anchor` is where billing periods are counted from; `period_starts_at`/`period_ends_at` is the present period of
+    the plan's cadence, `bills_at` the next instant at which something is billed, switched or ended (None: never).
+    """
+
+    State = SubscriptionState
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_subscription_id, editable=False)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="subscriptions")
+    product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="subscriptions")
+    add_on = models.BooleanField(default=False)
+    state = models.CharField(max_length=10, choices=SubscriptionState, default=SubscriptionState.SCHEDULED)
+    quantity = models.PositiveIntegerField(default=1)
+    anchor = models.DateTimeField()
+    started_at = models.DateTimeField()
+    period_starts_at = models.DateTimeField(null=True)
+    period_ends_at = models.DateTimeField(null=True)
+    bills_at = models.DateTimeField(null=True)
+    ends_at = models.DateTimeField(null=True, help_text="A planned end: a cancellation at the end of the cycle, a term.")
+    end_reason = models.CharField(max_length=20, blank=True)
+    ended_at = models.DateTimeField(null=True)
+    parked_at = models.DateTimeField(null=True)
+    parked_because = models.CharField(max_length=500, blank=True)
+
+    objects = SubscriptionQuerySet.as_manager()
+    history = HistoricalRecords(excluded_fields=["period_starts_at", "period_ends_at", "bills_at"])
+
+    class Meta:
+        ordering = ("started_at", "id")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["customer", "product"],
+                condition=Q(add_on=False, state__in=["scheduled", "active", "past_due"]),
+                name="one_main_plan_per_product",
+            ),
+            models.CheckConstraint(name="quantity_positive", condition=Q(quantity__gt=0)),
+        ]
+        indexes = [
+            models.Index(
+                fields=["bills_at"],
+                condition=Q(state__in=["active", "past_due"], parked_at=None),
+                name="subscription_due",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+    def move_to(self, state: str) -> None:
+        if state not in NEXT.get(self.state, set()):
+            raise CannotMove(self.state, state)
+        self.state = state
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in LIVE
+
+    def phase_at(self, now: datetime) -> "Phase | None":
+        """The phase in force; reads the prefetched phases when there are any."""
+        return next((p for p in self.kept_phases() if p.covers(now)), None)
+
+    def next_phase(self, now: datetime) -> "Phase | None":
+        return next((p for p in self.kept_phases() if p.starts_at > now), None)
+
+    def kept_phases(self) -> "list[Phase]":
+        return sorted((p for p in self.phases.all() if p.withdrawn_at is None), key=lambda p: (p.starts_at, p.pk))
+
+
+class Phase(models.Model):
+    """A plan version in a subscription over `[starts_at, ends_at)`. Phases never overlap; a scheduled change is one."""
+
+    subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, related_name="phases")
+    version = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="phases")
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(null=True)
+    withdrawn_at = models.DateTimeField(null=True)
+
+    objects = PhaseQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("starts_at", "id")
+        constraints = [
+            models.CheckConstraint(
+                name="phase_ends_after_start", condition=Q(ends_at=None) | Q(ends_at__gte=F("starts_at"))
+            ),
+            # Equality of a plain integer would need an extension; a range of one number does not.
+            ExclusionConstraint(
+                name="phases_do_not_overlap",
+                condition=Q(withdrawn_at=None),
+                expressions=[
+                    (
+                        Func("subscription", "subscription", Value("[]"), function="int8range"),
+                        RangeOperators.OVERLAPS,
+                    ),
+                    (Func("starts_at", "ends_at", function="tstzrange"), RangeOperators.OVERLAPS),
+                ],
+            ),
+        ]
+        indexes = [models.Index(fields=["version"], name="phase_version")]
+
+    def __str__(self) -> str:
+        return f"{self.version} from {self.starts_at:%Y-%m-%d}"
+
+    def covers(self, at: datetime) -> bool:
+        return self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
+
+    def terms(self) -> PlanTerms:
+        return self.version.terms()
+
+
+class CustomPlan(models.Model):
+    """Who a tailored version serves, what it was made from, and why."""
+
+    version = models.OneToOneField(PlanVersion, on_delete=models.PROTECT, related_name="custom")
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="custom_plans")
+    base_version = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="tailored_versions")
+    reason = models.TextField()
+    created_by = models.CharField(max_length=150)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-created_at",)
+
+
+class Note(models.Model):
+    """What staff want the next person to know about a customer."""
+
+    customer = models.ForeignKey(Customer, on_delete=models.CASCADE, related_name="notes")
+    author = models.CharField(max_length=150)
+    text = models.TextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+
+
+class OperationQuerySet(models.QuerySet):
+    def newest(self) -> "OperationQuerySet":
+        return self.order_by("-id")
+
+
+class Operation(models.Model):
+    """One act: who, what, why, with which inputs, and what came of it. Appended, never changed."""
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_operation_id, editable=False)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, null=True, related_name="operations")
+    verb = models.CharField(max_length=40)
+    summary = models.CharField(max_length=500)
+    actor = models.CharField(max_length=150)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    reason = models.TextField(blank=True)
+    inputs = models.JSONField(default=dict)
+    fingerprint = models.CharField(max_length=64, blank=True)
+    effects = models.JSONField(default=dict)
+    reverses = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="reversed_by")
+    at = models.DateTimeField()
+
+    objects = OperationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        indexes = [
+            models.Index(fields=["customer", "-id"], name="operation_of_customer"),
+            models.Index(fields=["-at"], name="operation_at"),
+        ]
+
+    def __str__(self) -> str:
+        return self.summary
+

@@ -1,0 +1,26 @@
+"""The states of a subscription and the one map of its moves."""
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+
+class SubscriptionState(models.TextChoices):
+    SCHEDULED = "scheduled", "Scheduled"
+    ACTIVE = "active", "Active"
+    PAST_DUE = "past_due", "Past due"
+    ENDED = "ended", "Ended"
+    WITHDRAWN = "withdrawn", "Withdrawn"
+
+
+NEXT: dict[str, set[str]] = {
+    SubscriptionState.SCHEDULED: {SubscriptionState.ACTIVE, SubscriptionState.WITHDRAWN},
+    SubscriptionState.ACTIVE: {SubscriptionState.PAST_DUE, SubscriptionState.ENDED},
+    SubscriptionState.PAST_DUE: {SubscriptionState.ACTIVE, SubscriptionState.ENDED},
+}
+# Those that give access: a customer whose payment is late keeps what they have until the contract ends.
+LIVE = (SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE)
+
+
+class CannotMove(ValidationError):
+    def __init__(self, state: str, to: str):
+        super().__init__(f"A subscription that is {state} cannot become {to}.", code="cannot_move")
