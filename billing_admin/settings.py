@@ -98,6 +98,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
+    # Operator classes and exclusion constraints in indexes.
+    "django.contrib.postgres",
     "simple_history",
     "axes",
     # Ours, from the ground up: each may import those above it.
