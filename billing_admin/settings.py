@@ -11,6 +11,8 @@ import environ
 import structlog
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from billing_admin.frame import UNFOLD  # noqa: F401  the admin frame's looks, read by unfold from these settings
 from launch.places import Places
@@ -78,7 +80,14 @@ if env.bool("DATABASE_POOL", default=False):
     # A connection that died with the server is replaced before a request gets it.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        # A cache that is away may not hold a page up: by default the client tries again for seconds.
+        "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1, "retry": Retry(NoBackoff(), 1)},
+    },
+}
 
 # Seconds between two looks at what is due (billing_admin/celery.py). Demos and tests may want it shorter.
 CLOCKWORK_SECONDS = env.float("CLOCKWORK_SECONDS", default=30.0)
