@@ -47,7 +47,7 @@ class Places:
 
     @property
     def logs(self) -> Path:
-        return self.home / "log"
+        return self.var / "log"
 
     @property
     def sockets(self) -> Path:

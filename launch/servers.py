@@ -23,11 +23,11 @@ import psutil
 import psycopg
 
 from launch.errors import LaunchError
+from launch.logs import last_line, open_log
 from launch.places import VALKEY_SOCKET, Places, others_may_enter
 
 STARTS_WITHIN = 60  # seconds; a start after a crash first replays what was written
 STOPS_WITHIN = 20
-LOG_KEPT = 10_000_000  # bytes; a longer log begins anew
 
 # Only for databases that are made again at every run: nothing reaches the disk on time.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -48,7 +48,7 @@ class Server:
 
     @property
     def log(self) -> Path:
-        return self.places.logs / f"{self.name}.log"
+        return self.places.logs / f"{self.name.lower()}.log"
 
     def answers(self) -> bool:
         raise NotImplementedError
@@ -64,6 +64,7 @@ class Server:
 
     def start(self) -> None:
         """Begin to start; `wait` tells when it is there."""
+        self.prepare()
         self.process = as_owner(self.places, self.command(), log=self.log)
 
     def wait(self) -> None:
@@ -140,8 +141,9 @@ class Postgres(Server):
             self.forget_stale_pid()
             return
         # Made beside its place and moved there whole, so that a killed start leaves nothing half made.
-        unfinished = self.data.with_name("pg.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for abandoned in self.places.home.glob("pg.unfinished-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        unfinished = self.places.home / f"pg.unfinished-{os.getpid()}"
         own_folder(unfinished, self.places)
         run_as_owner(
             self.places,
@@ -254,7 +256,6 @@ def start(servers: list[Server], places: Places) -> None:
         for server in servers:
             # One that runs without answering is still replaying what a crash left: waiting is enough.
             if not server.answers() and server.running() is None:
-                server.prepare()
                 server.start()
         for server in servers:
             server.wait()
@@ -282,8 +283,7 @@ def make_folders(places: Places) -> None:
         if not folder.exists():
             folder.mkdir(parents=True)
             folder.chmod(0o755)  # whatever the umask says: the servers' user must get through
-    for folder in (places.logs, places.sockets):
-        own_folder(folder, places)
+    own_folder(places.sockets, places)
     if places.socket_address != places.sockets:
         link(places.socket_address, to=places.sockets)
 
@@ -303,7 +303,9 @@ def owner(places: Places) -> pwd.struct_passwd | None:
     if os.geteuid() != 0:
         if places.postgres_data.exists() and places.postgres_data.stat().st_uid != os.geteuid():
             keeper = places.postgres_data.owner()
-            raise LaunchError(f"{places.postgres_data} belongs to {keeper}: start as the user who made it, or remove it.")
+            raise LaunchError(
+                f"{places.postgres_data} belongs to {keeper}: start as the user who made it, or remove it."
+            )
         return None
     if places.postgres_data.exists() and (keeper_id := places.postgres_data.stat().st_uid):
         return pwd.getpwuid(keeper_id)
@@ -319,8 +321,7 @@ def own_folder(folder: Path, places: Places) -> None:
 def as_owner(places: Places, command: list[str], *, log: Path) -> subprocess.Popen[bytes]:
     """Start a server: another user when root, a session of its own so that Ctrl-C reaches only the launcher."""
     user = owner(places)
-    fresh = not log.exists() or log.stat().st_size > LOG_KEPT
-    with log.open("wb" if fresh else "ab") as lines:
+    with open_log(log) as lines:
         return subprocess.Popen(
             command,
             user=user and user.pw_uid,
@@ -356,11 +357,6 @@ def ended(process: psutil.Process, *, within: float) -> bool:
     except psutil.TimeoutExpired:
         return False
     return True
-
-
-def last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return lines[-1] if lines else "it said nothing"
 
 
 # The binaries ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,102 @@
+"""What `make run` reads from the environment and `.env`, refused in one sentence where it cannot work."""
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import environ
+import psycopg
+import redis
+from django.core.exceptions import ImproperlyConfigured
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from launch.errors import LaunchError
+
+PATIENCE = 5  # seconds for a server of yours to answer
+
+
+@dataclass(frozen=True)
+class Configuration:
+    host: str
+    port: int
+    web_workers: int
+    web_threads: int
+    database_url: str | None  # None: the embedded one
+    redis_url: str | None
+    production: bool
+
+    @property
+    def address(self) -> str:
+        return f"http://{'localhost' if self.host in ('0.0.0.0', '::') else self.host}:{self.port}/"
+
+
+def read(root: Path) -> Configuration:
+    environ.Env.read_env(root / ".env")
+    return Configuration(
+        host=os.environ.get("HOST") or "127.0.0.1",
+        port=whole_number("PORT", 8000),
+        web_workers=whole_number("WEB_WORKERS", 2),
+        web_threads=whole_number("WEB_THREADS", 8),
+        database_url=os.environ.get("DATABASE_URL") or None,
+        redis_url=os.environ.get("REDIS_URL") or None,
+        production=os.environ.get("ENVIRONMENT") == "production",
+    )
+
+
+def whole_number(name: str, otherwise: int) -> int:
+    text = os.environ.get(name) or str(otherwise)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise LaunchError(f"{name} must be a whole number from 1 to 65535, not {text!r}.")
+    return int(text)
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except PermissionError as refusal:
+            raise LaunchError(f"Port {port} is not ours to use; choose one above 1023 with PORT=8000.") from refusal
+        except OSError as refusal:
+            raise LaunchError(
+                f"Port {port} on {host} is taken by another program; stop it, or choose another port with PORT={port + 1}."
+                if refusal.errno == 98 or "in use" in str(refusal)
+                else f"Cannot listen on {host}:{port}: {refusal.strerror}."
+            ) from refusal
+
+
+def refuse_unreachable_database(url: str) -> None:
+    try:
+        parts = environ.Env.db_url_config(url)
+    except (ImproperlyConfigured, ValueError) as refusal:
+        raise LaunchError("DATABASE_URL is not a URL like postgres://user:password@host:5432/name.") from refusal
+    if "postgresql" not in parts.get("ENGINE", ""):
+        raise LaunchError("DATABASE_URL must be a postgres:// URL: this needs PostgreSQL's row locks.")
+    options = parts.get("OPTIONS", {})
+    try:
+        psycopg.connect(
+            host=options.get("host") or parts["HOST"] or None,
+            port=parts["PORT"] or None,
+            user=parts["USER"] or None,
+            password=parts["PASSWORD"] or None,
+            dbname=parts["NAME"],
+            sslmode=options.get("sslmode"),
+            connect_timeout=PATIENCE,
+        ).close()
+    except psycopg.Error as refusal:
+        raise LaunchError(f"The database of DATABASE_URL cannot be reached: {one_sentence(refusal)}") from refusal
+
+
+def refuse_unreachable_redis(url: str) -> None:
+    try:
+        redis.from_url(url, socket_connect_timeout=PATIENCE, retry=Retry(NoBackoff(), 0)).ping()
+    except (redis.RedisError, ValueError) as refusal:
+        raise LaunchError(f"The server of REDIS_URL cannot be reached: {one_sentence(refusal)}") from refusal
+
+
+def one_sentence(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

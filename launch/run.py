@@ -1,0 +1,208 @@
+"""`make run`: the servers, the database, the pages' files, then web, worker and beat, until Ctrl-C."""
+
+import fcntl
+import http.client
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from launch import configuration, processes, servers, static
+from launch.configuration import Configuration
+from launch.environment import ROOT
+from launch.errors import LaunchError
+from launch.interrupts import Interrupts
+from launch.logs import last_line
+from launch.places import Places
+from launch.processes import Process
+from launch.progress import say, step
+
+VAR = ROOT / "var"
+LOGS = VAR / "log"
+SEED = ROOT / "billing_admin" / "management" / "commands" / "seed_demo.py"
+WEB_STARTS_WITHIN = 60  # seconds
+
+# Until `seed_demo` can tell them itself.
+LOGINS = """\
+  admin     may do everything
+  ops       customers, balances, invoices
+  sales     deals, plans, overrides
+  finance   invoices, credit notes, refunds
+  readonly  may look
+  The password of each is: demo"""
+
+
+def run() -> None:
+    say("Billing back office")
+    with the_only_one():
+        config = configuration.read(ROOT)
+        if processes.stop_orphans(ROOT):
+            say("  Ended what an earlier run had left running.")
+        configuration.refuse_taken_port(config.host, config.port)
+        places = Places(VAR)
+        embedded = embedded_servers(config, places)
+        parts = our_processes(config)
+        with Interrupts() as interrupts:
+            try:
+                with interrupts.later():
+                    start_servers(embedded, places)
+                prepare(config)
+                open_the_doors(config, parts)
+                greet(config)
+                with interrupts.later():
+                    processes.supervise([*embedded, *parts], until=lambda: interrupts.asked)
+            finally:
+                interrupts.asked = True  # from here on nothing may disturb the stopping
+                say("")
+                with step("Stopping"):
+                    processes.stop(parts)
+                    processes.stop_orphans(ROOT)
+                    servers.stop(embedded, places)
+
+
+@contextmanager
+def the_only_one() -> Iterator[None]:
+    """Hold this folder's lock; it goes with the process, so a killed launcher never leaves it behind."""
+    VAR.mkdir(exist_ok=True)
+    with (VAR / "launch.lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise LaunchError(f"It runs already in this folder (process {handle.read().strip() or '?'}).") from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+# Getting ready --------------------------------------------------------------------------------------------------------
+
+
+def embedded_servers(config: Configuration, places: Places) -> list[servers.Server]:
+    """Each server that the environment does not give."""
+    embedded: list[servers.Server] = []
+    if config.database_url is None:
+        embedded.append(servers.Postgres(places))
+    else:
+        configuration.refuse_unreachable_database(config.database_url)
+    if config.redis_url is None:
+        embedded.append(servers.Valkey(places))
+    else:
+        configuration.refuse_unreachable_redis(config.redis_url)
+    return embedded
+
+
+def start_servers(embedded: list[servers.Server], places: Places) -> None:
+    if not embedded:
+        return
+    with step(", ".join(server.name for server in embedded)):
+        servers.start(embedded, places)
+        for server in embedded:
+            if isinstance(server, servers.Postgres):
+                server.make_database()
+
+
+def prepare(config: Configuration) -> None:
+    with step("Migrations"):
+        manage("migrate", "--noinput", log=LOGS / "migrate.log")
+    if SEED.exists() and not config.production:
+        with step("Demo data"):
+            manage("seed_demo", "--if-empty", log=LOGS / "seed.log")
+    if static.changed(ROOT, VAR):
+        with step("Static files"):
+            manage("collectstatic", "--noinput", log=LOGS / "static.log")
+            static.remember(ROOT, VAR)
+
+
+def manage(*command: str, log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as lines:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *command],
+            cwd=ROOT,
+            env={**os.environ, processes.MARK: str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=lines,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise LaunchError(f"`manage.py {command[0]}` failed: {last_line(log)} (see {log})")
+
+
+# Web, worker, beat ----------------------------------------------------------------------------------------------------
+
+
+def our_processes(config: Configuration) -> list[Process]:
+    def process(name: str, module: str, *arguments: str, **env: str) -> Process:
+        command = [sys.executable, "-m", module, *arguments]
+        return Process(name, command, ROOT, LOGS / f"{name.lower()}.log", env)
+
+    celery = ("celery", "-A", "billing_admin.celery")
+    return [
+        process(
+            "Web",
+            "granian",
+            *("--interface", "wsgi", "billing_admin.wsgi:application"),
+            *("--host", config.host, "--port", str(config.port)),
+            *("--workers", str(config.web_workers), "--blocking-threads", str(config.web_threads)),
+            *("--respawn-failed-workers", "--workers-kill-timeout", "5"),
+            DATABASE_POOL_MAX=str(config.web_threads),
+        ),
+        process("Worker", *celery, "worker", "--concurrency", "2", "--loglevel", "INFO"),
+        process("Beat", *celery, "beat", "--loglevel", "INFO", "--pidfile", ""),
+    ]
+
+
+def open_the_doors(config: Configuration, parts: list[Process]) -> None:
+    with step("Web, worker, beat"):
+        for part in parts:
+            part.start()
+        [web] = [part for part in parts if part.name == "Web"]
+        deadline = time.monotonic() + WEB_STARTS_WITHIN
+        while not answers(config):
+            if not web.alive():
+                raise LaunchError(f"The web process could not start: {last_line(web.log)} (see {web.log})")
+            if time.monotonic() > deadline:
+                raise LaunchError(f"The web process did not answer within {WEB_STARTS_WITHIN} s (see {web.log}).")
+            time.sleep(0.1)
+
+
+def answers(config: Configuration) -> bool:
+    """Any answer will do: it shows that the project is loaded."""
+    connection = http.client.HTTPConnection(config.host, config.port, timeout=10)
+    try:
+        connection.request("HEAD", "/")
+        connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def greet(config: Configuration) -> None:
+    say(f"\nOpen  {config.address}")
+    if not config.production:
+        say(logins())
+    say(f"Ctrl-C stops everything; the data stays in var/, the logs are in {LOGS.relative_to(ROOT)}/.\n")
+
+
+def logins() -> str:
+    if SEED.exists():
+        asked = subprocess.run(
+            [sys.executable, "manage.py", "seed_demo", "--print-logins"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            check=False,
+        )
+        if asked.returncode == 0 and asked.stdout.strip():
+            return asked.stdout.rstrip()
+    return LOGINS
