@@ -268,4 +268,4 @@ LOGGING = {
         "axes": {"level": "WARNING"},
     },
 }
-logging.captureWarnings(True)
+logging.captureWarnings(capture=True)

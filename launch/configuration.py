@@ -1,5 +1,6 @@
 """What `make run` reads from the environment and `.env`, refused in one sentence where it cannot work."""
 
+import errno
 import os
 import socket
 from dataclasses import dataclass
@@ -62,8 +63,8 @@ def refuse_taken_port(host: str, port: int) -> None:
             raise LaunchError(f"Port {port} is not ours to use; choose one above 1023 with PORT=8000.") from refusal
         except OSError as refusal:
             raise LaunchError(
-                f"Port {port} on {host} is taken by another program; stop it, or choose another port with PORT={port + 1}."
-                if refusal.errno == 98 or "in use" in str(refusal)
+                f"Port {port} on {host} is taken by another program; stop it, or choose another: PORT={port + 1}."
+                if refusal.errno == errno.EADDRINUSE
                 else f"Cannot listen on {host}:{port}: {refusal.strerror}."
             ) from refusal
 

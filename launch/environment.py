@@ -1,4 +1,4 @@
-"""The folder's Python environment: made once, filled again when the pinned requirements change. Standard library only."""
+"""The folder's Python environment: made once, filled again when the pins change. Standard library only."""
 
 import fcntl
 import hashlib
