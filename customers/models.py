@@ -140,8 +140,8 @@ class SubscriptionQuerySet(models.QuerySet):
 class Subscription(models.Model):
     """The lasting contract of a customer with a product. What it ran on, and when, are its phases.
 
-    `anchor` is where billing periods are counted from; `period_starts_at`/`period_ends_at` is the present period of
-    the plan's cadence, `bills_at` the next instant at which something is billed, switched or ended (None: never).
+    `period_starts_at`/`period_ends_at` is the present period of the plan's cadence, `bills_at` the next instant at
+    which something is billed, switched or ended (None: never).
     """
 
     State = SubscriptionState
@@ -152,7 +152,6 @@ class Subscription(models.Model):
     add_on = models.BooleanField(default=False)
     state = models.CharField(max_length=10, choices=SubscriptionState, default=SubscriptionState.SCHEDULED)
     quantity = models.PositiveIntegerField(default=1)
-    anchor = models.DateTimeField()
     started_at = models.DateTimeField()
     period_starts_at = models.DateTimeField(null=True)
     period_ends_at = models.DateTimeField(null=True)
@@ -208,10 +207,15 @@ class Subscription(models.Model):
 
 
 class Phase(models.Model):
-    """A plan version in a subscription over `[starts_at, ends_at)`. Phases never overlap; a scheduled change is one."""
+    """A plan version in a subscription over `[starts_at, ends_at)`. Phases never overlap; a scheduled change is one.
+
+    `anchor` is where its billing periods are counted from: usually the former phase's, its own start when the cycle
+    restarts. It is decided with the phase, so that a late worker cannot change what a date means.
+    """
 
     subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, related_name="phases")
     version = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="phases")
+    anchor = models.DateTimeField()
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True)
     withdrawn_at = models.DateTimeField(null=True)

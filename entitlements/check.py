@@ -1,0 +1,45 @@
+"""Reading: may this customer use a feature now? Nothing is written; a late worker changes nothing."""
+
+from datetime import datetime
+from decimal import Decimal
+
+from django.core.exceptions import ValidationError
+
+from catalog.models import Feature
+from customers.contracts import contracts_at
+from customers.models import Customer
+from entitlements.access import Access, decide
+from entitlements.allowances import sources_of
+from entitlements.readings import find_feature, open_rows, standings
+
+
+class UnknownFeature(ValidationError):
+    def __init__(self, slug: str):
+        super().__init__(f"There is no feature {slug!r}.", code="feature_not_found")
+
+
+def check(customer: Customer, feature: str, *, now: datetime, required: Decimal = Decimal(1)) -> Access:
+    """The access of one feature, in at most four queries. Raises `UnknownFeature`."""
+    found = find_feature(feature)
+    if found is None:
+        raise UnknownFeature(feature)
+    contracts = contracts_at(customer, now)
+    sources = sources_of(contracts, feature)
+    rows = open_rows(customer, [found.id] if found.id else []) if sources and found.type == "metered" else []
+    buckets = [s.bucket for s in standings(contracts, rows, now, feature)]
+    return decide(found, sources, buckets, holds_plan=bool(contracts), required=required)
+
+
+def check_all(customer: Customer, *, now: datetime) -> list[Access]:
+    """The access of every feature that the customer's plans mention, in the order of the plans; four queries."""
+    contracts = contracts_at(customer, now)
+    slugs = list(dict.fromkeys(i.feature.slug for c in contracts for i in c.terms.items if i.feature))
+    features = {row.slug: row.terms() for row in Feature.objects.filter(slug__in=slugs)}
+    by_slug: dict[str, list] = {}
+    for standing in standings(contracts, open_rows(customer), now):
+        assert standing.bucket.item.feature is not None
+        by_slug.setdefault(standing.bucket.item.feature.slug, []).append(standing.bucket)
+    return [
+        decide(features[slug], sources_of(contracts, slug), by_slug.get(slug, []), holds_plan=bool(contracts))
+        for slug in slugs
+    ]

@@ -1,0 +1,170 @@
+"""Verb: set what is left of one balance until its window ends. The plan's own allowance comes back by itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from catalog.money import format_minor, grouped, to_minor
+from catalog.periods import NEVER
+from customers.contracts import contracts_at
+from customers.journal import Actor, record, require_reason
+from customers.models import Customer, Operation
+from entitlements.balances import ZERO, Bucket, Standing
+from entitlements.models import Balance, BalanceEntry
+from entitlements.provision import enter, hold, settle
+from entitlements.readings import open_rows, standings
+
+
+class NothingToEdit(ValidationError):
+    def __init__(self, feature: str):
+        super().__init__(
+            f"{feature} has no balance that could be edited: it is unlimited, not metered, or not in the plan.",
+            code="no_balance",
+        )
+
+
+class BadResetDate(ValidationError):
+    def __init__(self, why: str):
+        super().__init__(why, code="bad_reset_date")
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceEdit:
+    """What an edit will make true. Amounts in units; `charge` in minor units of `currency`, at the present rate."""
+
+    bucket: Bucket
+    contract_name: str
+    to: Decimal
+    ends_at: datetime | None
+    adjusts: Decimal
+    next_granted: Decimal | None
+    charged_units: Decimal
+    charge: int
+    currency: str
+
+    @property
+    def sentence(self) -> str:
+        """For people, before the button: until when it holds, what comes after, what it adds to the next invoice."""
+        left = f"{grouped(max(ZERO, self.to))} left" if self.to >= 0 else f"{grouped(-self.to)} beyond the allowance"
+        if self.ends_at is None:
+            held = f"From now on: {left}; this balance never resets."
+        else:
+            after = "no limit" if self.next_granted is None else grouped(self.next_granted)
+            held = f"Until {self.ends_at:%-d %b %Y}: {left}; then {after} again."
+        if self.charge:
+            amount = format_minor(self.charge, self.currency)
+            return f"{held} {grouped(self.charged_units)} units ({amount}) will be charged on the next invoice."
+        if self.to < 0:
+            return f"{held} Nothing is charged; use is blocked until then."
+        return f"{held} Nothing is charged."
+
+
+def plan_bucket(found: Sequence[Standing], feature: str, *, interval: str | None = None) -> int:
+    """The place of the bucket that an edit naming none moves: the main plan's, then the oldest one's."""
+    places = [
+        i
+        for i, s in enumerate(found)
+        if not s.bucket.unlimited and (interval is None or s.bucket.item.reset == interval)
+    ]
+    if not places:
+        raise NothingToEdit(feature)
+    return min(places, key=lambda i: (found[i].bucket.add_on, found[i].bucket.since, i))
+
+
+def preview_edit(
+    found: Sequence[Standing],
+    feature: str,
+    *,
+    to: Decimal,
+    now: datetime,
+    place: int | None = None,
+    reset_at: datetime | None = None,
+) -> BalanceEdit:
+    """What setting one bucket's rest would make true; pure. Raises `NothingToEdit` and `BadResetDate`."""
+    chosen = found[plan_bucket(found, feature) if place is None else place]
+    bucket, item = chosen.bucket, chosen.bucket.item
+    if bucket.left is None:
+        raise NothingToEdit(feature)
+    ends_at = bucket.ends_at
+    if reset_at is not None and reset_at != ends_at:
+        if item.reset == NEVER:
+            raise BadResetDate("This balance never resets, so it takes no reset date.")
+        if reset_at <= now:
+            raise BadResetDate("The reset date has to be in the future.")
+        if item.price is not None and not item.included:
+            raise BadResetDate("This balance is billed with its period, so its end cannot be moved.")
+        ends_at = reset_at
+    overage = max(ZERO, -to)
+    currency = chosen.contribution.contract.terms.currency
+    billed = item.price is not None and chosen.contribution.contract.terms.is_invoiced
+    return BalanceEdit(
+        bucket=bucket,
+        contract_name=chosen.contribution.contract.plan_name,
+        to=to,
+        ends_at=ends_at,
+        adjusts=to - bucket.left,
+        next_granted=chosen.contribution.granted,
+        charged_units=overage if billed else ZERO,
+        charge=to_minor(overage * (item.price or ZERO), currency) if billed else 0,
+        currency=currency,
+    )
+
+
+@transaction.atomic
+def edit_balance(
+    customer: Customer,
+    *,
+    feature: str,
+    to: Decimal,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+    balance_id: int | None = None,
+    interval: str | None = None,
+    total: bool = False,
+    reset_at: datetime | None = None,
+) -> tuple[Operation, Balance]:
+    """Set what is left of a bucket until it ends; `total` sets the sum over all buckets by moving the plan's.
+
+    `balance_id` names the bucket (else the plan's, of the given reset `interval` if any). Returns the journal line
+    and the row. Raises `NothingToEdit`, `BadResetDate`, `ReasonRequired`.
+    """
+    reason = require_reason(reason, "a balance edit")
+    hold(customer)
+    contracts = contracts_at(customer, now)
+    rows = list(open_rows(customer).filter(feature__slug=feature).select_for_update())
+    found = standings(contracts, rows, now, feature)
+    place = _place(found, feature, balance_id, interval)
+    left = found[place].bucket.left
+    if total and left is not None:
+        to -= sum((s.bucket.remaining or ZERO for i, s in enumerate(found) if i != place), ZERO)
+    planned = preview_edit(found, feature, to=to, now=now, place=place, reset_at=reset_at)
+    row = settle(customer, found, rows, now=now)[place]
+    row.adjusted += planned.adjusts
+    row.ends_at = planned.ends_at
+    row.save(update_fields=["adjusted", "ends_at"])
+    operation = record(
+        customer,
+        "balance.edited",
+        f"Set {row.feature.name} to {grouped(to)} left (was {grouped(left or ZERO)})",
+        actor=actor,
+        now=now,
+        reason=reason,
+        inputs={"feature": feature, "to": to, "resetAt": reset_at, "balance": row.pk},
+        effects={"was": left, "adjusted": planned.adjusts, "until": planned.ends_at, "charge": planned.charge},
+    )
+    enter(row, BalanceEntry.Kind.EDIT, planned.adjusts, now=now, operation=operation)
+    return operation, row
+
+
+def _place(found: Sequence[Standing], feature: str, balance_id: int | None, interval: str | None) -> int:
+    if balance_id is None:
+        return plan_bucket(found, feature, interval=interval)
+    named = [i for i, s in enumerate(found) if s.bucket.id == balance_id and not s.bucket.unlimited]
+    if not named:
+        raise NothingToEdit(feature)
+    return named[0]

@@ -1,0 +1,74 @@
+"""Reading: the ledger of one balance, whose sum is the number on the page; and use by day."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+from django.db.models import DateField, Sum
+from django.db.models.functions import Cast, TruncDay
+
+from customers.models import Customer
+from entitlements.models import Balance, BalanceEntry, UsageEvent
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """`amount` is what the line adds to the balance (use is negative); None grants without a limit."""
+
+    at: datetime
+    kind: str
+    title: str
+    amount: Decimal | None
+    after: Decimal | None
+    who: str = ""
+    why: str = ""
+
+
+def ledger(balance: Balance) -> list[LedgerLine]:
+    """Grants, edits (who, why), use per day and moves of one balance, oldest first, with the running sum."""
+    raw: list[tuple[datetime, str, str, Decimal | None, str, str]] = []
+    for entry in balance.entries.select_related("operation"):
+        who = entry.operation.actor if entry.operation else ""
+        why = entry.operation.reason if entry.operation else ""
+        raw.append((entry.at, entry.kind, BalanceEntry.Kind(entry.kind).label, entry.amount, who, why))
+    for day, used in _use_by_day(balance):
+        raw.append((day, "used", "Used", -used, "", ""))
+    raw.sort(key=lambda line: line[0])
+    lines, after, unlimited = [], Decimal(0), False
+    for at, kind, title, amount, who, why in raw:
+        if kind in (BalanceEntry.Kind.GRANT, BalanceEntry.Kind.REGRANT):
+            unlimited = amount is None
+        after += amount or Decimal(0)
+        lines.append(LedgerLine(at, kind, title, amount, None if unlimited else after, who, why))
+    return lines
+
+
+def _use_by_day(balance: Balance) -> list[tuple[datetime, Decimal]]:
+    days: dict[date, tuple[datetime, Decimal]] = {}
+    events = UsageEvent.objects.filter(
+        customer_id=balance.customer_id, feature_id=balance.feature_id, balance_ids__contains=[balance.pk]
+    ).order_by("at")
+    for at, balance_ids, amounts in events.values_list("at", "balance_ids", "amounts"):
+        part = sum((a for i, a in zip(balance_ids, amounts, strict=True) if i == balance.pk), Decimal(0))
+        day = at.astimezone(UTC).date()
+        _, before = days.get(day, (at, Decimal(0)))
+        days[day] = (at, before + part)
+    return list(days.values())
+
+
+def usage_by_day(customer: Customer, *, now: datetime, days: int = 30) -> dict[int, list[Decimal]]:
+    """Units per day for each feature over the last days (today last), in one query: {feature id: [units …]}."""
+    first = (now - timedelta(days=days - 1)).astimezone(UTC).date()
+    rows = (
+        UsageEvent.objects.filter(customer=customer, at__gte=datetime(first.year, first.month, first.day, tzinfo=UTC))
+        .annotate(day=Cast(TruncDay("at", tzinfo=UTC), DateField()))
+        .values("feature_id", "day")
+        .annotate(units=Sum("taken"))
+    )
+    series: dict[int, list[Decimal]] = {}
+    for row in rows:
+        values = series.setdefault(row["feature_id"], [Decimal(0)] * days)
+        place = (row["day"] - first).days
+        if 0 <= place < days:
+            values[place] = row["units"]
+    return series

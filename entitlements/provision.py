@@ -1,0 +1,207 @@
+"""Verbs that open, carry and close buckets. Callers hold the customer's row; buckets are locked in id order."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+
+from django.db import connection
+
+from catalog.terms import ItemTerms
+from customers.contracts import Contract
+from customers.models import Customer, Operation
+from entitlements.allowances import contributions_of
+from entitlements.balances import Bucket, BucketMove, Fate, Standing, fresh
+from entitlements.models import Balance, BalanceEntry, UsageEvent
+from entitlements.readings import open_rows, standings
+
+
+def hold(customer: Customer) -> None:
+    """Keep plan changes away while balances are written: they lock the customer for update, use only shares it.
+
+    Taken before any bucket, so that use and plan changes meet in the same order and cannot deadlock.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM customers_customer WHERE id = %s FOR KEY SHARE", [customer.pk])
+
+
+def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation: Operation | None = None) -> Balance:
+    """Write a projected bucket with its grant; if somebody opened it in the meantime, theirs is returned."""
+    subscription_id, plan_id = bucket.owner
+    assert bucket.item.feature is not None
+    row = Balance(
+        customer=customer,
+        feature_id=bucket.item.feature.id,
+        source=Balance.Source.DEFAULT if bucket.is_default else Balance.Source.PLAN_ITEM,
+        subscription_id=subscription_id,
+        plan_id=plan_id,
+        item_id=bucket.item.id,
+        starts_at=bucket.starts_at,
+        ends_at=bucket.ends_at,
+        granted=bucket.granted,
+        used=bucket.used,
+        adjusted=bucket.adjusted,
+        priority=bucket.priority,
+    )
+    Balance.objects.bulk_create([row], ignore_conflicts=True)
+    present = open_rows(customer, [row.feature_id]).select_for_update().get(
+        subscription_id=subscription_id, plan_id=plan_id
+    )
+    if not present.entries.exists():
+        enter(present, BalanceEntry.Kind.GRANT, present.granted, now=now, operation=operation)
+        if present.used:
+            enter(present, BalanceEntry.Kind.MOVED, -present.used, now=now, operation=operation)
+    return present
+
+
+def enter(
+    balance: Balance,
+    kind: str,
+    amount: Decimal | None,
+    *,
+    now: datetime,
+    operation: Operation | None = None,
+    rates_from: Decimal | None = None,
+) -> BalanceEntry:
+    """Append one line to a balance's ledger."""
+    return BalanceEntry.objects.create(
+        balance=balance,
+        kind=kind,
+        amount=amount,
+        item_id=balance.item_id,
+        rates_from=rates_from,
+        operation=operation,
+        at=now,
+    )
+
+
+def close(balance: Balance, *, ended_at: datetime | None, now: datetime, operation: Operation | None = None) -> None:
+    """End a bucket: what it counted stays, a successor may be opened."""
+    if ended_at is not None and (balance.ends_at is None or ended_at < balance.ends_at):
+        balance.ends_at = max(ended_at, balance.starts_at)
+    balance.closed_at = now
+    balance.save(update_fields=["ends_at", "closed_at"])
+    enter(balance, BalanceEntry.Kind.CLOSE, Decimal(0), now=now, operation=operation)
+
+
+def regrant(
+    balance: Balance,
+    item: ItemTerms,
+    granted: Decimal | None,
+    *,
+    ends_at: datetime | None,
+    now: datetime,
+    operation: Operation | None = None,
+) -> None:
+    """Put a bucket under another item: use and edits stay; from here on its use is rated by the new item."""
+    before = balance.granted
+    changed = None if granted is None or before is None else granted - before
+    if before is None and granted is not None:
+        changed = granted
+    balance.item_id, balance.granted, balance.ends_at = item.id, granted, ends_at
+    balance.save(update_fields=["item", "granted", "ends_at"])
+    enter(balance, BalanceEntry.Kind.REGRANT, changed, now=now, operation=operation, rates_from=balance.used)
+
+
+def settle(
+    customer: Customer, found: Sequence[Standing], rows: Iterable[Balance], *, now: datetime
+) -> dict[int, Balance]:
+    """Write what was projected: close what ended, carry what goes on, open what is missing.
+
+    Returns the row of each standing by its place. The rows must be locked.
+    """
+    by_id = {row.pk: row for row in rows}
+    written: dict[int, Balance] = {}
+    for place, standing in enumerate(found):
+        bucket = standing.bucket
+        if standing.ended is not None and standing.ended.id is not None:
+            close(by_id[standing.ended.id], ended_at=bucket.starts_at, now=now)
+        if bucket.id is None:
+            written[place] = open_bucket(customer, bucket, now=now)
+        else:
+            written[place] = by_id[bucket.id]
+            if standing.is_carried:
+                regrant(written[place], bucket.item, bucket.granted, ends_at=bucket.ends_at, now=now)
+    return written
+
+
+def open_missing(customer: Customer, contracts: list[Contract], *, now: datetime) -> None:
+    """Bring the buckets of these contracts up to date, as a punctual worker would have."""
+    rows = list(open_rows(customer).select_for_update())
+    settle(customer, standings(contracts, rows, now), rows, now=now)
+
+
+def apply_moves(
+    customer: Customer,
+    moves: Sequence[BucketMove],
+    *,
+    used_later: dict[int, Decimal],
+    now: datetime,
+    operation: Operation,
+) -> None:
+    """Carry out what the preview decided. Use counted after the preview belongs to the bucket that follows."""
+    ids = [move.before.id for move in moves if move.before]
+    rows = {row.pk: row for row in Balance.objects.filter(pk__in=ids).order_by("id").select_for_update()}
+    for move in moves:
+        row = rows.get(move.before.id) if move.before and move.before.id else None
+        if move.fate is Fate.CARRIED and row and move.after:
+            regrant(row, move.after.item, move.after.granted, ends_at=move.after.ends_at, now=now, operation=operation)
+            continue
+        later = Decimal(0)
+        if row:
+            if move.fate is Fate.RENEWED:
+                later = used_later.get(row.pk, Decimal(0))
+                if later:
+                    row.used -= later
+                    row.save(update_fields=["used"])
+                    enter(row, BalanceEntry.Kind.MOVED, later, now=now, operation=operation)
+            close(row, ended_at=now, now=now, operation=operation)
+        if move.after:
+            open_bucket(customer, replace(move.after, used=later), now=now, operation=operation)
+
+
+def close_all(customer: Customer, subscription_id: int, *, ended_at: datetime, now: datetime) -> None:
+    """End the buckets of a contract that has ended. Buckets of assigned plans stay: coming back resumes them."""
+    rows = open_rows(customer).filter(subscription_id=subscription_id).select_for_update()
+    for row in rows:
+        close(row, ended_at=ended_at, now=now)
+
+
+def reanchor(customer: Customer, contracts: list[Contract], *, now: datetime, operation: Operation) -> list[Balance]:
+    """Move the open buckets of assigned and default plans to the windows of a new usage anchor.
+
+    Their use is recounted from the events of the new window; edits move along; closed windows stay as they were.
+    """
+    contributions = {
+        (c.owner, c.item.feature.slug): c
+        for c in contributions_of(contracts)
+        if c.item.feature and not c.contract.follows_contract
+    }
+    moved = []
+    for row in open_rows(customer).filter(plan__isnull=False).select_related("feature").select_for_update():
+        contribution = contributions.get(((None, row.plan_id), row.feature.slug))
+        if contribution is None or row.ends_at is None:
+            continue
+        target = fresh(contribution, now)
+        used = _counted(row, target.starts_at)
+        if used != row.used:
+            enter(row, BalanceEntry.Kind.MOVED, row.used - used, now=now, operation=operation)
+        row.starts_at, row.ends_at, row.used = target.starts_at, target.ends_at, used
+        row.save(update_fields=["starts_at", "ends_at", "used"])
+        moved.append(row)
+    return moved
+
+
+def _counted(row: Balance, since: datetime) -> Decimal:
+    """Units of the plan's buckets of this feature that events since the instant were counted on."""
+    siblings = set(
+        Balance.objects.filter(customer_id=row.customer_id, feature_id=row.feature_id, plan_id=row.plan_id).values_list(
+            "pk", flat=True
+        )
+    )
+    total = Decimal(0)
+    events = UsageEvent.objects.filter(customer_id=row.customer_id, feature_id=row.feature_id, at__gte=since)
+    for balance_ids, amounts in events.values_list("balance_ids", "amounts"):
+        pairs = zip(balance_ids, amounts, strict=True)
+        total += sum((amount for balance_id, amount in pairs if balance_id in siblings), Decimal(0))
+    return total

@@ -1,0 +1,87 @@
+"""Rows as values: the open buckets of a customer, and what they will have been at an earlier ledger position."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+
+from django.db.models import Max
+
+from catalog.models import Feature, PlanItem
+from catalog.terms import FeatureTerms, ItemTerms
+from customers.contracts import Contract, contracts_at
+from customers.models import Customer
+from entitlements.allowances import contributions_of
+from entitlements.balances import Bucket, Standing, project
+from entitlements.models import Balance, BalanceQuerySet, UsageEvent
+
+_items: dict[int, ItemTerms] = {}
+
+
+def item_terms(item_id: int) -> ItemTerms:
+    """Terms of a published item; kept for ever, since it is frozen."""
+    if item_id not in _items:
+        _items[item_id] = PlanItem.objects.select_related("feature").get(pk=item_id).terms()
+    return _items[item_id]
+
+
+def forget_items() -> None:
+    """For tests that roll the database back under a running process."""
+    _items.clear()
+
+
+def bucket_of(row: Balance) -> Bucket:
+    return Bucket(
+        item=item_terms(row.item_id),
+        owner=(row.subscription_id, row.plan_id),
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        granted=row.granted,
+        adjusted=row.adjusted,
+        used=row.used,
+        priority=row.priority,
+        id=row.pk,
+    )
+
+
+def open_rows(customer: Customer, feature_ids: Iterable[int] | None = None) -> BalanceQuerySet:
+    """Buckets that nobody closed yet, in id order (the order of locks), whatever their dates."""
+    rows = Balance.objects.filter(customer=customer, closed_at=None).order_by("id")
+    return rows if feature_ids is None else rows.filter(feature_id__in=list(feature_ids))
+
+
+def find_feature(slug: str) -> FeatureTerms | None:
+    row = Feature.objects.filter(slug=slug).first()
+    return row.terms() if row else None
+
+
+def standings(
+    contracts: list[Contract], rows: Iterable[Balance], at: datetime, slug: str | None = None
+) -> list[Standing]:
+    """The buckets that count at the instant, with who contributes them, from rows and contracts already read."""
+    found = project(contributions_of(contracts, slug), [bucket_of(row) for row in rows], at)
+    return [
+        replace(
+            s, bucket=replace(s.bucket, since=s.contribution.contract.since, add_on=s.contribution.contract.add_on)
+        )
+        for s in found
+    ]
+
+
+def standings_at(customer: Customer, at: datetime, slug: str | None = None) -> list[Standing]:
+    return standings(contracts_at(customer, at), open_rows(customer), at, slug)
+
+
+def ledger_position(customer: Customer) -> int:
+    """The newest event of the customer: what a preview has read up to."""
+    return UsageEvent.objects.filter(customer=customer).aggregate(top=Max("id"))["top"] or 0
+
+
+def used_since(customer: Customer, position: int) -> dict[int, Decimal]:
+    """Units per balance that were counted after a ledger position."""
+    used: dict[int, Decimal] = {}
+    events = UsageEvent.objects.filter(customer=customer, pk__gt=position).values_list("balance_ids", "amounts")
+    for balance_ids, amounts in events:
+        for balance_id, amount in zip(balance_ids, amounts, strict=True):
+            used[balance_id] = used.get(balance_id, Decimal(0)) + amount
+    return used

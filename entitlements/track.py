@@ -1,0 +1,135 @@
+"""Verb: count use, once per idempotency key, all or nothing over the sum of the open buckets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from catalog.terms import METERED, FeatureTerms
+from customers.contracts import contracts_at
+from customers.models import Customer
+from entitlements.access import Access, decide
+from entitlements.allowances import sources_of
+from entitlements.balances import Mode, burn
+from entitlements.check import UnknownFeature, check
+from entitlements.models import UsageEvent
+from entitlements.provision import hold, settle
+from entitlements.readings import find_feature, open_rows, standings
+
+
+class NotMetered(ValidationError):
+    def __init__(self, feature: FeatureTerms):
+        super().__init__(f"{feature.name} is not metered, so there is nothing to count.", code="not_metered")
+
+
+class LimitReached(ValidationError):
+    """The use does not fit and was not counted; `access` says what is left and when it resets."""
+
+    def __init__(self, access: Access):
+        self.access = access
+        left = "nothing" if access.remaining is None else f"{access.remaining.normalize():f}"
+        why = "is not in the customer's plan" if not access.has_access else f"has {left} left"
+        super().__init__(f"{access.feature} {why}, so nothing was counted.", code="limit_reached")
+
+
+class KeyReused(ValidationError):
+    def __init__(self, key: str):
+        super().__init__(f"The key {key!r} was used for another event.", code="idempotency_conflict")
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """`applied` is false for a repeated key: then `event` is the first one, and `access` the present balance."""
+
+    applied: bool
+    event: UsageEvent
+    access: Access
+
+
+def track(
+    customer: Customer,
+    *,
+    feature: str,
+    amount: Decimal = Decimal(1),
+    now: datetime,
+    key: str | None = None,
+    mode: Mode = Mode.REJECT,
+    properties: Mapping[str, Any] | None = None,
+) -> Tracked:
+    """Count `amount` units (negative: give back) of a metered feature.
+
+    Raises `UnknownFeature`, `NotMetered`, `LimitReached` (nothing counted, the key stays free) and `KeyReused`.
+    """
+    found = find_feature(feature)
+    if found is None:
+        raise UnknownFeature(feature)
+    if found.type != METERED:
+        raise NotMetered(found)
+    if key and (first := _first(customer, key)):
+        return _repeated(customer, first, found, amount, now)
+    try:
+        with transaction.atomic():
+            return _count(customer, found, amount, now=now, key=key, mode=mode, properties=properties)
+    except IntegrityError:
+        first = _first(customer, key) if key else None
+        if first is None:
+            raise
+        return _repeated(customer, first, found, amount, now)
+
+
+def _count(
+    customer: Customer,
+    feature: FeatureTerms,
+    amount: Decimal,
+    *,
+    now: datetime,
+    key: str | None,
+    mode: Mode,
+    properties: Mapping[str, Any] | None,
+) -> Tracked:
+    assert feature.id is not None
+    hold(customer)
+    contracts = contracts_at(customer, now)
+    sources = sources_of(contracts, feature.slug)
+    rows = list(open_rows(customer, [feature.id]).select_for_update())
+    present = standings(contracts, rows, now, feature.slug)
+    burnt = burn([s.bucket for s in present], amount, mode)
+    if burnt.refused or not sources or (burnt.taken == 0 and amount != 0):
+        raise LimitReached(decide(feature, sources, [s.bucket for s in present], holds_plan=bool(contracts), required=amount))
+    written = settle(customer, present, rows, now=now)
+    taken: list[tuple[int, Decimal]] = []
+    for place, part in burnt.parts:
+        row = written[place]
+        row.used += part
+        row.save(update_fields=["used"])
+        taken.append((row.pk, part))
+    event = UsageEvent.objects.create(
+        customer=customer,
+        feature_id=feature.id,
+        amount=amount,
+        taken=burnt.taken,
+        at=now,
+        key=key,
+        mode=mode,
+        properties=dict(properties or {}),
+        balance_ids=[balance_id for balance_id, _ in taken],
+        amounts=[part for _, part in taken],
+    )
+    after = [replace(s.bucket, id=written[i].pk, used=written[i].used) for i, s in enumerate(present)]
+    return Tracked(True, event, decide(feature, sources, after, holds_plan=True))
+
+
+def _first(customer: Customer, key: str) -> UsageEvent | None:
+    return UsageEvent.objects.filter(customer=customer, key=key).first()
+
+
+def _repeated(
+    customer: Customer, first: UsageEvent, feature: FeatureTerms, amount: Decimal, now: datetime
+) -> Tracked:
+    if first.feature_id != feature.id or first.amount != amount:
+        raise KeyReused(first.key or "")
+    return Tracked(False, first, check(customer, feature.slug, now=now))
