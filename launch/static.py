@@ -17,7 +17,8 @@ def remember(root: Path, var: Path) -> None:
 
 def fingerprint(root: Path) -> str:
     """Of our files by name, size and time; of the packages' by the pinned requirements."""
-    ours = [path for folder in (root / "static", *root.glob("*/static")) for path in sorted(folder.rglob("*"))]
+    apps = [init.parent for init in sorted(root.glob("*/__init__.py"))]
+    ours = [path for folder in (root, *apps) for path in sorted((folder / "static").rglob("*"))]
     seen = [f"{path}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in ours if path.is_file()]
     pins = (root / "requirements.txt").read_text()
     return hashlib.sha256("\n".join([pins, *seen]).encode()).hexdigest()
