@@ -36,14 +36,14 @@ LOGINS = """\
 
 
 def run() -> None:
-    say("Billing back office")
     with the_only_one():
         config = configuration.read(ROOT)
         if processes.stop_orphans(ROOT):
-            say("  Ended what an earlier run had left running.")
+            say("Ended what an earlier run had left running.")
         configuration.refuse_taken_port(config.host, config.port)
         places = Places(VAR)
         embedded = embedded_servers(config, places)
+        say("Starting the billing back office")
         parts = our_processes(config)
         with Interrupts() as interrupts:
             try:

@@ -21,10 +21,11 @@ from pathlib import Path
 
 import psutil
 import psycopg
+from psycopg import sql
 
 from launch.errors import LaunchError
 from launch.logs import last_line, open_log
-from launch.places import VALKEY_SOCKET, Places, others_may_enter
+from launch.places import POSTGRES_SOCKET, VALKEY_SOCKET, Places, others_may_enter
 
 STARTS_WITHIN = 60  # seconds; a start after a crash first replays what was written
 STOPS_WITHIN = 20
@@ -166,17 +167,18 @@ class Postgres(Server):
             raise LaunchError(f"{self.data} was made by PostgreSQL {has}, this is {runs.strip()}: dump it there first.")
 
     def forget_stale_pid(self) -> None:
-        """PostgreSQL itself forgets a dead pid, but not one that now belongs to another program of its user.
+        """Remove the two files that hold a dead server's pid.
 
-        Never while one of its processes still works in the data folder: that file is what protects the data then.
+        PostgreSQL does so itself, but not while that pid is a zombie or belongs to another program by now. Never while
+        one of its processes still works in the data folder: these files are what protects the data then.
         """
-        if self.pid() is None:
-            return
         deadline = time.monotonic() + STOPS_WITHIN
-        while working_in(self.data) and time.monotonic() < deadline:
+        while working_in(self.data):
+            if time.monotonic() > deadline:
+                return
             time.sleep(0.1)
-        if not working_in(self.data):
-            (self.data / "postmaster.pid").unlink(missing_ok=True)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        (self.places.sockets / f"{POSTGRES_SOCKET}.lock").unlink(missing_ok=True)
 
     def pid(self) -> int | None:
         with suppress(OSError, ValueError, IndexError):
@@ -194,8 +196,10 @@ class Postgres(Server):
         )
 
     def make_database(self) -> None:
-        with self.connect() as connection, suppress(psycopg.errors.DuplicateDatabase):
-            connection.execute(f'CREATE DATABASE "{self.places.database}"')
+        with self.connect() as connection:
+            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [self.places.database])
+            if known.fetchone() is None:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self.places.database)))
 
 
 class Valkey(Server):
