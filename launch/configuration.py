@@ -70,12 +70,12 @@ def refuse_taken_port(host: str, port: int) -> None:
 
 
 def refuse_unreachable_database(url: str) -> None:
+    if not url.startswith(("postgres://", "postgresql://")):
+        raise LaunchError("DATABASE_URL must be a postgres:// URL: other databases lack the row locks that this needs.")
     try:
         parts = environ.Env.db_url_config(url)
     except (ImproperlyConfigured, ValueError) as refusal:
         raise LaunchError("DATABASE_URL is not a URL like postgres://user:password@host:5432/name.") from refusal
-    if "postgresql" not in parts.get("ENGINE", ""):
-        raise LaunchError("DATABASE_URL must be a postgres:// URL: this needs PostgreSQL's row locks.")
     options = parts.get("OPTIONS", {})
     try:
         psycopg.connect(

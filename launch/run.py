@@ -51,7 +51,7 @@ def run() -> None:
                     start_servers(embedded, places)
                 prepare(config)
                 open_the_doors(config, parts)
-                greet(config)
+                greet(config, places)
                 with interrupts.later():
                     processes.supervise([*embedded, *parts], until=lambda: interrupts.asked)
             finally:
@@ -186,11 +186,15 @@ def answers(config: Configuration) -> bool:
     return True
 
 
-def greet(config: Configuration) -> None:
+def greet(config: Configuration, places: Places) -> None:
     say(f"\nOpen  {config.address}")
     if not config.production:
         say(logins())
-    say(f"Ctrl-C stops everything; the data stays in var/, the logs are in {LOGS.relative_to(ROOT)}/.\n")
+    say(f"Ctrl-C stops everything; the data stays in {near(places.home)}, the logs are in {near(LOGS)}.\n")
+
+
+def near(folder: Path) -> str:
+    return f"{folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder}/"
 
 
 def logins() -> str:

@@ -272,6 +272,8 @@ def stop(servers: list[Server], places: Places) -> None:
         for server in reversed(servers):
             # PostgreSQL takes SIGINT as "roll back, write down, go"; with SIGTERM it would wait for its clients.
             server.stop(signal.SIGINT if isinstance(server, Postgres) else signal.SIGTERM)
+        if places.socket_address.is_symlink():
+            places.socket_address.unlink()
 
 
 @contextmanager
