@@ -6,15 +6,14 @@ migration), so that its terms may be cached for ever and every invoice can be ex
 
 from functools import lru_cache
 
-from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils.text import slugify
 from simple_history.models import HistoricalRecords
 
 from catalog import terms
-from catalog.periods import FEE_CADENCES, NEVER, PLAN_CADENCES, RESETS, every
+from catalog.periods import FEE_CADENCES, NEVER, PLAN_CADENCES, RESETS
 
 KEY = RegexValidator(
     r"^[a-z0-9][a-z0-9_\-]*$", "Use lower-case letters, digits, - and _, starting with a letter or digit.", "bad_key"
@@ -314,7 +313,9 @@ class PlanItem(models.Model):
                 & (Q(price=None) | Q(price__gte=0))
                 & (Q(included=None) | Q(included__gte=0)),
             ),
-            models.CheckConstraint(name="unlimited_includes_no_number", condition=Q(unlimited=False) | Q(included=None)),
+            models.CheckConstraint(
+                name="unlimited_includes_no_number", condition=Q(unlimited=False) | Q(included=None)
+            ),
             models.CheckConstraint(name="price_per_positive", condition=Q(price_per__gt=0)),
         ]
 

@@ -85,9 +85,7 @@ def format_rate(rate: Decimal, currency: str, per: int = 1) -> str:
         currency,
         locale="en_US",
         currency_digits=False,
-        format="¤#,##0." + "0" * max(digits, exponent(currency))
-        if max(digits, exponent(currency))
-        else "¤#,##0",
+        format="¤#,##0." + "0" * max(digits, exponent(currency)) if max(digits, exponent(currency)) else "¤#,##0",
         decimal_quantization=False,
     )
     return f"{shown} per {per:,}" if per != 1 else shown

@@ -188,8 +188,14 @@ class PlanTerms:
 
     def monthly(self) -> Fraction:
         """In-advance amounts, normalised to a month: what "dearer" and "cheaper" are decided on."""
-        return sum(
-            (i.fee * Cadence.parse(i.cadence).monthly_factor() for i in self.recurring_fees), start=Fraction(0)
+        return sum((i.fee * Cadence.parse(i.cadence).monthly_factor() for i in self.recurring_fees), start=Fraction(0))
+
+    def times(self, quantity: int) -> "PlanTerms":
+        """The rate card for so many at once: each fee times the quantity."""
+        if quantity == 1:
+            return self
+        return replace(
+            self, items=tuple(replace(i, quantity=i.quantity * quantity) if i.is_fee else i for i in self.items)
         )
 
     def content(self) -> tuple:

@@ -156,7 +156,9 @@ class Subscription(models.Model):
     period_starts_at = models.DateTimeField(null=True)
     period_ends_at = models.DateTimeField(null=True)
     bills_at = models.DateTimeField(null=True)
-    ends_at = models.DateTimeField(null=True, help_text="A planned end: a cancellation at the end of the cycle, a term.")
+    ends_at = models.DateTimeField(
+        null=True, help_text="A planned end: a cancellation at the end of the cycle, a term."
+    )
     end_reason = models.CharField(max_length=20, blank=True)
     ended_at = models.DateTimeField(null=True)
     parked_at = models.DateTimeField(null=True)
@@ -311,4 +313,3 @@ class Operation(models.Model):
 
     def __str__(self) -> str:
         return self.summary
-

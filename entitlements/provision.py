@@ -44,8 +44,8 @@ def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation:
         priority=bucket.priority,
     )
     Balance.objects.bulk_create([row], ignore_conflicts=True)
-    present = open_rows(customer, [row.feature_id]).select_for_update().get(
-        subscription_id=subscription_id, plan_id=plan_id
+    present = (
+        open_rows(customer, [row.feature_id]).select_for_update().get(subscription_id=subscription_id, plan_id=plan_id)
     )
     if not present.entries.exists():
         enter(present, BalanceEntry.Kind.GRANT, present.granted, now=now, operation=operation)

@@ -61,9 +61,7 @@ def standings(
     """The buckets that count at the instant, with who contributes them, from rows and contracts already read."""
     found = project(contributions_of(contracts, slug), [bucket_of(row) for row in rows], at)
     return [
-        replace(
-            s, bucket=replace(s.bucket, since=s.contribution.contract.since, add_on=s.contribution.contract.add_on)
-        )
+        replace(s, bucket=replace(s.bucket, since=s.contribution.contract.since, add_on=s.contribution.contract.add_on))
         for s in found
     ]
 

@@ -99,7 +99,9 @@ def _count(
     present = standings(contracts, rows, now, feature.slug)
     burnt = burn([s.bucket for s in present], amount, mode)
     if burnt.refused or not sources or (burnt.taken == 0 and amount != 0):
-        raise LimitReached(decide(feature, sources, [s.bucket for s in present], holds_plan=bool(contracts), required=amount))
+        raise LimitReached(
+            decide(feature, sources, [s.bucket for s in present], holds_plan=bool(contracts), required=amount)
+        )
     written = settle(customer, present, rows, now=now)
     taken: list[tuple[int, Decimal]] = []
     for place, part in burnt.parts:
@@ -127,9 +129,7 @@ def _first(customer: Customer, key: str) -> UsageEvent | None:
     return UsageEvent.objects.filter(customer=customer, key=key).first()
 
 
-def _repeated(
-    customer: Customer, first: UsageEvent, feature: FeatureTerms, amount: Decimal, now: datetime
-) -> Tracked:
+def _repeated(customer: Customer, first: UsageEvent, feature: FeatureTerms, amount: Decimal, now: datetime) -> Tracked:
     if first.feature_id != feature.id or first.amount != amount:
         raise KeyReused(first.key or "")
     return Tracked(False, first, check(customer, feature.slug, now=now))

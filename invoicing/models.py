@@ -64,7 +64,11 @@ class Invoice(models.Model):
     offset = models.BigIntegerField(default=0, help_text="Taken off by credit notes that offset this invoice.")
     paid = models.BigIntegerField(default=0, help_text="Sum of the payments that count towards it.")
     offsets = models.ForeignKey(
-        "self", on_delete=models.PROTECT, null=True, related_name="offset_by", help_text="Credit notes: whose debt it cuts."
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="offset_by",
+        help_text="Credit notes: whose debt it cuts.",
     )
     covers_from = models.DateTimeField(null=True)
     covers_until = models.DateTimeField(null=True)

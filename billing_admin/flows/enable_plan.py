@@ -1,0 +1,344 @@
+"""The product in one file: propose a plan for one customer, see what happens, enable it.
+
+`preview_plan` reads a position and decides; `enable_plan` locks the customer, decides again as of the preview's
+instant, refuses if anything that was confirmed has moved, and writes everything in one transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from django.core import signing
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import Q
+
+from billing_admin.flows.change import PlanChange, Proposal, Timing, explain, preview
+from billing_admin.flows.position import Position, read_position
+from billing_admin.flows.renew import catch_up
+from catalog.models import Plan, PlanVersion
+from catalog.publish import check_items, tailor
+from catalog.terms import ChangeKind, ItemTerms, PlanTerms
+from customers import switch
+from customers.journal import Actor, record, require_reason
+from customers.models import Customer, CustomPlan, Operation, Phase, PlanReservation, Subscription
+from entitlements.balances import BucketMove
+from entitlements.provision import apply_moves
+from entitlements.readings import used_since
+from invoicing.issue import issue
+from invoicing.lines import with_items
+from invoicing.models import Invoice, InvoiceLine
+from invoicing.readings import account_credit
+
+SALT = "plan-change"
+
+
+class AlreadyOnPlan(ValidationError):
+    def __init__(self, plan: str):
+        super().__init__(f"This customer is on {plan} with exactly these items already.", code="already_on_plan")
+
+
+class PlanNotOffered(ValidationError):
+    def __init__(self, plan: Plan, why: str):
+        super().__init__(f"{plan.name} cannot be enabled: {why}", code="plan_not_offered")
+
+
+class CurrencyLocked(ValidationError):
+    def __init__(self, currency: str, other: str):
+        super().__init__(
+            f"This customer is billed in {currency}; a plan in {other} has to wait until nothing is open in {currency}.",
+            code="currency_locked",
+        )
+
+
+class PreviewOutdated(ValidationError):
+    """The world moved after the preview; `change` is what would happen now."""
+
+    def __init__(self, change: PlanChange, why: str):
+        self.change = change
+        super().__init__(f"{why} Look at the new numbers and confirm again.", code="preview_outdated")
+
+
+@dataclass(frozen=True, slots=True)
+class Enabled:
+    """What came of it."""
+
+    operation: Operation
+    subscription: Subscription
+    change: PlanChange
+    invoices: tuple[Invoice, ...]
+
+
+def propose(
+    customer: Customer,
+    plan: Plan,
+    *,
+    items: Sequence[ItemTerms] | None = None,
+    cadence: str | None = None,
+    version: PlanVersion | None = None,
+    quantity: int = 1,
+    timing: Timing | None = None,
+    ends_at: datetime | None = None,
+) -> Proposal:
+    """What somebody wants a customer to be on, checked. Items equal to a standard version are that version.
+
+    Raises `PlanNotOffered`, `InvalidItems` (naming each cell), `CurrencyLocked`.
+    """
+    chosen = version or plan.current_version
+    if chosen is None:
+        raise PlanNotOffered(plan, "it has no published version yet. Publish it first.")
+    _refuse_unoffered(customer, plan)
+    standard = chosen.terms()
+    terms, version_id = standard, chosen.pk
+    if items is not None:
+        terms = replace(standard.with_items(items), cadence=cadence or standard.cadence)
+        check_items(plan, terms.cadence, terms.items)
+        if terms.content() == standard.content():
+            terms = standard
+        else:
+            terms, version_id = _own_version(customer, plan, terms)
+    _refuse_foreign_currency(customer, terms)
+    if quantity < 1:
+        raise ValidationError("The quantity is a whole number of 1 or more.", code="bad_quantity")
+    return Proposal(
+        plan_id=plan.pk,
+        plan_name=plan.name,
+        kind=plan.kind,
+        add_on=plan.add_on,
+        terms=terms,
+        standard=standard,
+        version_id=version_id,
+        quantity=quantity,
+        timing=timing,
+        ends_at=ends_at,
+    )
+
+
+def _own_version(customer: Customer, plan: Plan, terms: PlanTerms) -> tuple[PlanTerms, int | None]:
+    """The customer's own custom version, when the items are exactly those it has."""
+    own = PlanVersion.objects.with_items().filter(plan=plan, custom__customer=customer).order_by("-number").first()
+    if own and own.terms().content() == terms.content():
+        return own.terms(), own.pk
+    return terms, None
+
+
+def _refuse_unoffered(customer: Customer, plan: Plan) -> None:
+    if customer.closed_at:
+        raise ValidationError("This customer is closed.", code="customer_closed")
+    if plan.archived_at or plan.product.archived_at:
+        raise PlanNotOffered(plan, "it is archived.")
+    if plan.kind == Plan.Kind.STRIPE:
+        raise PlanNotOffered(plan, "it is mirrored from Stripe, so its subscriptions are made there.")
+    if plan.is_default:
+        raise PlanNotOffered(plan, "it is the default product and applies by itself to whoever has nothing else.")
+    reserved = PlanReservation.objects.filter(plan=plan).first()
+    if reserved and reserved.customer_id != customer.pk:
+        raise PlanNotOffered(plan, "it is reserved for another customer.")
+
+
+def _refuse_foreign_currency(customer: Customer, terms: PlanTerms) -> None:
+    if terms.is_free or not customer.currency or customer.currency == terms.currency:
+        return
+    running = customer.subscriptions.live().filter(phases__version__plan__kind=Plan.Kind.BILLED).exists()
+    if running or customer.invoices.unpaid().exists() or account_credit(customer):
+        raise CurrencyLocked(customer.currency, terms.currency)
+
+
+def preview_plan(customer: Customer, proposal: Proposal, *, now: datetime) -> PlanChange:
+    """What enabling the proposal would do at this moment. Raises `AlreadyOnPlan`.
+
+    What is overdue is carried out first: a change cannot be priced on a period that nobody has opened yet.
+    """
+    catch_up(customer, now=now)
+    change = preview(_read(customer, proposal, now.replace(microsecond=0)), proposal)
+    if change.kind is ChangeKind.NOTHING:
+        raise AlreadyOnPlan(_name(proposal))
+    return change
+
+
+def _read(customer: Customer, proposal: Proposal, at: datetime, ledger: int | None = None) -> Position:
+    plan = Plan.objects.select_related("product").get(pk=proposal.plan_id)
+    return read_position(customer, plan, at=at, ledger=ledger)
+
+
+def _name(proposal: Proposal) -> str:
+    return f"{proposal.plan_name}{' (custom)' if proposal.is_custom else ''}"
+
+
+def confirmation(change: PlanChange) -> str:
+    """A signed word that stands for "I saw these numbers": pass it to `enable_plan`."""
+    seen = {"f": change.fingerprint, "at": change.position.at.isoformat(), "l": change.position.ledger}
+    return signing.dumps({**seen, "c": change.position.customer_id}, salt=SALT, compress=True)
+
+
+def enable_plan(
+    customer: Customer,
+    proposal: Proposal,
+    *,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+    confirmed: str | None = None,
+) -> Enabled:
+    """Carry out what was previewed. Without a confirmation the change is decided and done at this moment.
+
+    Raises `ReasonRequired` (custom plans), `AlreadyOnPlan`, `PreviewOutdated` with what would happen now.
+    """
+    if proposal.is_custom:
+        reason = require_reason(reason, "a custom plan")
+    with transaction.atomic():
+        customer = Customer.objects.select_for_update().get(pk=customer.pk)
+        change = _decide_again(customer, proposal, confirmed, now)
+        if change.kind is ChangeKind.NOTHING:
+            raise AlreadyOnPlan(_name(proposal))
+        return _carry_out(customer, change, reason=reason.strip(), actor=actor, now=now)
+
+
+def _decide_again(customer: Customer, proposal: Proposal, confirmed: str | None, now: datetime) -> PlanChange:
+    """The change as of the preview's instant and ledger position, if it is still the one that was confirmed."""
+    catch_up(customer, now=now)
+    present = now.replace(microsecond=0)
+    if confirmed is None:
+        return preview(_read(customer, proposal, present), proposal)
+    try:
+        seen = signing.loads(confirmed, salt=SALT)
+    except signing.BadSignature:
+        raise ValidationError("The confirmation is not one of ours. Preview again.", code="bad_confirmation") from None
+    if seen["c"] != customer.pk:
+        raise ValidationError("The confirmation is of another customer. Preview again.", code="bad_confirmation")
+    change = preview(_read(customer, proposal, datetime.fromisoformat(seen["at"]), seen["l"]), proposal)
+    if change.fingerprint == seen["f"] and now < change.valid_until:
+        return change
+    fresh = preview(_read(customer, proposal, present), proposal)
+    if fresh.kind is ChangeKind.NOTHING:
+        raise AlreadyOnPlan(_name(proposal))
+    expired = now >= change.valid_until
+    why = "The preview has expired." if expired else "Something changed since the preview was made."
+    raise PreviewOutdated(fresh, why)
+
+
+def _carry_out(customer: Customer, change: PlanChange, *, reason: str, actor: Actor, now: datetime) -> Enabled:
+    """Catalog, customers, entitlements, invoicing: in that order, once each."""
+    proposal, position = change.proposal, change.position
+    plan = Plan.objects.select_related("product").get(pk=proposal.plan_id)
+    version = _version(customer, plan, proposal, reason=reason, actor=actor, now=now)
+    operation = record(
+        customer,
+        "plan.scheduled" if change.is_scheduled else "plan.enabled",
+        explain(change),
+        actor=actor,
+        now=now,
+        reason=reason,
+        inputs=_inputs(change),
+        effects=_effects(change),
+        fingerprint=change.fingerprint,
+    )
+    if not proposal.terms.is_free and customer.currency != proposal.terms.currency:
+        customer.currency = proposal.terms.currency
+        customer.save(update_fields=["currency"])
+    subscription, phase = _switch(customer, change, version, now=now)
+    if not change.is_scheduled:
+        used_later = used_since(customer, position.ledger)
+        apply_moves(customer, _bound(change.moves, version), used_later=used_later, now=now, operation=operation)
+    ids = {item.key: item.id for item in version.terms().items if item.id}
+    lines = with_items(change.lines, ids)
+    charged = {line.item_id or 0: phase for line in lines if line.kind != InvoiceLine.Kind.USAGE}
+    invoices = issue(
+        customer, lines, now=now, subscription=subscription, operation=operation, phase=phase, phases=charged
+    )
+    return Enabled(operation, subscription, change, tuple(invoices))
+
+
+def _version(
+    customer: Customer, plan: Plan, proposal: Proposal, *, reason: str, actor: Actor, now: datetime
+) -> PlanVersion:
+    if proposal.version_id is not None:
+        return PlanVersion.objects.with_items().get(pk=proposal.version_id)
+    version = tailor(plan, proposal.terms, by=actor.name, reason=reason, now=now)
+    CustomPlan.objects.create(
+        version=version,
+        customer=customer,
+        base_version_id=proposal.standard.version_id,
+        reason=reason,
+        created_by=actor.name,
+        created_at=now,
+    )
+    return PlanVersion.objects.with_items().get(pk=version.pk)
+
+
+def _switch(
+    customer: Customer, change: PlanChange, version: PlanVersion, *, now: datetime
+) -> tuple[Subscription, Phase]:
+    held, at = change.position.held, change.position.at
+    if held is None:
+        return switch.start(
+            customer,
+            version,
+            anchor=change.anchor,
+            at=at,
+            quantity=change.proposal.quantity,
+            ends_at=change.proposal.ends_at,
+            end_reason="term_ended" if change.proposal.ends_at else "",
+        )
+    subscription = Subscription.objects.select_for_update().get(pk=held.subscription_id)
+    if change.is_scheduled:
+        phase = switch.schedule(subscription, version, anchor=change.anchor, starts_at=change.starts_at, at=at, now=now)
+        return subscription, phase
+    subscription.quantity = change.proposal.quantity
+    if change.proposal.ends_at:
+        subscription.end_reason = "term_ended"
+    phase = switch.switch_now(
+        subscription, version, anchor=change.anchor, at=at, now=now, keep_schedule=change.keeps_schedule
+    )
+    return subscription, phase
+
+
+def _bound(moves: Sequence[BucketMove], version: PlanVersion) -> list[BucketMove]:
+    """The moves with the items of the version that was written."""
+    items = {item.key: item for item in version.terms().items}
+    return [
+        replace(move, after=replace(move.after, item=items[move.after.item.key])) if move.after else move
+        for move in moves
+    ]
+
+
+def _inputs(change: PlanChange) -> dict:
+    proposal = change.proposal
+    return {
+        "plan": proposal.plan_name,
+        "version": proposal.version_id,
+        "custom": proposal.is_custom,
+        "quantity": proposal.quantity,
+        "timing": change.timing,
+        "differences": [d.sentence(change.currency) for d in change.differences],
+    }
+
+
+def _effects(change: PlanChange) -> dict:
+    return {
+        "kind": change.kind,
+        "startsAt": change.starts_at,
+        "total": change.total,
+        "currency": change.currency,
+        "lines": [{"description": line.description, "amount": line.amount} for line in change.lines],
+        "replaces": change.replaces,
+    }
+
+
+def offered_plans(customer: Customer) -> list[Plan]:
+    """Plans this customer may be put on, grouped by product; two queries. Mirrored and default ones are left out."""
+    plans = (
+        Plan.objects.on_sale()
+        .exclude(kind=Plan.Kind.STRIPE)
+        .filter(is_default=False)
+        .select_related("product", "current_version__plan")
+        .prefetch_related("current_version__items__feature")
+        .filter(Q(reservation=None) | Q(reservation__customer=customer))
+    )
+    return list(plans.order_by("product__name", "add_on", "name"))
+
+
+def addable_plans(customer: Customer) -> list[Plan]:
+    """Plans beside what the customer has: main plans of a product they are on are a change, not an addition."""
+    on = set(customer.subscriptions.live().filter(add_on=False).values_list("product_id", flat=True))
+    return [plan for plan in offered_plans(customer) if plan.add_on or plan.product_id not in on]

@@ -1,0 +1,172 @@
+"""Where a customer stands, read once: everything that the decision about a change of plan depends on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from catalog.models import Plan
+from catalog.periods import Period
+from catalog.terms import PlanTerms
+from customers.contracts import Contract, contract_of, contracts_at, default_contract
+from customers.models import Customer, Phase, Subscription
+from customers.switch import plan_period
+from entitlements.balances import Bucket
+from entitlements.models import Balance
+from entitlements.readings import bucket_of, ledger_position, open_rows, standings, used_since
+from invoicing.lines import BilledFee, RatedUse
+from invoicing.readings import account_credit, billed_fees, rated_use
+
+PREVIEW_LIVES = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The contract that a change would be made to."""
+
+    subscription_id: int
+    public_id: str
+    phase_id: int
+    contract: Contract
+    period: Period | None
+    bills_at: datetime | None
+    ends_at: datetime | None
+    next_phase_id: int | None
+    next_plan: str
+    next_starts_at: datetime | None
+
+    @property
+    def terms(self) -> PlanTerms:
+        return self.contract.terms
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A customer at an instant and a ledger position, as values; nothing in it needs the database again."""
+
+    customer_id: int
+    customer_name: str
+    currency: str
+    usage_anchor: datetime
+    at: datetime
+    ledger: int
+    held: Held | None
+    others: tuple[Contract, ...]
+    default: Contract | None
+    anchor_of_product: datetime | None
+    buckets: tuple[Bucket, ...]
+    use: dict[int, RatedUse]
+    fees: tuple[BilledFee, ...]
+    account_credit: int
+
+    @property
+    def contracts(self) -> list[Contract]:
+        """What applies now: the held contract with the others, or the default product."""
+        held = [self.held.contract] if self.held else []
+        return [*held, *self.others] or ([self.default] if self.default else [])
+
+    @property
+    def next_edge(self) -> datetime | None:
+        """The next instant at which this position changes by itself: a period, a window, a scheduled change."""
+        edges = [b.ends_at for b in self.buckets if b.ends_at and b.ends_at > self.at]
+        if self.held:
+            dates = (self.held.bills_at, self.held.ends_at, self.held.next_starts_at)
+            edges += [date for date in dates if date and date > self.at]
+        return min(edges, default=None)
+
+    @property
+    def valid_until(self) -> datetime:
+        """A preview of this position holds until then: 30 minutes, or the next edge if that comes first."""
+        return min([self.at + PREVIEW_LIVES, *([self.next_edge] if self.next_edge else [])])
+
+
+def held_subscription(customer: Customer, plan: Plan) -> Subscription | None:
+    """The live contract that enabling this plan would change: its product's main one, or the add-on itself."""
+    live = customer.subscriptions.live().filter(product_id=plan.product_id, add_on=plan.add_on)
+    if plan.add_on:
+        live = live.filter(phases__version__plan=plan).distinct()
+    return live.order_by("started_at", "id").first()
+
+
+def read_position(
+    customer: Customer, plan: Plan, *, at: datetime, ledger: int | None = None, subscription: Subscription | None = None
+) -> Position:
+    """Read a position as of an instant; `ledger` leaves out use that was counted after an earlier reading."""
+    position = ledger_position(customer) if ledger is None else ledger
+    later = used_since(customer, position)
+    subscription = subscription or held_subscription(customer, plan)
+    contracts = [c for c in contracts_at(customer, at) if not c.is_default]
+    held = _held(customer, subscription, at) if subscription else None
+    others = tuple(c for c in contracts if held is None or c.subscription_id != held.subscription_id)
+    rows = [_as_of(row, later) for row in open_rows(customer).select_related("item")]
+    default = default_contract(customer)
+    applying = contracts or ([default] if default else [])
+    buckets = tuple(s.bucket for s in standings(applying, rows, at))
+    return Position(
+        customer_id=customer.pk,
+        customer_name=customer.name,
+        currency=customer.currency,
+        usage_anchor=customer.usage_anchor,
+        at=at,
+        ledger=position,
+        held=held,
+        others=others,
+        default=default,
+        anchor_of_product=_product_anchor(customer, plan, at),
+        buckets=buckets,
+        use=_rated(rows, subscription),
+        fees=tuple(billed_fees(subscription, at)) if subscription else (),
+        account_credit=account_credit(customer),
+    )
+
+
+def _as_of(row: Balance, later: dict[int, Decimal]) -> Balance:
+    row.used -= later.get(row.pk, Decimal(0))
+    return row
+
+
+def _rated(rows: Sequence[Balance], subscription: Subscription | None) -> dict[int, RatedUse]:
+    if subscription is None:
+        return {}
+    own = [row for row in rows if row.subscription_id == subscription.pk]
+    return {row.pk: rated_use(row, used=row.used) for row in own if bucket_of(row).granted is not None}
+
+
+def _held(customer: Customer, subscription: Subscription, at: datetime) -> Held | None:
+    phases = list(
+        subscription.phases.kept().select_related("subscription", "version__plan").order_by("starts_at", "id")
+    )
+    current = next((p for p in phases if p.covers(at)), None)
+    if current is None:
+        return None
+    contract = contract_of(current, customer)
+    following: Phase | None = next((p for p in phases if p.starts_at > at), None)
+    return Held(
+        subscription_id=subscription.pk,
+        public_id=subscription.public_id,
+        phase_id=current.pk,
+        contract=contract,
+        period=plan_period(contract.terms, contract.anchor, at),
+        bills_at=subscription.bills_at,
+        ends_at=subscription.ends_at,
+        next_phase_id=following.pk if following else None,
+        next_plan=following.version.plan.name if following else "",
+        next_starts_at=following.starts_at if following else None,
+    )
+
+
+def _product_anchor(customer: Customer, plan: Plan, at: datetime) -> datetime | None:
+    """Where an add-on's periods are counted from: its product's main contract, if it is invoiced."""
+    if not plan.add_on:
+        return None
+    phase = (
+        Phase.objects.in_force(at)
+        .filter(
+            subscription__customer=customer,
+            subscription__product_id=plan.product_id,
+            subscription__add_on=False,
+            version__plan__kind=Plan.Kind.BILLED,
+        )
+        .first()
+    )
+    return phase.anchor if phase else None

@@ -1,0 +1,153 @@
+"""Carry a contract over each boundary that has come: close windows, switch phases, bill, open the next period.
+
+Each boundary is settled as if a punctual worker had done it, in order. A contract that lags behind too far is parked
+for a person instead of writing invoices without end.
+"""
+
+from datetime import datetime
+
+from django.db import transaction
+
+from customers import switch
+from customers.contracts import contracts_at
+from customers.journal import CLOCKWORK, record
+from customers.models import Customer, Phase, Subscription
+from entitlements.provision import close, close_all, settle
+from entitlements.readings import open_rows, standings
+from entitlements.reset import bring_up_to_date
+from invoicing.issue import issue
+from invoicing.lines import Line, opening_lines, renewal_lines, usage_lines
+from invoicing.models import Invoice
+from invoicing.readings import rated_use, unbilled
+
+MOST_PERIODS = 36
+
+
+def catch_up(customer: Customer, *, now: datetime) -> list[Invoice]:
+    """Settle everything of one customer that is due: contracts in the order of their boundaries, then balances."""
+    invoices: list[Invoice] = []
+    with transaction.atomic():
+        if not customer.subscriptions.due(now).exists() and not _balances_due(customer, now):
+            return invoices
+        customer = Customer.objects.select_for_update().get(pk=customer.pk)
+        for _ in range(MOST_PERIODS):
+            due = customer.subscriptions.due(now).order_by("bills_at", "add_on", "id").first()
+            if due is None:
+                break
+            invoices += renew(customer, due, now=now)
+        else:
+            _park(customer, now)
+        bring_up_to_date(customer, now=now)
+    return invoices
+
+
+def _balances_due(customer: Customer, now: datetime) -> bool:
+    return customer.balances.due(now).exists()
+
+
+def _park(customer: Customer, now: datetime) -> None:
+    for subscription in customer.subscriptions.due(now):
+        because = f"More than {MOST_PERIODS} periods are due since {subscription.bills_at:%-d %b %Y}."
+        switch.park(subscription, because=because, now=now)
+        record(
+            customer,
+            "subscription.parked",
+            f"Parked {subscription.public_id}: {because}",
+            actor=CLOCKWORK,
+            now=now,
+            effects={"since": subscription.bills_at},
+        )
+
+
+def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> list[Invoice]:
+    """Settle one boundary of one contract: the earliest that is due. The caller holds the customer's row."""
+    at = subscription.bills_at
+    assert at is not None and at <= now
+    before = _phase(subscription, at, ending=True)
+    if subscription.ends_at is not None and subscription.ends_at <= at:
+        return end_contract(customer, subscription, at=at, reason=subscription.end_reason or "canceled", now=now)
+    phase = _phase(subscription, at)
+    switched = phase.pk != before.pk
+    _close_windows(customer, subscription, at=at, now=now)
+    lines = _overage(subscription, before, until=at)
+    terms = phase.terms().times(subscription.quantity)
+    if terms.is_invoiced:
+        restarted = switched and phase.anchor == at
+        lines += opening_lines(terms, at, at) if restarted else renewal_lines(terms, phase.anchor, at)
+    switch.roll(subscription, phase, at=at)
+    operation = None
+    if switched or lines:
+        operation = record(
+            customer,
+            "plan.switched" if switched else "subscription.renewed",
+            f"{'Switched to' if switched else 'Renewed'} {phase.version.plan.name}"
+            f"{' (custom)' if phase.version.tailored else ''} as of {at:%-d %b %Y}",
+            actor=CLOCKWORK,
+            now=now,
+            effects={"at": at, "lines": [{"description": li.description, "amount": li.amount} for li in lines]},
+        )
+    phases = {line.item_id or 0: before for line in lines if line.kind == "usage"}
+    return issue(customer, lines, now=now, subscription=subscription, phase=phase, operation=operation, phases=phases)
+
+
+def end_contract(
+    customer: Customer,
+    subscription: Subscription,
+    *,
+    at: datetime,
+    reason: str,
+    now: datetime,
+    credits: list[Line] | None = None,
+    bill_use: bool = True,
+) -> list[Invoice]:
+    """End a contract: its windows close, open use is billed, its add-ons end with it."""
+    phase = _phase(subscription, at, ending=True)
+    close_all(customer, subscription.pk, ended_at=at, now=now)
+    lines = _overage(subscription, phase, until=at) if bill_use else []
+    lines += credits or []
+    switch.end(subscription, at=at, reason=reason, now=now)
+    operation = record(
+        customer,
+        "subscription.ended",
+        f"{phase.version.plan.name} ended on {at:%-d %b %Y} ({reason.replace('_', ' ')})",
+        actor=CLOCKWORK,
+        now=now,
+        effects={"at": at, "reason": reason},
+    )
+    invoices = issue(customer, lines, now=now, subscription=subscription, phase=phase, operation=operation)
+    if not subscription.add_on:
+        for add_on in customer.subscriptions.live().filter(product_id=subscription.product_id, add_on=True):
+            invoices += end_contract(customer, add_on, at=at, reason="main_plan_ended", now=now)
+    return invoices
+
+
+def _phase(subscription: Subscription, at: datetime, *, ending: bool = False) -> Phase:
+    """The phase in force from the boundary, or the one that was in force until it."""
+    phases = subscription.phases.kept().select_related("version__plan").order_by("-starts_at", "-id")
+    found = phases.filter(starts_at__lt=at) if ending else phases.filter(starts_at__lte=at)
+    phase = found.first() or phases.last()
+    assert phase is not None, "a contract has a phase"
+    return phase
+
+
+def _close_windows(customer: Customer, subscription: Subscription, *, at: datetime, now: datetime) -> None:
+    """Settle this contract's balances as of the boundary: what ended is closed, what goes on is carried."""
+    own = [c for c in contracts_at(customer, at) if c.subscription_id == subscription.pk]
+    rows = list(open_rows(customer).filter(subscription=subscription).select_for_update())
+    found = standings(own, rows, at)
+    settle(customer, found, rows, now=now)
+    kept = {s.contribution.item.feature.slug for s in found if s.contribution.item.feature}
+    for row in rows:
+        if row.closed_at is None and row.item.feature and row.item.feature.slug not in kept:
+            close(row, ended_at=at, now=now)
+
+
+def _overage(subscription: Subscription, phase: Phase, *, until: datetime) -> list[Line]:
+    """Use of windows that ended by the instant and stand on no invoice yet."""
+    terms = phase.terms()
+    if not terms.is_invoiced:
+        return []
+    lines: list[Line] = []
+    for row in unbilled(subscription, until):
+        lines += usage_lines(rated_use(row), plan_name=terms.plan_name, currency=terms.currency)
+    return lines

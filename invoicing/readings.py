@@ -1,0 +1,89 @@
+"""Rows as values: fees whose time is not over, use that nobody billed yet, and account credit."""
+
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+
+from django.db.models import Exists, OuterRef, Sum
+
+from catalog.periods import Period
+from customers.models import Customer, Subscription
+from entitlements.models import Balance, BalanceEntry
+from entitlements.readings import item_terms
+from invoicing.lines import FEE, USAGE, BilledFee, RatedUse
+from invoicing.models import CreditEntry, InvoiceLine
+from invoicing.states import InvoiceState
+
+
+def account_credit(customer: Customer) -> int:
+    """What the customer has with us, in minor units of their currency."""
+    return CreditEntry.objects.filter(customer=customer).aggregate(sum=Sum("amount"))["sum"] or 0
+
+
+def billed_fees(subscription: Subscription, at: datetime) -> list[BilledFee]:
+    """Fees of this contract that were invoiced for time after the instant and are not voided."""
+    lines = (
+        InvoiceLine.objects.filter(subscription=subscription, kind=FEE, ends_at__gt=at)
+        .exclude(invoice__state=InvoiceState.VOID)
+        .select_related("invoice", "item")
+        .annotate(credited=Sum("credits__amount"))
+        .order_by("id")
+    )
+    return [fee for fee in map(_billed_fee, lines) if fee.net > 0]
+
+
+def _billed_fee(line: InvoiceLine) -> BilledFee:
+    assert line.ends_at is not None
+    invoice = line.invoice
+    owed = invoice.total - invoice.offset
+    paid = Fraction(invoice.paid + invoice.credit_applied, owed) if owed > 0 else Fraction(1)
+    return BilledFee(
+        line_id=line.pk,
+        key=line.key,
+        label=line.description.split(" (from ")[0],
+        currency=invoice.currency,
+        price=Fraction(line.derivation["price"]),
+        period=Period(
+            datetime.fromisoformat(line.derivation["periodStartsAt"]),
+            datetime.fromisoformat(line.derivation["periodEndsAt"]),
+        ),
+        net=line.amount + (line.credited or 0),
+        ends_at=line.ends_at,
+        invoice_id=invoice.pk,
+        invoice_due=invoice.due,
+        paid_share=min(Fraction(1), paid) if invoice.state == InvoiceState.OPEN else Fraction(1),
+    )
+
+
+def unbilled(subscription: Subscription, until: datetime) -> list[Balance]:
+    """Windows of this contract that ended by the instant, at a usage price, and stand on no invoice yet."""
+    lines = InvoiceLine.objects.filter(balance=OuterRef("pk"), kind=USAGE)
+    priced = BalanceEntry.objects.filter(balance=OuterRef("pk"), item__price__gt=0)
+    return list(
+        Balance.objects.filter(Exists(priced), subscription=subscription, ends_at__lte=until)
+        .exclude(Exists(lines))
+        .order_by("ends_at", "id")
+    )
+
+
+def rated_use(row: Balance, *, used: Decimal | None = None) -> RatedUse:
+    """The use of one window with the items that were in force while it was used, from its ledger."""
+    used = row.used if used is None else used
+    marks = list(
+        row.entries.filter(kind__in=[BalanceEntry.Kind.GRANT, BalanceEntry.Kind.REGRANT])
+        .order_by("id")
+        .values_list("item_id", "rates_from")
+    )
+    segments = []
+    for place, (item_id, _) in enumerate(marks):
+        upto = marks[place + 1][1] if place + 1 < len(marks) else used
+        segments.append((item_terms(item_id), used if upto is None else upto))
+    return RatedUse(
+        balance_id=row.pk,
+        granted=row.granted or Decimal(0),
+        adjusted=row.adjusted,
+        used=used,
+        segments=tuple(segments) or ((item_terms(row.item_id), used),),
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+    )
