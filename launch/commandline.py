@@ -62,7 +62,8 @@ def start_servers() -> None:
 def stop_servers() -> None:
     from launch import servers
     from launch.places import Places
+    from launch.run import the_only_one
 
     places = Places(environment.ROOT / "var")
-    with step("Stopping"):
+    with the_only_one(), step("Stopping"):
         servers.stop([servers.Postgres(places), servers.Valkey(places)], places)

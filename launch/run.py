@@ -155,7 +155,7 @@ def our_processes(config: Configuration) -> list[Process]:
             DATABASE_POOL_MAX=str(config.web_threads),
         ),
         process("Worker", *celery, "worker", "--concurrency", "2", "--loglevel", "INFO"),
-        process("Beat", *celery, "beat", "--loglevel", "INFO", "--pidfile", ""),
+        process("Beat", *celery, "beat", "--loglevel", "WARNING", "--pidfile", ""),
     ]
 
 

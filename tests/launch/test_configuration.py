@@ -1,0 +1,75 @@
+import socket
+
+import pytest
+
+from launch import configuration
+from launch.errors import LaunchError
+from tests.settings import PLACES
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch):
+    for name in ("HOST", "PORT", "DATABASE_URL", "REDIS_URL", "ENVIRONMENT"):
+        monkeypatch.delenv(name, raising=False)
+    # What .env brings in goes again with the test.
+    monkeypatch.setattr("os.environ", dict(configuration.os.environ))
+
+
+def test_without_settings_everything_is_ours(tmp_path):
+    config = configuration.read(tmp_path)
+
+    assert (config.port, config.database_url, config.redis_url) == (8000, None, None)
+
+
+def test_port_overrides(tmp_path, monkeypatch):
+    monkeypatch.setenv("PORT", "8001")
+
+    assert configuration.read(tmp_path).address == "http://127.0.0.1:8001/"
+
+
+def test_a_port_that_is_no_number_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("PORT", "eighty")
+
+    with pytest.raises(LaunchError, match="PORT must be a whole number from 1 to 65535, not 'eighty'"):
+        configuration.read(tmp_path)
+
+
+def test_each_server_can_be_given_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://queue:6379/0")
+
+    config = configuration.read(tmp_path)
+
+    assert (config.database_url, config.redis_url) == (None, "redis://queue:6379/0")
+
+
+def test_a_taken_port_is_said_in_a_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(LaunchError, match=rf"^Port {port} on 127.0.0.1 is taken by another program; .*\.$"):
+            configuration.refuse_taken_port("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("postgres://someone:secret@127.0.0.1:1/billing", "cannot be reached: .*Connection refused"),
+        ("mysql://localhost/billing", "must be a postgres:// URL"),
+        ("sqlite:///billing.db", "must be a postgres:// URL"),
+    ],
+)
+def test_an_unreachable_database_is_said_in_a_sentence_without_its_password(url, sentence):
+    with pytest.raises(LaunchError, match=sentence) as refusal:
+        configuration.refuse_unreachable_database(url)
+
+    assert "\n" not in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_reachable_database_is_accepted():
+    configuration.refuse_unreachable_database(PLACES.database_url)
+
+
+def test_an_unreachable_queue_is_said_in_a_sentence():
+    with pytest.raises(LaunchError, match="REDIS_URL cannot be reached"):
+        configuration.refuse_unreachable_redis("redis://127.0.0.1:1/0")
