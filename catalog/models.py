@@ -271,7 +271,9 @@ class PlanItem(models.Model):
     amount = models.DecimalField(
         max_digits=24, decimal_places=12, null=True, blank=True, validators=[MinValueValidator(0)]
     )
-    cadence = models.CharField(max_length=5, blank=True, choices=FEE_CADENCES)
+    cadence = models.CharField(
+        max_length=5, blank=True, choices=FEE_CADENCES, help_text="How often it is billed; empty on use: with the plan."
+    )
     quantity = models.PositiveIntegerField(default=1)
     # An allowance
     included = models.DecimalField(
@@ -304,7 +306,7 @@ class PlanItem(models.Model):
                 name="item_is_a_fee_or_a_feature",
                 condition=Q(feature=None, amount__isnull=False, price=None, included=None, unlimited=False)
                 & ~Q(cadence="")
-                | Q(feature__isnull=False, amount=None, cadence="", quantity=1),
+                | Q(feature__isnull=False, amount=None, quantity=1) & (Q(cadence="") | Q(price__isnull=False)),
                 violation_error_message="An item is either a fee (with an amount) or a feature.",
             ),
             models.CheckConstraint(

@@ -14,7 +14,7 @@ from django.db.models import Max
 
 from catalog.models import Feature, Plan, PlanItem, PlanVersion, Product, unique_key
 from catalog.money import exponent
-from catalog.periods import NEVER, ONCE, RESETS, Cadence, UnknownCadence
+from catalog.periods import NEVER, ONCE, PLAN_CADENCES, RESETS, Cadence, UnknownCadence
 from catalog.terms import BOOLEAN, METERED, STATIC, ItemTerms, PlanTerms
 
 
@@ -93,7 +93,7 @@ def check_items(plan: Plan, cadence: str, items: Sequence[ItemTerms]) -> None:
             wrong("feature", f"{feature.name} is archived. Restore it, or take it off the plan.", "archived_feature")
         if feature.product_id and feature.product_id != plan.product_id:
             wrong("feature", f"{feature.name} is reserved for another product.", "foreign_feature")
-        _check_allowance(plan, item, wrong)
+        _check_allowance(plan, cadence, item, wrong)
     if errors:
         raise InvalidItems(errors)
 
@@ -110,18 +110,18 @@ def _check_fee(plan: Plan, cadence: str, item: ItemTerms, wrong) -> None:
         wrong("amount", "An assigned plan is never invoiced, so it cannot have a fee.", "price_on_assigned_plan")
     if item.quantity < 1:
         wrong("quantity", "The quantity is a whole number of 1 or more.", "bad_quantity")
-    if item.cadence == ONCE:
-        return
-    try:
-        if item.cadence not in ("P1M", "P3M", "P1Y"):
-            raise UnknownCadence(item.cadence, ["P1M", "P3M", "P1Y", "P0D"])
-        if Cadence.parse(item.cadence).months > Cadence.parse(cadence).months:
-            wrong("cadence", "A fee cannot run longer than the plan's own cadence.", "fee_longer_than_plan")
-    except UnknownCadence as refused:
-        wrong("cadence", refused.messages[0], "unknown_cadence")
+    if item.cadence != ONCE:
+        _check_interval(cadence, item.cadence, [*PLAN_CADENCES, ONCE], wrong)
 
 
-def _check_allowance(plan: Plan, item: ItemTerms, wrong) -> None:
+def _check_interval(plan_cadence: str, interval: str, allowed: list[str], wrong) -> None:
+    if interval not in PLAN_CADENCES:
+        wrong("cadence", UnknownCadence(interval, allowed).messages[0], "unknown_cadence")
+    elif Cadence.parse(interval).months > Cadence.parse(plan_cadence).months:
+        wrong("cadence", "An item cannot be billed less often than its plan.", "longer_than_plan")
+
+
+def _check_allowance(plan: Plan, cadence: str, item: ItemTerms, wrong) -> None:
     assert item.feature is not None
     if item.amount is not None:
         wrong("amount", "A fee is a line of its own.", "fee_on_feature")
@@ -149,6 +149,8 @@ def _check_allowance(plan: Plan, item: ItemTerms, wrong) -> None:
         wrong("max_overage", "The cap on overage cannot be below zero.", "negative_max_overage")
     if item.price is None:
         return
+    if item.cadence:
+        _check_interval(cadence, item.cadence, list(PLAN_CADENCES), wrong)
     if item.price < 0:
         wrong("price", "A usage price cannot be negative.", "negative_price")
     if _decimals(item.price) > 12:
@@ -262,7 +264,7 @@ def _insert(version: PlanVersion, items: Sequence[ItemTerms]) -> None:
             name=item.name,
             feature=features[item.feature.slug] if item.feature else None,
             amount=item.amount,
-            cadence=item.cadence if item.is_fee else "",
+            cadence=item.cadence if item.is_fee or item.price is not None else "",
             quantity=item.quantity,
             included=item.included,
             unlimited=item.unlimited,

@@ -40,7 +40,8 @@ class ItemTerms:
     """One line of a plan: a fee (`feature` is None), an allowance, or an allowance with a usage price.
 
     `amount` is a fee per unit and `cadence` in major units; `price` is per unit used beyond `included`, of which
-    `None` together with `unlimited=False` means "nothing included". `value` is a static feature's number or text.
+    `None` together with `unlimited=False` means "nothing included". A `cadence` on a priced allowance bills its use
+    more often than the plan. `value` is a static feature's number or text.
     """
 
     key: str
@@ -177,13 +178,18 @@ class PlanTerms:
     def tick(self) -> str:
         """The shortest interval at which something of these terms is billed. Plan cadences divide each other."""
         intervals = [self.cadence, *(item.cadence for item in self.recurring_fees)]
+        intervals += [self.interval_of(item) for item in self.usage_items]
         return min(intervals, key=lambda code: Cadence.parse(code).months)
+
+    def interval_of(self, item: ItemTerms) -> str:
+        """How often an item is billed."""
+        return item.cadence or self.cadence
 
     @property
     def longest_price_interval(self) -> int:
         """Months of the longest interval that carries an amount; 0 for a free plan."""
         months = [Cadence.parse(i.cadence).months for i in self.recurring_fees if i.amount]
-        months += [Cadence.parse(self.cadence).months for i in self.usage_items if i.price]
+        months += [Cadence.parse(self.interval_of(i)).months for i in self.usage_items if i.price]
         return max(months, default=0)
 
     def monthly(self) -> Fraction:

@@ -8,12 +8,13 @@ from datetime import datetime
 
 from django.db import transaction
 
+from catalog.periods import Cadence, is_boundary
 from customers import switch
 from customers.contracts import contracts_at
 from customers.journal import CLOCKWORK, record
 from customers.models import Customer, Phase, Subscription
 from entitlements.provision import close, close_all, settle
-from entitlements.readings import open_rows, standings
+from entitlements.readings import item_terms, open_rows, standings
 from entitlements.reset import bring_up_to_date
 from invoicing.issue import issue
 from invoicing.lines import Line, opening_lines, renewal_lines, usage_lines
@@ -69,7 +70,7 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
     phase = _phase(subscription, at)
     switched = phase.pk != before.pk
     _close_windows(customer, subscription, at=at, now=now)
-    lines = _overage(subscription, before, until=at)
+    lines = _overage(subscription, before, until=at, all_intervals=switched)
     terms = phase.terms().times(subscription.quantity)
     if terms.is_invoiced:
         restarted = switched and phase.anchor == at
@@ -103,7 +104,7 @@ def end_contract(
     """End a contract: its windows close, open use is billed, its add-ons end with it."""
     phase = _phase(subscription, at, ending=True)
     close_all(customer, subscription.pk, ended_at=at, now=now)
-    lines = _overage(subscription, phase, until=at) if bill_use else []
+    lines = _overage(subscription, phase, until=at, all_intervals=True) if bill_use else []
     lines += credits or []
     switch.end(subscription, at=at, reason=reason, now=now)
     operation = record(
@@ -142,12 +143,15 @@ def _close_windows(customer: Customer, subscription: Subscription, *, at: dateti
             close(row, ended_at=at, now=now)
 
 
-def _overage(subscription: Subscription, phase: Phase, *, until: datetime) -> list[Line]:
-    """Use of windows that ended by the instant and stand on no invoice yet."""
+def _overage(subscription: Subscription, phase: Phase, *, until: datetime, all_intervals: bool) -> list[Line]:
+    """Use of windows that ended by the instant and stand on no invoice yet, of the items whose interval ends then."""
     terms = phase.terms()
     if not terms.is_invoiced:
         return []
     lines: list[Line] = []
     for row in unbilled(subscription, until):
+        interval = Cadence.parse(terms.interval_of(item_terms(row.item_id)))
+        if not all_intervals and not is_boundary(phase.anchor, interval, until):
+            continue
         lines += usage_lines(rated_use(row), plan_name=terms.plan_name, currency=terms.currency)
     return lines
