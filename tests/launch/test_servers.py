@@ -12,8 +12,6 @@ import redis
 from launch import servers
 from launch.places import VALKEY_SOCKET, Places
 
-pytestmark = pytest.mark.xdist_group("servers")
-
 
 @pytest.fixture(scope="module")
 def places(scratch: Path) -> Iterator[Places]:
