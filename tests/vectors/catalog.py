@@ -1,0 +1,139 @@
+"""Plans of a vectors file as plans of ours: items become `ItemTerms`, plans become products, plans and versions."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from django.utils.text import slugify
+
+from catalog.models import Feature, Plan, Product
+from catalog.publish import create_plan, make_default, open_draft, publish, write_items
+from catalog.terms import ALLOCATED, BOOLEAN, CONSUMABLE, HARD, METERED, SOFT, ItemTerms
+
+RESETS = {
+    "hour": "PT1H",
+    "day": "P1D",
+    "week": "P1W",
+    "month": "P1M",
+    "quarter": "P3M",
+    "semi_annual": "P6M",
+    "half_year": "P6M",
+    "year": "P1Y",
+    "one_off": "never",
+    None: "never",
+}
+INTERVALS = {"month": "P1M", "quarter": "P3M", "year": "P1Y", "one_off": "P0D"}
+
+
+class Later(Exception):
+    """The vector needs a part of the product that does not exist yet; the message says which."""
+
+
+def item_terms(raw: dict[str, Any]) -> ItemTerms:
+    """One item of the file. Raises `Later` for what the product cannot sell yet."""
+    for part in ("rollover", "per_entity"):
+        if raw.get(part):
+            raise Later(part.replace("_", " "))
+    kind = raw["kind"]
+    if kind == "base_price":
+        cadence = INTERVALS.get(raw.get("interval", "month"))
+        if cadence is None:
+            raise Later(f"a fee per {raw['interval']}")
+        return ItemTerms(key="base", amount=Decimal(str(raw["amount"])), cadence=cadence)
+    if raw.get("feature_type") == "credit_system":
+        raise Later("credit systems")
+    feature = the_feature(raw)
+    if kind == "boolean":
+        return ItemTerms(key=feature.slug, feature=feature.terms())
+    return metered_terms(raw, feature)
+
+
+def the_feature(raw: dict[str, Any]) -> Feature:
+    slug = slugify(raw["feature"]) or raw["feature"]
+    allocated = raw.get("feature_type") == "allocated"
+    found, _ = Feature.objects.get_or_create(
+        slug=slug.replace("_", "-"),
+        defaults={
+            "name": raw["feature"].replace("_", " ").capitalize(),
+            "type": BOOLEAN if raw["kind"] == "boolean" else METERED,
+            "usage": ALLOCATED if allocated else CONSUMABLE,
+        },
+    )
+    return found
+
+
+def metered_terms(raw: dict[str, Any], feature: Feature) -> ItemTerms:
+    included = raw.get("included")
+    unlimited = included == "unlimited"
+    price = raw.get("price")
+    allocated = feature.usage == ALLOCATED
+    rate, cap, cadence = None, None, ""
+    if price:
+        rate, cap, cadence = usage_price(price, allocated=allocated)
+    return ItemTerms(
+        key=feature.slug,
+        feature=feature.terms(),
+        included=None if unlimited or included is None else Decimal(str(included)),
+        unlimited=unlimited,
+        reset="never" if allocated else RESETS[raw.get("reset")],
+        # A level may go beyond its allowance unless somebody forbids it; what is used up stops at it.
+        limit=SOFT if rate is not None or allocated else HARD,
+        max_overage=cap,
+        price=rate,
+        cadence=cadence,
+    )
+
+
+def usage_price(price: dict[str, Any], *, allocated: bool) -> tuple[Decimal, Decimal | None, str]:
+    if price.get("billing_method") == "prepaid":
+        raise Later("prepaid quantities")
+    if price.get("tiers"):
+        raise Later("tiers")
+    if price.get("billing_units", 1) != 1:
+        raise Later("packs")
+    if allocated:
+        raise Later("priced seats")
+    cap = price.get("max_purchase")
+    interval = INTERVALS.get(price.get("interval", "month"))
+    if interval in (None, "P0D"):
+        raise Later(f"use billed per {price.get('interval')}")
+    return Decimal(str(price["amount"])), None if cap is None else Decimal(str(cap)), interval or ""
+
+
+def plan_cadence(items: Iterable[ItemTerms]) -> str:
+    """A plan runs as long as its longest recurring price."""
+    order = ["P1M", "P3M", "P1Y"]
+    used = [item.cadence for item in items if item.cadence in order]
+    return max(used, key=order.index, default="P1M")
+
+
+def make_plan(raw: dict[str, Any], *, now: Any) -> Plan:
+    for part in ("trial", "free_trial", "credit_systems"):
+        if raw.get(part):
+            raise Later(part.replace("_", " "))
+    group = raw.get("group") or "main"
+    product, _ = Product.objects.get_or_create(key=slugify(group), defaults={"name": group.capitalize()})
+    items = [item_terms(item) for item in raw["items"]]
+    plan = create_plan(
+        product,
+        name=raw["id"],
+        key=slugify(raw["id"]),
+        kind=Plan.Kind.ASSIGNED if raw.get("is_default") else Plan.Kind.BILLED,
+        by="vectors",
+        currency="USD",
+        cadence=plan_cadence(items),
+        add_on=bool(raw.get("add_on")),
+        items=items,
+    )
+    publish(plan.versions.get(), message="from the file", by="vectors", now=now)
+    plan.refresh_from_db()
+    if raw.get("is_default"):
+        make_default(plan, confirmed=False)
+    return plan
+
+
+def edit_plan(plan: Plan, raw_items: list[dict[str, Any]], *, now: Any) -> None:
+    items = [item_terms(item) for item in raw_items]
+    draft = open_draft(plan, by="vectors")
+    write_items(draft, items, cadence=plan_cadence(items))
+    publish(draft, message="from the file", by="vectors", now=now)

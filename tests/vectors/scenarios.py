@@ -1,0 +1,428 @@
+"""Scenarios: one new customer per vector, a moving `now`, every act through the verbs that the product has.
+
+Each previewed change is also carried out, and the lines that were issued must be the lines that were previewed.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.text import slugify
+
+from billing_admin.flows.cancel import cancel, preview_cancel
+from billing_admin.flows.change import Timing
+from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
+from billing_admin.flows.renew import catch_up
+from catalog.models import Feature, Plan
+from catalog.money import to_minor
+from customers.journal import Actor
+from customers.models import Customer, Subscription
+from customers.states import LIVE
+from entitlements.access import Access
+from entitlements.balances import Mode
+from entitlements.check import check
+from entitlements.edit import edit_balance
+from entitlements.reset import reset_due
+from entitlements.track import LimitReached, track
+from invoicing.issue import receive_payment
+from invoicing.models import Invoice
+from tests.vectors.catalog import RESETS, Later, edit_plan, item_terms, make_plan, plan_cadence
+from tests.vectors.functions import check_function, instant
+
+START = datetime(2026, 6, 1, tzinfo=UTC)
+STAFF = Actor("vectors")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    verdict: str
+    id: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verdict} {self.id} {self.reason}".rstrip()
+
+
+class Differs(AssertionError):
+    """What the product did is not what the file expects."""
+
+
+def play_file(
+    path: Path, *, area: str | None = None, scope: str | None = None, only: str | None = None
+) -> Iterator[Outcome]:
+    areas = tuple(area.split(",")) if area else ("",)
+    for vector in json.loads(path.read_text())["vectors"]:
+        wanted = vector["area"].startswith(areas) and (scope is None or vector.get("scope") == scope)
+        if wanted and (only is None or vector["id"] == only):
+            yield play(vector)
+
+
+def play(vector: dict[str, Any]) -> Outcome:
+    """One vector, in a transaction that leaves nothing behind."""
+    if vector.get("other_policy"):
+        return Outcome("SKIP", vector["id"], "other policy")
+    try:
+        with transaction.atomic():
+            differs = check_function(vector) if vector["type"] == "function" else Scenario(vector).play()
+            transaction.set_rollback(True)
+    except Later as missing:
+        return Outcome("SKIP", vector["id"], f"later: {missing}")
+    except Differs as differs_:
+        differs = str(differs_)
+    return Outcome("FAIL", vector["id"], differs) if differs else Outcome("PASS", vector["id"])
+
+
+KNOWN_STEP = {
+    "attach": {"op", "plan", "customize_items", "plan_schedule", "at", "via"},
+    "update_subscription": {"op", "plan", "customize_items", "cancel_action", "version", "at"},
+    "track": {"op", "feature", "value", "overage_behavior", "at"},
+    "balance_update": {"op", "feature", "remaining", "usage", "interval", "at"},
+    "pass_reset": {"op", "feature"},
+    "advance_clock": {"op", "to", "days", "weeks", "months"},
+    "advance_to_next_invoice": {"op"},
+    "edit_plan": {"op", "plan", "items", "creates_version"},
+    "check": {"op", "feature", "required"},
+    "get_customer": {"op"},
+}
+
+
+@dataclass
+class Scenario:
+    vector: dict[str, Any]
+    now: datetime = START
+    plans: dict[str, Plan] = field(default_factory=dict)
+    previewed: int | None = None
+    refused: ValidationError | None = None
+    answer: Access | None = None
+    resets_before: dict[str, datetime | None] = field(default_factory=dict)
+    customer: Customer = field(init=False)
+
+    def play(self) -> str | None:
+        steps = self.vector.get("steps", [])
+        first_at = next((instant(s["at"]) for s in steps if s.get("at")), START)
+        self.now = min(first_at, START) if first_at < START else first_at
+        self._set_up()
+        self._check(-1)
+        for place, step in enumerate(steps):
+            self._note_resets()
+            self._do(step)
+            self._pay_everything()
+            self._check(place)
+        self._check(None)
+        return None
+
+    def _set_up(self) -> None:
+        setup = self.vector["setup"]
+        if setup.get("credit_systems"):
+            raise Later("credit systems")
+        if setup.get("org_config"):
+            raise Later(", ".join(setup["org_config"]).replace("_", " "))
+        for raw in setup["plans"]:
+            self.plans[raw["id"]] = make_plan(raw, now=self.now)
+        self.customer = Customer.objects.create(customer_id="vector", name="Vector", created_at=self.now)
+
+    def _do(self, step: dict[str, Any]) -> None:
+        if step["op"] not in KNOWN_STEP:
+            raise Later(step["op"].replace("_", " "))
+        unknown = set(step) - KNOWN_STEP[step["op"]]
+        if unknown:
+            raise Later(", ".join(sorted(unknown)).replace("_", " "))
+        if step.get("at"):
+            self._move_to(instant(step["at"]))
+        self.previewed, self.refused, self.answer = None, None, None
+        try:
+            with transaction.atomic():
+                self._act(step["op"])(step)
+        except ValidationError as refusal:
+            self.refused = refusal
+            if not any(e["check"] == "error" for e in self.vector["expect"]):
+                raise Differs(f"{step['op']} was refused: {' '.join(refusal.messages)}") from refusal
+
+    def _act(self, op: str) -> Callable[[dict[str, Any]], None]:
+        return self._ask if op == "check" else getattr(self, f"_{op}")
+
+    # The acts
+
+    def _attach(self, step: dict[str, Any]) -> None:
+        plan = self._plan(step["plan"])
+        schedule = step.get("plan_schedule")
+        timing = {None: None, "immediate": Timing.NOW, "end_of_cycle": Timing.CYCLE_END}[schedule]
+        if plan.is_default:
+            return self._leave_for_default()
+        return self._change(plan, step, timing)
+
+    def _leave_for_default(self) -> None:
+        """The default product needs no act: whoever has nothing else has it. Choosing it is to cancel."""
+        for subscription in self.customer.subscriptions.live().filter(add_on=False):
+            cancel(subscription, reason="to the default product", actor=STAFF, now=self.now)
+
+    def _update_subscription(self, step: dict[str, Any]) -> None:
+        plan = self._plan(step["plan"])
+        if action := step.get("cancel_action"):
+            return self._cancel(plan, action)
+        return self._change(plan, step, Timing.NOW)
+
+    def _change(self, plan: Plan, step: dict[str, Any], timing: Timing | None) -> None:
+        items = [item_terms(raw) for raw in step["customize_items"]] if "customize_items" in step else None
+        version = plan.versions.standard().get(number=step["version"]) if step.get("version") else None
+        proposal = propose(
+            self.customer,
+            plan,
+            items=items,
+            cadence=plan_cadence(items) if items else None,
+            version=version,
+            timing=timing,
+        )
+        change = preview_plan(self.customer, proposal, now=self.now)
+        self.previewed = change.total
+        confirmed = confirmation(change)
+        enabled = enable_plan(
+            self.customer, proposal, reason="the file says so", actor=STAFF, now=self.now, confirmed=confirmed
+        )
+        issued = sum(invoice.total for invoice in enabled.invoices)
+        if issued != change.total:
+            raise Differs(f"previewed {change.total}, issued {issued}")
+
+    def _cancel(self, plan: Plan, action: str) -> None:
+        subscription = self._subscription(plan)
+        if action not in ("cancel_end_of_cycle", "cancel_immediately"):
+            raise Later(action.replace("_", " "))
+        at_once = action == "cancel_immediately"
+        # The files cancel at once without billing open use, and give unused fees back.
+        planned = preview_cancel(subscription, at_once=at_once, bill_use=False, now=self.now)
+        self.previewed = planned.total
+        _, invoices = cancel(
+            subscription, at_once=at_once, bill_use=False, reason="the file says so", actor=STAFF, now=self.now
+        )
+        if sum(invoice.total for invoice in invoices) != planned.total:
+            raise Differs(f"previewed {planned.total}, issued {[i.total for i in invoices]}")
+
+    def _track(self, step: dict[str, Any]) -> None:
+        mode = Mode(step.get("overage_behavior", "cap"))
+        amount = Decimal(str(step["value"]))
+        try:
+            track(self.customer, feature=self._slug(step), amount=amount, now=self.now, mode=mode)
+        except LimitReached:
+            if mode is not Mode.CAP:  # nothing fitted, so nothing was taken
+                raise
+
+    def _balance_update(self, step: dict[str, Any]) -> None:
+        slug, interval = self._slug(step), step.get("interval")
+        if "usage" in step:
+            limit = check(self.customer, slug, now=self.now).limit
+            if limit is None:
+                raise Differs(f"{slug} has no limit to set the usage of")
+            to = limit - Decimal(str(step["usage"]))
+        else:
+            to = Decimal(str(step["remaining"]))
+        edit_balance(
+            self.customer,
+            feature=slug,
+            to=to,
+            interval=RESETS[interval] if interval else None,
+            total=interval is None,
+            reason="the file says so",
+            actor=STAFF,
+            now=self.now,
+        )
+
+    def _pass_reset(self, step: dict[str, Any]) -> None:
+        """The window ends at this instant; the calendar does not move."""
+        check(self.customer, self._slug(step), now=self.now)
+        self.customer.balances.filter(feature__slug=self._slug(step), closed_at=None, ends_at__isnull=False).update(
+            ends_at=self.now
+        )
+
+    def _ask(self, step: dict[str, Any]) -> None:
+        required = Decimal(str(step.get("required", 1)))
+        self.answer = check(self.customer, self._slug(step), now=self.now, required=required)
+
+    def _get_customer(self, step: dict[str, Any]) -> None:
+        self.customer.refresh_from_db()
+
+    def _edit_plan(self, step: dict[str, Any]) -> None:
+        edit_plan(self._plan(step["plan"]), step["items"], now=self.now)
+        self.plans[step["plan"]].refresh_from_db()
+
+    def _advance_clock(self, step: dict[str, Any]) -> None:
+        if "months" in step:
+            raise Later("a clock that moves by months")
+        to = instant(step["to"]) if "to" in step else self.now
+        self._move_to(to + timedelta(days=step.get("days", 0), weeks=step.get("weeks", 0)))
+
+    def _advance_to_next_invoice(self, step: dict[str, Any]) -> None:
+        due = self.customer.subscriptions.live().exclude(bills_at=None).order_by("bills_at").first()
+        if due is not None and due.bills_at is not None:
+            self._move_to(due.bills_at)
+
+    def _move_to(self, to: datetime) -> None:
+        """The clock moves and the workers do what is due."""
+        self.now = to
+        catch_up(self.customer, now=to)
+        while reset_due(now=to).customers:
+            continue
+        self.customer.refresh_from_db()
+
+    def _pay_everything(self) -> None:
+        for invoice in self.customer.invoices.unpaid():
+            if invoice.due:
+                receive_payment(invoice, amount=invoice.due, reference="card on file", actor=STAFF, now=self.now)
+
+    # What the file expects
+
+    def _check(self, place: int | None) -> None:
+        for expected in self.vector["expect"]:
+            if expected.get("after_step") == place:
+                self._expectation(expected)
+
+    def _expectation(self, expected: dict[str, Any]) -> None:
+        judge: Callable[[dict[str, Any]], None] | None = getattr(self, f"_expect_{expected['check']}", None)
+        if judge is None:
+            raise Later(f"the check {expected['check'].replace('_', ' ')}")
+        judge(expected)
+
+    def _expect_preview_total(self, expected: dict[str, Any]) -> None:
+        self._same_money("previewed total", self.previewed, expected["total"], expected.get("tolerance", 0))
+
+    def _expect_latest_invoice(self, expected: dict[str, Any]) -> None:
+        invoices = list(Invoice.objects.filter(customer=self.customer).order_by("-id"))
+        if "invoice_count" in expected:
+            self._same("invoices", len(invoices), expected["invoice_count"])
+        latest = invoices[0].total if invoices else None
+        self._same_money("latest invoice", latest, expected["total"], expected.get("tolerance", 0))
+
+    def _expect_paid_invoices(self, expected: dict[str, Any]) -> None:
+        paid = self.customer.invoices.filter(state="paid", total__gt=0).count()
+        self._same("paid invoices", paid, expected["count"])
+
+    def _expect_balance(self, expected: dict[str, Any]) -> None:
+        slug = self._slug(expected)
+        access = check(self.customer, slug, now=self.now)
+        adjusted = sum((bucket.adjusted for bucket in access.buckets), Decimal(0))
+        found: dict[str, Any] = {
+            "remaining": access.net if expected.get("net") else access.remaining,
+            "usage": access.used - adjusted,
+            "granted": access.limit,
+            "granted_included": access.limit,
+            "purchased": access.overage,
+        }
+        for name, value in found.items():
+            if name in expected:
+                self._same(f"{slug} {name}", value, Decimal(str(expected[name])))
+        if "prepaid" in expected:
+            raise Later("prepaid quantities")
+        if reset := expected.get("reset_at"):
+            self._expect_reset(slug, access, reset)
+
+    def _expect_reset(self, slug: str, access: Access, reset: str) -> None:
+        if reset == "unchanged":
+            self._same(f"{slug} resets at", access.next_reset_at, self.resets_before.get(slug))
+        elif reset == "future":
+            self._same(f"{slug} resets later", bool(access.next_reset_at and access.next_reset_at > self.now), True)
+        else:
+            self._same(f"{slug} resets at", access.next_reset_at, instant(reset, at_noon=False))
+
+    def _expect_breakdown(self, expected: dict[str, Any]) -> None:
+        access = check(self.customer, self._slug(expected), now=self.now)
+        words = {code: word for word, code in RESETS.items() if word not in ("one_off", None)} | {"never": "one_off"}
+        found = [
+            {
+                "interval": words[bucket.item.reset],
+                "granted": bucket.granted,
+                "remaining": bucket.remaining,
+                "usage": bucket.used - bucket.adjusted,
+            }
+            for bucket in access.buckets
+        ]
+        wanted = [{k: Decimal(str(v)) if k != "interval" else v for k, v in row.items()} for row in expected["rows"]]
+        shown = [{k: row[k] for k in wanted[0]} for row in found]
+        self._same("breakdown", sorted(shown, key=str), sorted(wanted, key=str))
+
+    def _expect_unlimited(self, expected: dict[str, Any]) -> None:
+        access = check(self.customer, self._slug(expected), now=self.now)
+        self._same("unlimited", access.unlimited, expected["value"])
+
+    def _expect_has_feature(self, expected: dict[str, Any]) -> None:
+        access = check(self.customer, self._slug(expected), now=self.now)
+        self._same("has feature", access.has_access, expected["value"])
+
+    def _expect_allowed(self, expected: dict[str, Any]) -> None:
+        if self.answer is None:
+            raise Differs("nothing was checked")
+        self._same("allowed", self.answer.allowed, expected["value"])
+
+    def _expect_reset_interval(self, expected: dict[str, Any]) -> None:
+        access = check(self.customer, self._slug(expected), now=self.now)
+        found = {bucket.item.reset for bucket in access.buckets}
+        self._same("reset interval", found, {RESETS[expected["value"]]})
+
+    def _expect_error(self, expected: dict[str, Any]) -> None:
+        if self.refused is None:
+            raise Differs("nothing was refused")
+
+    def _expect_stripe_subscriptions(self, expected: dict[str, Any]) -> None:
+        live = self.customer.subscriptions.live().with_phases()
+        paid = [s for s in live if (phase := s.phase_at(self.now)) and not phase.terms().is_free]
+        self._same("live paid subscriptions", len(paid), expected["count"])
+
+    def _expect_plan_status(self, expected: dict[str, Any]) -> None:
+        found = {name: self._status(self.plans[name]) for name in expected["plans"]}
+        self._same("plan status", found, expected["plans"])
+
+    def _status(self, plan: Plan) -> str:
+        if plan.is_default:
+            held = check_holds_nothing(self.customer, self.now)
+            return "active" if held else "absent"
+        subscriptions = self.customer.subscriptions.filter(phases__version__plan=plan).distinct().order_by("id")
+        states = [self._status_on(subscription, plan) for subscription in subscriptions]
+        order = ["active", "active+canceling", "past_due", "scheduled", "deleted", "expired"]
+        return min(states, key=order.index, default="absent")
+
+    def _status_on(self, subscription: Subscription, plan: Plan) -> str:
+        phases = list(subscription.phases.select_related("version__plan").order_by("starts_at", "id"))
+        mine = [phase for phase in phases if phase.version.plan_id == plan.pk]
+        kept = [phase for phase in mine if phase.withdrawn_at is None]
+        if subscription.state in LIVE and any(phase.covers(self.now) for phase in kept):
+            leaving = any(
+                p.withdrawn_at is None and p.starts_at > self.now and p.version.plan_id != plan.pk for p in phases
+            )
+            return "active+canceling" if leaving or subscription.ends_at else "active"
+        if subscription.state in LIVE and any(phase.starts_at > self.now for phase in kept):
+            return "scheduled"
+        return "expired" if kept else "deleted"
+
+    # Small things
+
+    def _plan(self, name: str) -> Plan:
+        return Plan.objects.select_related("product", "current_version").get(pk=self.plans[name].pk)
+
+    def _subscription(self, plan: Plan) -> Subscription:
+        live = self.customer.subscriptions.live().filter(phases__version__plan=plan).distinct()
+        return live.get()
+
+    def _slug(self, step: dict[str, Any]) -> str:
+        return slugify(step["feature"]).replace("_", "-")
+
+    def _note_resets(self) -> None:
+        slugs = Feature.objects.values_list("slug", flat=True)
+        self.resets_before = {slug: check(self.customer, slug, now=self.now).next_reset_at for slug in slugs}
+
+    def _same_money(self, what: str, found: int | None, wanted: float, tolerance: float) -> None:
+        cents = to_minor(Decimal(str(wanted)), "USD")
+        if found is None or abs(found - cents) > tolerance * 100:
+            raise Differs(f"{what} {found}, expected {cents}")
+
+    def _same(self, what: str, found: Any, wanted: Any) -> None:
+        if found != wanted:
+            raise Differs(f"{what} {found}, expected {wanted}")
+
+
+def check_holds_nothing(customer: Customer, now: datetime) -> bool:
+    return not any(s.phase_at(now) for s in customer.subscriptions.live().with_phases())
+
