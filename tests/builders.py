@@ -1,0 +1,237 @@
+"""Worlds in few words: a builder takes what matters to the test and chooses the rest."""
+
+from datetime import datetime
+from decimal import Decimal
+from itertools import count
+from typing import Any
+
+from billing_admin.flows.change import PlanChange, Timing
+from billing_admin.flows.enable_plan import Enabled, confirmation, enable_plan, preview_plan, propose
+from billing_admin.flows.renew import catch_up
+from catalog.models import Feature, Plan, PlanVersion, Product
+from catalog.publish import create_plan, make_default, open_draft, publish, write_items
+from catalog.terms import ALLOCATED, BOOLEAN, CONSUMABLE, HARD, METERED, SOFT, STATIC, ItemTerms
+from customers.journal import Actor
+from customers.models import Customer, Subscription
+from entitlements.access import Access
+from entitlements.balances import Mode
+from entitlements.check import check
+from entitlements.track import Tracked, track
+from invoicing.issue import receive_payment
+from tests.instants import MARCH_1
+
+STAFF = Actor("ops")
+_numbers = count(1)
+
+
+def feature(slug: str = "credits", *, type: str = METERED, usage: str = CONSUMABLE, unit: str = "") -> Feature:
+    found, _ = Feature.objects.get_or_create(
+        slug=slug,
+        defaults={"name": slug.replace("-", " ").capitalize(), "type": type, "usage": usage, "unit": unit},
+    )
+    return found
+
+
+def product(key: str = "api") -> Product:
+    found, _ = Product.objects.get_or_create(key=key, defaults={"name": key.upper()})
+    return found
+
+
+# Items
+
+
+def fee(amount: str | int, *, cadence: str = "P1M", key: str = "base", quantity: int = 1) -> ItemTerms:
+    return ItemTerms(key=key, amount=Decimal(amount), cadence=cadence, quantity=quantity)
+
+
+def allowance(
+    included: str | int | None = 100,
+    *,
+    of: str = "credits",
+    resets: str = "P1M",
+    soft: bool = False,
+    price: str | None = None,
+    max_overage: int | None = None,
+    calendar: bool = False,
+    cadence: str = "",
+) -> ItemTerms:
+    """Units of a consumable feature; `included=None` is unlimited; a `price` makes use beyond it paid."""
+    return ItemTerms(
+        key=of,
+        feature=feature(of).terms(),
+        included=None if included is None else Decimal(included),
+        unlimited=included is None,
+        reset=resets,
+        reset_anchor="calendar" if calendar else "billing_period",
+        limit=SOFT if soft or price else HARD,
+        price=None if price is None else Decimal(price),
+        max_overage=None if max_overage is None else Decimal(max_overage),
+        cadence=cadence,
+    )
+
+
+def seats(included: int = 5, *, of: str = "seats") -> ItemTerms:
+    return ItemTerms(
+        key=of, feature=feature(of, usage=ALLOCATED).terms(), included=Decimal(included), reset="never", limit=SOFT
+    )
+
+
+def lasting(included: int = 200, *, of: str = "tokens") -> ItemTerms:
+    return ItemTerms(key=of, feature=feature(of).terms(), included=Decimal(included), reset="never")
+
+
+def switch(slug: str = "sso") -> ItemTerms:
+    return ItemTerms(key=slug, feature=feature(slug, type=BOOLEAN).terms())
+
+
+def static(value: str = "100", *, of: str = "rate-limit") -> ItemTerms:
+    unlimited = value == "unlimited"
+    return ItemTerms(
+        key=of, feature=feature(of, type=STATIC).terms(), value="" if unlimited else value, unlimited=unlimited
+    )
+
+
+# Plans
+
+
+def plan(
+    key: str = "pro",
+    *items: ItemTerms,
+    of: str = "api",
+    cadence: str = "P1M",
+    kind: str = Plan.Kind.BILLED,
+    add_on: bool = False,
+    currency: str = "USD",
+    now: datetime = MARCH_1,
+    published: bool = True,
+) -> Plan:
+    made = create_plan(
+        product(of),
+        name=key.replace("-", " ").capitalize(),
+        key=key,
+        kind=kind,
+        by="tests",
+        currency=currency,
+        cadence=cadence,
+        add_on=add_on,
+        items=items,
+    )
+    if published:
+        publish(made.versions.get(), message="first", by="tests", now=now)
+    return reread(made)
+
+
+def pro(price: str | int = 50, credits: int = 100) -> Plan:
+    return plan("pro", fee(price), allowance(credits))
+
+
+def team(price: str | int = 200, credits: int = 500) -> Plan:
+    return plan("team", fee(price), allowance(credits))
+
+
+def free(credits: int = 10) -> Plan:
+    return plan("free", allowance(credits))
+
+
+def assigned(key: str = "partner", *items: ItemTerms, of: str = "partners") -> Plan:
+    return plan(key, *(items or (allowance(1000),)), of=of, kind=Plan.Kind.ASSIGNED)
+
+
+def default(*items: ItemTerms) -> Plan:
+    made = assigned("community", *(items or (allowance(5),)), of="community")
+    make_default(made, confirmed=True)
+    return reread(made)
+
+
+def new_version(of: Plan, *items: ItemTerms, now: datetime = MARCH_1, cadence: str | None = None) -> PlanVersion:
+    draft = open_draft(of, by="tests")
+    write_items(draft, items, cadence=cadence)
+    published = publish(draft, message="next", by="tests", now=now)
+    of.refresh_from_db()
+    return published
+
+
+def reread(made: Plan) -> Plan:
+    return Plan.objects.select_related("product", "current_version").get(pk=made.pk)
+
+
+# Customers and acts
+
+
+def customer(name: str = "Acme Robotics", *, since: datetime = MARCH_1, customer_id: str = "") -> Customer:
+    slug = name.lower().replace(" ", "_")
+    return Customer.objects.create(
+        customer_id=customer_id or f"{slug}_{next(_numbers)}", name=name, email=f"ops@{slug}.example", created_at=since
+    )
+
+
+def preview(
+    who: Customer, what: Plan, *items: ItemTerms, now: datetime = MARCH_1, timing: Timing | None = None, **options: Any
+) -> PlanChange:
+    """What enabling a plan would do; with items it is a custom plan."""
+    return preview_plan(who, propose(who, reread(what), items=items or None, timing=timing, **options), now=now)
+
+
+def enable(
+    who: Customer,
+    what: Plan,
+    *items: ItemTerms,
+    now: datetime = MARCH_1,
+    timing: Timing | None = None,
+    reason: str = "agreed by phone",
+    **options: Any,
+) -> Enabled:
+    """Preview and confirm at the same instant."""
+    proposal = propose(who, reread(what), items=items or None, timing=timing, **options)
+    confirmed = confirmation(preview_plan(who, proposal, now=now))
+    who.refresh_from_db()
+    return enable_plan(who, proposal, reason=reason, actor=STAFF, now=now, confirmed=confirmed)
+
+
+def on(what: Plan, *, since: datetime = MARCH_1, name: str = "Acme Robotics") -> Customer:
+    """A customer on a plan who has paid."""
+    who = customer(name, since=since)
+    enable(who, what, now=since)
+    pay_all(who, now=since)
+    return who
+
+
+def use(who: Customer, amount: str | int, *, of: str = "credits", now: datetime = MARCH_1, **options: Any) -> Tracked:
+    return track(who, feature=of, amount=Decimal(amount), now=now, **options)
+
+
+def overuse(who: Customer, amount: str | int, *, of: str = "credits", now: datetime = MARCH_1) -> Tracked:
+    return track(who, feature=of, amount=Decimal(amount), now=now, mode=Mode.OVERFLOW)
+
+
+def access(who: Customer, *, of: str = "credits", now: datetime = MARCH_1, required: int = 1) -> Access:
+    return check(who, of, now=now, required=Decimal(required))
+
+
+def left(who: Customer, *, of: str = "credits", now: datetime = MARCH_1) -> Decimal | None:
+    """What is left, below zero when more was used."""
+    return check(who, of, now=now).net
+
+
+def the_subscription(who: Customer) -> Subscription:
+    """The one live contract of this customer."""
+    return who.subscriptions.live().get()
+
+
+def pay_all(who: Customer, *, now: datetime = MARCH_1) -> None:
+    for invoice in who.invoices.unpaid():
+        if invoice.due:
+            receive_payment(invoice, amount=invoice.due, reference="bank", actor=STAFF, now=now)
+
+
+def pass_time(who: Customer, *, to: datetime, pays: bool = True) -> None:
+    """The worker does what is due until the instant."""
+    catch_up(who, now=to)
+    who.refresh_from_db()
+    if pays:
+        pay_all(who, now=to)
+
+
+def totals(who: Customer) -> list[int]:
+    """Totals of the documents in the order they were issued, minor units."""
+    return list(who.invoices.order_by("id").values_list("total", flat=True))
