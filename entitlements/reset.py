@@ -1,5 +1,6 @@
 """Verb: open the next window of each balance that has ended; safe to run twice, at once, and to kill."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,17 +21,21 @@ class Reset:
     closed: int = 0
 
 
-def reset_due(*, now: datetime, limit: int = 200) -> Reset:
-    """Bring the balances of a batch of customers up to date. `customers == 0` means that nothing was left to do."""
+def reset_due(*, now: datetime, limit: int = 200, skip: Collection[int] = ()) -> Reset:
+    """Bring the balances of a batch of customers up to date. `customers == 0` means that nothing was left to do.
+
+    `skip` names customers (by primary key) who could not be brought up to date and would spoil the batch.
+    """
     with transaction.atomic():
-        customers = _claim(now, limit)
+        customers = _claim(now, limit, skip)
         closed = sum(bring_up_to_date(customer, now=now) for customer in customers)
     return Reset(len(customers), closed)
 
 
-def _claim(now: datetime, limit: int) -> list[Customer]:
+def _claim(now: datetime, limit: int, skip: Collection[int]) -> list[Customer]:
     """Customers with windows that have ended, held so that nobody else resets them or changes their plan."""
-    due = list(Balance.objects.due(now).order_by("ends_at").values_list("customer_id", flat=True)[:limit])
+    waiting = Balance.objects.due(now).exclude(customer_id__in=skip).order_by("ends_at")
+    due = list(waiting.values_list("customer_id", flat=True)[:limit])
     if not due:
         return []
     with connection.cursor() as cursor:

@@ -1,0 +1,313 @@
+"""The passes of the clockwork: settle what is due, customer by customer, and keep a record of each pass.
+
+What is left to do is always a query, so a pass may be doubled, late, or killed at any instruction: each customer is
+one transaction, and the numbers of the run are written in it. A customer whom a pass cannot settle is recorded with
+the cause and holds nobody up; the next pass tries again, and after a few failures in a row a person has to look.
+"""
+
+import re
+import traceback
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from billing_admin.flows.renew import MOST_PERIODS, catch_up, renew
+from billing_admin.models import Heartbeat, WorkerFailure, WorkerRun
+from customers import switch
+from customers.journal import CLOCKWORK, Actor, record
+from customers.models import Customer, Operation, Subscription
+from entitlements.models import Balance
+from entitlements.reset import bring_up_to_date, reset_due
+from invoicing.models import Invoice
+
+RENEWALS, RESETS, ERASURES = "renew_due", "reset_due", "erase_due"
+CLOCKWORK_HEARD = "clockwork"
+
+# So many are looked up at a time, and so many are settled in one pass at most: the next pass goes on from there.
+BATCH, MOST = 200, 20_000
+# After so many failures in a row a contract waits for a person.
+PATIENCE = 5
+
+
+@dataclass
+class Pass:
+    """One pass in the making. Its row is written with the first work, so that idle passes leave none."""
+
+    task: str
+    now: datetime
+    run: WorkerRun | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    asked_by: str = ""
+
+    @property
+    def done(self) -> int:
+        return self.counts["done"]
+
+    @property
+    def failed(self) -> int:
+        return self.counts["failed"]
+
+    def begin(self) -> WorkerRun:
+        if self.run is None:
+            self.run = WorkerRun.objects.create(task=self.task, started_at=self.now, effects=self.effects())
+        return self.run
+
+    def wrote(self, *, invoices: Iterable[Invoice] = (), done: int = 1, **counts: int) -> None:
+        """Count what the open transaction does; both are written, or neither."""
+        self.counts = self.counts.copy()  # the former value is put back when the transaction is not written
+        self.counts.update(done=done, **counts)
+        for invoice in invoices:
+            word, money = (
+                ("invoices", "money") if invoice.kind == Invoice.Kind.INVOICE else ("credit_notes", "credited")
+            )
+            self.counts.update({word: 1, f"{money}:{invoice.currency}": invoice.total})
+        self._write()
+
+    def fail(self, what: str, error: Exception) -> None:
+        """Keep the cause; a failure that stands there already is renewed, except where failures in a row count."""
+        run, cause = self.begin(), cause_of(error)
+        detail = "".join(traceback.format_exception(error))[-10_000:]
+        values = {"run": run, "at": self.now, "cause": cause, "detail": detail}
+        known = open_failures(what).filter(cause=cause).exclude(run__task=RENEWALS)
+        if not known.update(**values):
+            WorkerFailure.objects.create(what=what, **values)
+        self.counts["failed"] += 1
+        self._write()
+
+    def effects(self) -> dict[str, Any]:
+        """As JSON: counts by name, and money by currency in minor units."""
+        found: dict[str, Any] = {"asked_by": self.asked_by} if self.asked_by else {}
+        for name, number in self.counts.items():
+            money, _, currency = name.partition(":")
+            if currency:
+                found.setdefault(money, {})[currency] = number
+            elif name not in ("done", "failed"):
+                found[name] = number
+        return found
+
+    def _write(self) -> None:
+        run = self.begin()
+        run.done, run.failed, run.effects = self.done, self.failed, self.effects()
+        run.save(update_fields=["done", "failed", "effects"])
+
+    def finish(self, at: datetime) -> WorkerRun | None:
+        """Close the record of a pass that was over at the instant, and say that the clockwork was heard."""
+        heard(self.task, at)
+        if self.run is None:
+            return None
+        if not self.done and not self.failed:  # somebody else was faster with everything
+            self.run.delete()
+            return None
+        self.run.finished_at = at
+        self.run.save(update_fields=["finished_at"])
+        return self.run
+
+
+def heard(name: str, at: datetime) -> None:
+    Heartbeat.objects.update_or_create(name=name, defaults={"at": at})
+
+
+# Renewals, and whatever else is due on a contract: scheduled changes, ends -------------------------------------------
+
+
+def renewals(*, now: datetime, most: int = MOST) -> Pass:
+    """Settle every contract that is due, who waits longest first."""
+    this = Pass(RENEWALS, now)
+    for customer_id in _due_customers(now, most):
+        _settle(this, customer_id)
+    return this
+
+
+def _due_customers(now: datetime, most: int) -> Iterator[int]:
+    """Each customer once, whatever comes of them: who fails is for the next pass."""
+    seen: set[int] = set()
+    rows = Subscription.objects.due(now).order_by("bills_at", "id")
+    left = rows
+    while len(seen) < most and (batch := list(left.values_list("customer_id", "bills_at", "id")[:BATCH])):
+        for customer_id, _, _ in batch:
+            if customer_id not in seen and len(seen) < most:
+                seen.add(customer_id)
+                yield customer_id
+        _, last_at, last_id = batch[-1]
+        left = rows.filter(bills_at__gte=last_at).exclude(bills_at=last_at, id__lte=last_id)
+
+
+def _settle(this: Pass, customer_id: int) -> None:
+    this.begin()
+    before = this.counts
+    try:
+        with transaction.atomic():
+            customer = _claim(customer_id)
+            due = [] if customer is None else list(customer.subscriptions.due(this.now))
+            if customer is None or not due:
+                return
+            this.wrote(invoices=catch_up(customer, now=this.now))
+            _resolve([customer.public_id, *(s.public_id for s in due)], this.now)
+    except Exception:  # whatever it was, it is found again and recorded contract by contract
+        this.counts = before
+        _settle_apart(this, customer_id)
+
+
+def _claim(customer_id: int) -> Customer | None:
+    """Hold the customer's row; None when somebody else works on them: then it is theirs, or the next pass's."""
+    return Customer.objects.select_for_update(skip_locked=True).filter(pk=customer_id).first()
+
+
+def _settle_apart(this: Pass, customer_id: int) -> None:
+    """Contract by contract, so that the one that fails is named and the others go on."""
+    for subscription in Subscription.objects.due(this.now).filter(customer_id=customer_id).order_by("bills_at", "id"):
+        before = this.counts
+        try:
+            with transaction.atomic():
+                customer = _claim(customer_id)
+                if customer is None:
+                    return
+                this.wrote(invoices=_renew_one(customer, subscription, this.now))
+                _resolve([subscription.public_id], this.now)
+        except Exception as error:  # recorded with its cause; a dead database lets the record fail, and so the pass
+            this.counts = before
+            this.fail(subscription.public_id, error)
+            _park_if_hopeless(subscription, this.now)
+    _reset_one(this, customer_id)
+
+
+def _renew_one(customer: Customer, subscription: Subscription, now: datetime) -> list[Invoice]:
+    invoices: list[Invoice] = []
+    for _ in range(MOST_PERIODS):
+        due = Subscription.objects.due(now).filter(pk=subscription.pk).first()
+        if due is None:
+            break
+        invoices += renew(customer, due, now=now)
+    return invoices
+
+
+def _park_if_hopeless(subscription: Subscription, now: datetime) -> None:
+    in_a_row = open_failures(subscription.public_id).order_by("-id")
+    if in_a_row.count() < PATIENCE:
+        return
+    because = f"Failed {in_a_row.count()} times in a row: {in_a_row[0].cause}"
+    with transaction.atomic():
+        customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
+        switch.park(Subscription.objects.get(pk=subscription.pk), because=because, now=now)
+        record(
+            customer,
+            "subscription.parked",
+            f"Parked {subscription.public_id}: {because}",
+            actor=CLOCKWORK,
+            now=now,
+            effects={"since": subscription.bills_at},
+        )
+
+
+# Resets --------------------------------------------------------------------------------------------------------------
+
+
+def resets(*, now: datetime, most: int = MOST) -> Pass:
+    """Open the next window of every balance that has ended, batch after batch until nothing is left."""
+    this = Pass(RESETS, now)
+    failing: set[int] = set()
+    while this.done < most and Balance.objects.due(now).exclude(customer_id__in=failing).exists():
+        this.begin()
+        before = this.counts
+        try:
+            with transaction.atomic():
+                batch = reset_due(now=now, limit=BATCH, skip=failing)
+                this.wrote(done=batch.customers, windows=batch.closed)
+        except Exception:
+            this.counts = before
+            found = _reset_apart(this, skip=failing)
+            if not found and this.done == before["done"]:
+                raise  # not the fault of any one customer
+            failing |= found
+            continue
+        if not batch.customers:
+            break
+    return this
+
+
+def _reset_apart(this: Pass, *, skip: Collection[int]) -> set[int]:
+    """A batch one by one. Returns those who failed."""
+    due = Balance.objects.due(this.now).exclude(customer_id__in=skip).order_by("ends_at")
+    customers = dict.fromkeys(due.values_list("customer_id", flat=True)[:BATCH])
+    return {customer_id for customer_id in customers if not _reset_one(this, customer_id)}
+
+
+def _reset_one(this: Pass, customer_id: int) -> bool:
+    before = this.counts
+    try:
+        with transaction.atomic():
+            customer = _claim(customer_id)
+            if customer is not None and (closed := bring_up_to_date(customer, now=this.now)):
+                this.wrote(windows=closed)
+                _resolve([customer.public_id], this.now)
+    except Exception as error:
+        this.counts = before
+        this.fail(Customer.objects.values_list("public_id", flat=True).get(pk=customer_id), error)
+        return False
+    return True
+
+
+# Failures ------------------------------------------------------------------------------------------------------------
+
+
+def cause_of(error: Exception) -> str:
+    """The kind of failure in a line, without the ids and numbers that would keep equal causes apart."""
+    sentence = next(iter(getattr(error, "messages", [])), "") or str(error)
+    first = sentence.strip().split("\n")[0]
+    first = re.sub(r"\b(cus|sub|in|op|pay|evt|key)_[0-9A-Za-z]{16}\b", r"\1_…", first)
+    return f"{type(error).__name__}: {re.sub(r'[0-9]+', '…', first)}"[:300]
+
+
+def open_failures(what: str | None = None) -> Any:
+    found = WorkerFailure.objects.filter(resolved_at=None)
+    return found if what is None else found.filter(what=what)
+
+
+def _resolve(what: Collection[str], now: datetime) -> None:
+    WorkerFailure.objects.filter(what__in=what, resolved_at=None).update(resolved_at=now)
+
+
+def retry(failures: Iterable[WorkerFailure], *, actor: Actor, now: datetime) -> Pass:
+    """Try again at once what a pass could not do, as a run of its own that names who asked."""
+    this = Pass(RENEWALS, now, asked_by=actor.name)
+    for customer in _customers_of(failures):
+        _settle(this, customer.pk)
+        _reset_one(this, customer.pk)
+        # What is no longer due was done by somebody else meanwhile.
+        if not customer.subscriptions.due(now).exists() and not customer.balances.due(now).exists():
+            held = customer.subscriptions.filter(parked_at=None).values_list("public_id", flat=True)
+            _resolve([customer.public_id, *held], now)
+    return this
+
+
+def _customers_of(failures: Iterable[WorkerFailure]) -> list[Customer]:
+    named = {failure.what for failure in failures}
+    return list(
+        Customer.objects.filter(public_id__in=named).union(Customer.objects.filter(subscriptions__public_id__in=named))
+    )
+
+
+def unpark(subscription: Subscription, *, actor: Actor, now: datetime) -> tuple[Operation, Pass]:
+    """Let the clockwork near a contract again, and try at once; former failures no longer count."""
+    with transaction.atomic():
+        customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
+        subscription = Subscription.objects.get(pk=subscription.pk)
+        because = subscription.parked_because
+        switch.unpark(subscription)
+        _resolve([subscription.public_id], now)
+        operation = record(
+            customer,
+            "subscription.unparked",
+            f"Unparked {subscription.public_id}",
+            actor=actor,
+            now=now,
+            inputs={"subscription": subscription.public_id},
+            effects={"parkedBecause": because},
+        )
+    this = Pass(RENEWALS, now, asked_by=actor.name)
+    _settle(this, customer.pk)
+    return operation, this

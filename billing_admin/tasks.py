@@ -1,0 +1,22 @@
+"""What the clockwork calls: each task reads the clock and makes one pass. Safe to run twice, at once, and to kill."""
+
+from celery import shared_task
+from django.utils import timezone
+
+from billing_admin import runs
+
+
+@shared_task
+def reset_due() -> None:
+    runs.resets(now=timezone.now()).finish(timezone.now())
+
+
+@shared_task
+def renew_due() -> None:
+    """Renewals, scheduled changes and planned ends alike: whatever is due on a contract."""
+    runs.renewals(now=timezone.now()).finish(timezone.now())
+
+
+@shared_task
+def heartbeat() -> None:
+    runs.heard(runs.CLOCKWORK_HEARD, timezone.now())
