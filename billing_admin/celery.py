@@ -16,8 +16,8 @@ EVERY = settings.CLOCKWORK_SECONDS
 
 CLOCKWORK = {
     "reset balances whose window has ended": ("billing_admin.tasks.reset_due", EVERY),
-    "renew subscriptions whose period has ended": ("billing_admin.tasks.renew_due", EVERY),
-    "begin and end phases that are due": ("billing_admin.tasks.phases_due", EVERY),
+    # Scheduled changes and planned ends come due like renewals: all three are a contract's next boundary.
+    "settle contracts whose boundary has come": ("billing_admin.tasks.renew_due", EVERY),
     "erase customers whose grace has passed": ("billing_admin.tasks.erase_due", EVERY * 2),
     "say that the clockwork is alive": ("billing_admin.tasks.heartbeat", min(EVERY, 30)),
 }
