@@ -22,7 +22,7 @@ from catalog.terms import ChangeKind, ItemTerms, PlanTerms
 from customers import switch
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, CustomPlan, Operation, Phase, PlanReservation, Subscription
-from entitlements.balances import BucketMove
+from entitlements.balances import Bucket, BucketMove
 from entitlements.provision import apply_moves
 from entitlements.readings import used_since
 from invoicing.issue import issue
@@ -239,7 +239,9 @@ def _carry_out(customer: Customer, change: PlanChange, *, reason: str, actor: Ac
     subscription, phase = _switch(customer, change, version, now=now)
     if not change.is_scheduled:
         used_later = used_since(customer, position.ledger)
-        apply_moves(customer, _bound(change.moves, version), used_later=used_later, now=now, operation=operation)
+        apply_moves(
+            customer, _bound(change.moves, version, subscription), used_later=used_later, now=now, operation=operation
+        )
     ids = {item.key: item.id for item in version.terms().items if item.id}
     lines = with_items(change.lines, ids)
     charged = {line.item_id or 0: phase for line in lines if line.kind != InvoiceLine.Kind.USAGE}
@@ -293,13 +295,15 @@ def _switch(
     return subscription, phase
 
 
-def _bound(moves: Sequence[BucketMove], version: PlanVersion) -> list[BucketMove]:
-    """The moves with the items of the version that was written."""
+def _bound(moves: Sequence[BucketMove], version: PlanVersion, subscription: Subscription) -> list[BucketMove]:
+    """The moves with the items and the contract that were written."""
     items = {item.key: item for item in version.terms().items}
-    return [
-        replace(move, after=replace(move.after, item=items[move.after.item.key])) if move.after else move
-        for move in moves
-    ]
+    return [replace(move, after=_bucket(move.after, items, subscription)) if move.after else move for move in moves]
+
+
+def _bucket(bucket: Bucket, items: dict[str, ItemTerms], subscription: Subscription) -> Bucket:
+    owner = bucket.owner if bucket.owner[0] is None else (subscription.pk, None)
+    return replace(bucket, item=items[bucket.item.key], owner=owner)
 
 
 def _inputs(change: PlanChange) -> dict:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils.text import slugify
 
 from billing_admin.flows.cancel import cancel, preview_cancel
@@ -70,6 +70,7 @@ def play(vector: dict[str, Any]) -> Outcome:
     try:
         with transaction.atomic():
             differs = check_function(vector) if vector["type"] == "function" else Scenario(vector).play()
+            connection.check_constraints()
             transaction.set_rollback(True)
     except Later as missing:
         return Outcome("SKIP", vector["id"], f"later: {missing}")
@@ -425,4 +426,3 @@ class Scenario:
 
 def check_holds_nothing(customer: Customer, now: datetime) -> bool:
     return not any(s.phase_at(now) for s in customer.subscriptions.live().with_phases())
-
