@@ -1,15 +1,17 @@
 """Reading: may this customer use a feature now? Nothing is written; a late worker changes nothing."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 
 from django.core.exceptions import ValidationError
 
 from catalog.models import Feature
-from customers.contracts import contracts_at
+from customers.contracts import Contract, contracts_at
 from customers.models import Customer
 from entitlements.access import Access, decide
 from entitlements.allowances import sources_of
+from entitlements.models import Balance
 from entitlements.readings import find_feature, open_rows, standings
 
 
@@ -32,11 +34,15 @@ def check(customer: Customer, feature: str, *, now: datetime, required: Decimal 
 
 def check_all(customer: Customer, *, now: datetime) -> list[Access]:
     """The access of every feature that the customer's plans mention, in the order of the plans; four queries."""
-    contracts = contracts_at(customer, now)
+    return decide_all(contracts_at(customer, now), open_rows(customer), now)
+
+
+def decide_all(contracts: list[Contract], rows: Iterable[Balance], now: datetime) -> list[Access]:
+    """The same from contracts and rows that were read already; one query for the features."""
     slugs = list(dict.fromkeys(i.feature.slug for c in contracts for i in c.terms.items if i.feature))
     features = {row.slug: row.terms() for row in Feature.objects.filter(slug__in=slugs)}
     by_slug: dict[str, list] = {}
-    for standing in standings(contracts, open_rows(customer), now):
+    for standing in standings(contracts, rows, now):
         assert standing.bucket.item.feature is not None
         by_slug.setdefault(standing.bucket.item.feature.slug, []).append(standing.bucket)
     return [

@@ -25,6 +25,15 @@ def item_terms(item_id: int) -> ItemTerms:
     return _items[item_id]
 
 
+def remember_items(item_ids: Iterable[int]) -> None:
+    """Read the items that this process has not met yet in one query instead of one each."""
+    unknown = {item_id for item_id in item_ids if item_id not in _items}
+    if unknown:
+        _items.update(
+            (row.pk, row.terms()) for row in PlanItem.objects.select_related("feature").filter(pk__in=unknown)
+        )
+
+
 def forget_items() -> None:
     """For tests that roll the database back under a running process."""
     _items.clear()
@@ -59,6 +68,8 @@ def standings(
     contracts: list[Contract], rows: Iterable[Balance], at: datetime, slug: str | None = None
 ) -> list[Standing]:
     """The buckets that count at the instant, with who contributes them, from rows and contracts already read."""
+    rows = list(rows)
+    remember_items(row.item_id for row in rows)
     found = project(contributions_of(contracts, slug), [bucket_of(row) for row in rows], at)
     return [
         replace(s, bucket=replace(s.bucket, since=s.contribution.contract.since, add_on=s.contribution.contract.add_on))

@@ -1,5 +1,6 @@
 """Rows as values: fees whose time is not over, use that nobody billed yet, and account credit."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -9,7 +10,7 @@ from django.db.models import Exists, OuterRef, Sum
 from catalog.periods import Period
 from customers.models import Customer, Subscription
 from entitlements.models import Balance, BalanceEntry
-from entitlements.readings import item_terms
+from entitlements.readings import item_terms, remember_items
 from invoicing.lines import FEE, USAGE, BilledFee, RatedUse
 from invoicing.models import CreditEntry, InvoiceLine
 from invoicing.states import InvoiceState
@@ -66,17 +67,32 @@ def unbilled(subscription: Subscription, until: datetime) -> list[Balance]:
     )
 
 
-def rated_use(row: Balance, *, used: Decimal | None = None) -> RatedUse:
-    """The use of one window with the items that were in force while it was used, from its ledger."""
-    used = row.used if used is None else used
-    marks = list(
-        row.entries.filter(kind__in=[BalanceEntry.Kind.GRANT, BalanceEntry.Kind.REGRANT])
-        .order_by("id")
-        .values_list("item_id", "rates_from")
+def unbilled_use(subscriptions: Iterable[Subscription]) -> dict[int, list[Balance]]:
+    """Windows at a usage price that stand on no invoice yet, open ones included, per contract; three queries."""
+    lines = InvoiceLine.objects.filter(balance=OuterRef("pk"), kind=USAGE)
+    priced = BalanceEntry.objects.filter(balance=OuterRef("pk"), item__price__gt=0)
+    rows = (
+        Balance.objects.filter(Exists(priced), subscription__in=[s.pk for s in subscriptions], ends_at__isnull=False)
+        .exclude(Exists(lines))
+        .prefetch_related("entries")
+        .order_by("ends_at", "id")
     )
+    found: dict[int, list[Balance]] = {}
+    for row in rows:
+        found.setdefault(row.subscription_id or 0, []).append(row)
+    remember_items(entry.item_id for row in rows for entry in row.entries.all() if entry.item_id)
+    return found
+
+
+def rated_use(row: Balance, *, used: Decimal | None = None) -> RatedUse:
+    """The use of one window with the items that were in force while it was used, from its (prefetched) ledger."""
+    used = row.used if used is None else used
+    grants = (BalanceEntry.Kind.GRANT, BalanceEntry.Kind.REGRANT)
+    marks = sorted((entry for entry in row.entries.all() if entry.kind in grants), key=lambda entry: entry.pk)
     segments = []
-    for place, (item_id, _) in enumerate(marks):
-        upto = marks[place + 1][1] if place + 1 < len(marks) else used
+    for place, mark in enumerate(marks):
+        item_id = mark.item_id or row.item_id
+        upto = marks[place + 1].rates_from if place + 1 < len(marks) else used
         segments.append((item_terms(item_id), used if upto is None else upto))
     return RatedUse(
         balance_id=row.pk,
