@@ -1,5 +1,6 @@
 """What each word after `python -m launch` does."""
 
+import signal
 import sys
 
 from launch import environment
@@ -10,6 +11,7 @@ USAGE = "python -m launch run | setup [--dev] | servers | stop"
 
 
 def main(arguments: list[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that an installer ends with us
     try:
         match arguments:
             case ["setup"]:
@@ -33,6 +35,8 @@ def main(arguments: list[str]) -> int:
     except LaunchError as refusal:
         print(refusal, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130  # before there is anything to stop
     return 0
 
 

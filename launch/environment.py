@@ -54,8 +54,12 @@ def writable(folder: Path) -> None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Two `make` in one folder install one after the other."""
+    """Two `make` in one folder install one after the other.
+
+    The installers inherit the lock: should we be killed, the next run still waits until they are done.
+    """
     with (ROOT / ".gitignore").open() as handle:
+        os.set_inheritable(handle.fileno(), True)  # noqa: FBT003  it takes no keywords
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -73,7 +77,7 @@ def install(file: str) -> None:
 
 
 def quietly(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, close_fds=False)
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         raise LaunchError(f"`{' '.join(command[1:4])}` failed: {errors[-1] if errors else 'it said nothing'}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launch import configuration, processes, servers, static
 from launch.configuration import Configuration
-from launch.environment import ROOT
+from launch.environment import ROOT, writable
 from launch.errors import LaunchError
 from launch.interrupts import Interrupts
 from launch.logs import last_line
@@ -67,6 +67,7 @@ def run() -> None:
 def the_only_one() -> Iterator[None]:
     """Hold this folder's lock; it goes with the process, so a killed launcher never leaves it behind."""
     VAR.mkdir(exist_ok=True)
+    writable(VAR)
     with (VAR / "launch.lock").open("a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
