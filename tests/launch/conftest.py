@@ -15,6 +15,6 @@ def scratch() -> Iterator[Path]:
     name = f"launch-{os.environ[SLOT]}-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
     folder = PLACES.var / name
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,7 @@ import pytest
 from launch import run
 from launch.environment import ROOT
 from launch.errors import LaunchError
+from launch.places import Places
 from launch.processes import MARK
 
 LEFT_BEHIND = shutil.ignore_patterns(".git", ".venv", "var", ".env", "__pycache__", ".*_cache", "docs", "tests")
@@ -43,6 +44,7 @@ def project(scratch: Path) -> Iterator[Path]:
     yield copy
     for process in ours(copy):
         process.kill()
+    shutil.rmtree(Places(copy / "var").home, ignore_errors=True)
     shutil.rmtree(copy, ignore_errors=True)
 
 
@@ -102,9 +104,11 @@ def first_of(part: str, project: Path) -> psutil.Process:
 
 
 def ours(project: Path) -> list[psutil.Process]:
+    homes = (str(project), str(Places(project / "var").home))
+
     def is_ours(process: psutil.Process) -> bool:
         try:
-            inside = process.cwd().startswith(str(project)) or process.environ().get(MARK) == str(project)
+            inside = process.cwd().startswith(homes) or process.environ().get(MARK) == str(project)
             return inside and process.status() != psutil.STATUS_ZOMBIE
         except (psutil.Error, OSError):
             return False

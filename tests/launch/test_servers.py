@@ -1,6 +1,7 @@
 """PostgreSQL and Valkey for real: each test takes over the servers as the one before left them."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ def places(scratch: Path) -> Iterator[Places]:
     places = Places(scratch)
     yield places
     servers.stop(both(places), places)
+    shutil.rmtree(places.home, ignore_errors=True)
 
 
 def both(places: Places) -> list[servers.Server]:
