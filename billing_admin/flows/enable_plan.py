@@ -51,6 +51,11 @@ class CurrencyLocked(ValidationError):
         )
 
 
+class BadEnd(ValidationError):
+    def __init__(self, why: str):
+        super().__init__(why, code="bad_end")
+
+
 class PreviewOutdated(ValidationError):
     """The world moved after the preview; `change` is what would happen now."""
 
@@ -153,7 +158,17 @@ def preview_plan(customer: Customer, proposal: Proposal, *, now: datetime) -> Pl
     change = preview(_read(customer, proposal, now.replace(microsecond=0)), proposal)
     if change.kind is ChangeKind.NOTHING:
         raise AlreadyOnPlan(_name(proposal))
+    _refuse_bad_end(change)
     return change
+
+
+def _refuse_bad_end(change: PlanChange) -> None:
+    if change.proposal.ends_at is None:
+        return
+    if change.is_scheduled:
+        raise BadEnd("A scheduled change takes no end; give it one once it has started, or choose another time.")
+    if change.proposal.ends_at <= change.starts_at:
+        raise BadEnd(f"The end has to come after the start, {change.starts_at:%-d %b %Y}.")
 
 
 def _read(customer: Customer, proposal: Proposal, at: datetime, ledger: int | None = None) -> Position:
@@ -215,6 +230,16 @@ def _decide_again(customer: Customer, proposal: Proposal, confirmed: str | None,
     expired = now >= change.valid_until
     why = "The preview has expired." if expired else "Something changed since the preview was made."
     raise PreviewOutdated(fresh, why)
+
+
+def carried_out(customer: Customer, confirmed: str) -> Operation | None:
+    """What was done already with this confirmation: somebody pressed twice, or went back and pressed again."""
+    try:
+        seen = signing.loads(confirmed, salt=SALT)
+    except signing.BadSignature:
+        return None
+    since = datetime.fromisoformat(seen["at"])
+    return customer.operations.filter(fingerprint=seen["f"], at__gte=since).order_by("id").last()
 
 
 def _carry_out(customer: Customer, change: PlanChange, *, reason: str, actor: Actor, now: datetime) -> Enabled:
@@ -287,11 +312,12 @@ def _switch(
         phase = switch.schedule(subscription, version, anchor=change.anchor, starts_at=change.starts_at, at=at, now=now)
         return subscription, phase
     subscription.quantity = change.proposal.quantity
-    if change.proposal.ends_at:
-        subscription.end_reason = "term_ended"
     phase = switch.switch_now(
         subscription, version, anchor=change.anchor, at=at, now=now, keep_schedule=change.keeps_schedule
     )
+    if change.proposal.ends_at:
+        switch.cancel_at(subscription, ends_at=change.proposal.ends_at, reason="term_ended", at=at, now=now)
+        phase.refresh_from_db()
     return subscription, phase
 
 
