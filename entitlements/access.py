@@ -71,19 +71,28 @@ def decide(
     )
     if not sources:
         reason = "not_in_plan" if holds_plan else "no_plan"
-        return Access(feature.slug, feature.type, False, False, reason, required=required)
+        return Access(feature.slug, feature.type, has_access=False, allowed=False, reason=reason, required=required)
     if feature.type == BOOLEAN:
-        return Access(feature.slug, feature.type, True, True, "ok", required, value=True, sources=lines)
+        return Access(
+            feature.slug,
+            feature.type,
+            has_access=True,
+            allowed=True,
+            reason="ok",
+            required=required,
+            value=True,
+            sources=lines,
+        )
     if feature.type != METERED:
         merged = static_value(sources)
         value = merged.value if merged.number is None else merged.number
         return Access(
             feature.slug,
             feature.type,
-            True,
-            True,
-            "ok",
-            required,
+            has_access=True,
+            allowed=True,
+            reason="ok",
+            required=required,
             value=value,
             unlimited=merged.unlimited,
             conflicts=merged.conflicts,

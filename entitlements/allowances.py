@@ -51,20 +51,20 @@ class StaticValue:
 
     value: str
     number: Decimal | None
-    unlimited: bool
-    conflicts: bool
+    unlimited: bool = False
+    conflicts: bool = False
 
 
 def static_value(sources: Sequence[Source]) -> StaticValue:
     """Numbers take the maximum, unlimited beats them; other values are the main plan's, then the oldest one's."""
     if any(source.item.unlimited for source in sources):
-        return StaticValue("unlimited", None, True, False)
+        return StaticValue("unlimited", None, unlimited=True)
     numbers = [as_number(source.item.value) for source in sources]
     if all(number is not None for number in numbers):
         best = max(range(len(sources)), key=lambda i: numbers[i] or Decimal(0))
-        return StaticValue(sources[best].item.value, numbers[best], False, False)
+        return StaticValue(sources[best].item.value, numbers[best])
     texts = {source.item.value for source in sources}
-    return StaticValue(sources[0].item.value, as_number(sources[0].item.value), False, len(texts) > 1)
+    return StaticValue(sources[0].item.value, as_number(sources[0].item.value), conflicts=len(texts) > 1)
 
 
 def as_number(text: str) -> Decimal | None:

@@ -7,7 +7,8 @@ from decimal import Decimal
 from django.core.exceptions import ValidationError
 
 from catalog.models import Feature
-from customers.contracts import Contract, contracts_at
+from customers.contracts import Contract
+from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.access import Access, decide
 from entitlements.allowances import sources_of

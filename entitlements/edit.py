@@ -10,7 +10,7 @@ from django.db import transaction
 
 from catalog.money import format_minor, grouped, to_minor
 from catalog.periods import NEVER
-from customers.contracts import contracts_at
+from customers.holdings import contracts_at
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation
 from entitlements.balances import ZERO, Bucket, Standing

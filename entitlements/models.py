@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -10,7 +11,10 @@ from django.db.models import F, Q
 from catalog.models import Feature, Plan, PlanItem
 from customers.models import Customer, Operation, Subscription, public_id
 
-UNITS = {"max_digits": 30, "decimal_places": 6}
+
+def units(**options: Any) -> models.DecimalField:
+    """A column of units: up to 24 digits and 6 decimals."""
+    return models.DecimalField(max_digits=30, decimal_places=6, **options)
 
 
 def new_event_id() -> str:
@@ -48,9 +52,9 @@ class Balance(models.Model):
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
-    granted = models.DecimalField(null=True, **UNITS)
-    adjusted = models.DecimalField(default=Decimal(0), **UNITS)
-    used = models.DecimalField(default=Decimal(0), **UNITS)
+    granted = units(null=True)
+    adjusted = units(default=Decimal(0))
+    used = units(default=Decimal(0))
     priority = models.SmallIntegerField(default=0)
 
     objects = BalanceQuerySet.as_manager()
@@ -108,9 +112,9 @@ class BalanceEntry(models.Model):
 
     balance = models.ForeignKey(Balance, on_delete=models.PROTECT, related_name="entries")
     kind = models.CharField(max_length=10, choices=Kind)
-    amount = models.DecimalField(null=True, help_text="Null: no limit.", **UNITS)
+    amount = units(null=True, help_text="Null: no limit.")
     item = models.ForeignKey(PlanItem, on_delete=models.PROTECT, null=True, related_name="+")
-    rates_from = models.DecimalField(null=True, **UNITS)
+    rates_from = units(null=True)
     operation = models.ForeignKey(Operation, on_delete=models.PROTECT, null=True, related_name="balance_entries")
     at = models.DateTimeField()
 
@@ -125,14 +129,14 @@ class UsageEvent(models.Model):
     public_id = models.CharField(max_length=24, default=new_event_id, editable=False)
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="usage_events")
     feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="usage_events")
-    amount = models.DecimalField(help_text="What was asked for.", **UNITS)
-    taken = models.DecimalField(help_text="What was counted.", **UNITS)
+    amount = units(help_text="What was asked for.")
+    taken = units(help_text="What was counted.")
     at = models.DateTimeField()
     key = models.CharField(max_length=255, null=True, blank=True, help_text="Idempotency key.")
     mode = models.CharField(max_length=8)
     properties = models.JSONField(default=dict, blank=True)
     balance_ids = ArrayField(models.BigIntegerField(), default=list)
-    amounts = ArrayField(models.DecimalField(**UNITS), default=list)
+    amounts = ArrayField(units(), default=list)
 
     class Meta:
         ordering = ("-id",)

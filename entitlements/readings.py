@@ -9,7 +9,8 @@ from django.db.models import Max
 
 from catalog.models import Feature, PlanItem
 from catalog.terms import FeatureTerms, ItemTerms
-from customers.contracts import Contract, contracts_at
+from customers.contracts import Contract
+from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.allowances import contributions_of
 from entitlements.balances import Bucket, Standing, project

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
-from customers.contracts import contracts_at
+from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.models import Balance
 from entitlements.provision import close, settle

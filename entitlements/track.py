@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from catalog.terms import METERED, FeatureTerms
-from customers.contracts import contracts_at
+from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.access import Access, decide
 from entitlements.allowances import sources_of
@@ -122,7 +122,7 @@ def _count(
         amounts=[part for _, part in taken],
     )
     after = [replace(s.bucket, id=written[i].pk, used=written[i].used) for i, s in enumerate(present)]
-    return Tracked(True, event, decide(feature, sources, after, holds_plan=True))
+    return Tracked(applied=True, event=event, access=decide(feature, sources, after, holds_plan=True))
 
 
 def _first(customer: Customer, key: str) -> UsageEvent | None:
@@ -132,4 +132,4 @@ def _first(customer: Customer, key: str) -> UsageEvent | None:
 def _repeated(customer: Customer, first: UsageEvent, feature: FeatureTerms, amount: Decimal, now: datetime) -> Tracked:
     if first.feature_id != feature.id or first.amount != amount:
         raise KeyReused(first.key or "")
-    return Tracked(False, first, check(customer, feature.slug, now=now))
+    return Tracked(applied=False, event=first, access=check(customer, feature.slug, now=now))

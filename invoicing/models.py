@@ -168,7 +168,7 @@ class InvoiceLine(models.Model):
 
 
 class Payment(models.Model):
-    """Money that arrived. An invoice is paid when its payments reach what was due; the excess becomes account credit."""
+    """Money that arrived. An invoice is paid when its payments reach what is due; the excess becomes account credit."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_payment_id, editable=False)
     invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="payments")

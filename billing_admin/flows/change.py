@@ -287,11 +287,12 @@ def _contract(position: Position, proposal: Proposal, anchor: datetime, starts_a
     """The contract as it will be; its version may not exist yet."""
     held = position.held
     follows = proposal.kind in MULTIPLYING
-    return _Proposed(
+    return Contract(
         plan_id=proposal.plan_id,
         plan_name=proposal.plan_name,
         kind=proposal.kind,
-        version_id=proposal.version_id or 0,
+        version_id=proposal.version_id,
+        terms=proposal.terms,
         anchor=anchor if follows else position.usage_anchor,
         since=held.contract.since if held else starts_at,
         phase_starts_at=starts_at,
@@ -299,20 +300,7 @@ def _contract(position: Position, proposal: Proposal, anchor: datetime, starts_a
         add_on=proposal.add_on,
         quantity=proposal.quantity,
         is_custom=proposal.is_custom,
-        proposed=proposal.terms,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Proposed(Contract):
-    """A contract that is only proposed: its terms are at hand, not in the catalog."""
-
-    proposed: PlanTerms | None = None
-
-    @property
-    def terms(self) -> PlanTerms:
-        assert self.proposed is not None
-        return self.proposed
 
 
 def _moves(position: Position, after: Contract, kind: ChangeKind, same_plan: bool, new_cycle: bool) -> list[BucketMove]:
@@ -439,12 +427,11 @@ def _next_invoice(
     if at is None:
         return NextInvoice(None, (), 0)
     lines = renewal_lines(terms, after.anchor, at) if terms.is_invoiced else []
-    if scheduled and _is_new_cycle_line(terms, after.anchor, at):
+    if scheduled and after.anchor == at:
         lines = opening_lines(terms, after.anchor, at) if terms.is_invoiced else []
     buckets = [b for b in position.buckets if held and b.owner[0] == held.subscription_id]
     if not scheduled:
         buckets = [m.after for m in moves if m.after is not None and m.fate is Fate.CARRIED]
-    estimated = False
     for bucket in buckets:
         use = position.use.get(bucket.id or 0)
         if use is None or bucket.granted is None or (bucket.ends_at and bucket.ends_at > at):
@@ -456,10 +443,6 @@ def _next_invoice(
         lines += usage_lines(use, plan_name=terms.plan_name, currency=terms.currency)
     estimated = any(item.price for item in terms.items)
     return NextInvoice(at, tuple(lines), total(lines), estimated)
-
-
-def _is_new_cycle_line(terms: PlanTerms, anchor: datetime, at: datetime) -> bool:
-    return anchor == at
 
 
 def _access(

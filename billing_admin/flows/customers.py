@@ -23,7 +23,7 @@ from billing_admin.flows.renew import catch_up
 from billing_admin.models import IdempotentAnswer
 from catalog.models import Plan, PlanVersion, Product
 from catalog.money import format_minor
-from customers.contracts import contracts_at
+from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, Actor, record, require_reason
 from customers.models import Customer, Subscription
 from entitlements.provision import reanchor

@@ -46,7 +46,7 @@ class PlanNotOffered(ValidationError):
 class CurrencyLocked(ValidationError):
     def __init__(self, currency: str, other: str):
         super().__init__(
-            f"This customer is billed in {currency}; a plan in {other} has to wait until nothing is open in {currency}.",
+            f"This customer is billed in {currency}; a plan in {other} has to wait until nothing is open in it.",
             code="currency_locked",
         )
 

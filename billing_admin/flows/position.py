@@ -8,7 +8,8 @@ from decimal import Decimal
 from catalog.models import Plan
 from catalog.periods import Period
 from catalog.terms import PlanTerms
-from customers.contracts import Contract, contract_of, contracts_at, default_contract
+from customers.contracts import Contract
+from customers.holdings import contract_of, contracts_at, default_contract
 from customers.models import Customer, Phase, Subscription
 from customers.switch import plan_period
 from entitlements.balances import Bucket

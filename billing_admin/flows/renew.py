@@ -10,7 +10,7 @@ from django.db import transaction
 
 from catalog.periods import Cadence, is_boundary
 from customers import switch
-from customers.contracts import contracts_at
+from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, record
 from customers.models import Customer, Phase, Subscription
 from entitlements.provision import close, close_all, settle
