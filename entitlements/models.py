@@ -12,9 +12,12 @@ from catalog.models import Feature, Plan, PlanItem
 from customers.models import Customer, Operation, Subscription, public_id
 
 
+UNITS = {"max_digits": 30, "decimal_places": 6}
+
+
 def units(**options: Any) -> models.DecimalField:
     """A column of units: up to 24 digits and 6 decimals."""
-    return models.DecimalField(max_digits=30, decimal_places=6, **options)
+    return models.DecimalField(**UNITS, **options)
 
 
 def new_event_id() -> str:
