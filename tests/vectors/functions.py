@@ -6,7 +6,6 @@ from typing import Any
 
 from catalog.periods import Cadence, boundary, count_until
 from catalog.terms import METERED, ChangeKind, FeatureTerms, ItemTerms, PlanTerms, compare
-
 from tests.vectors.catalog import Later
 
 MONTHS = {"month": 1, "quarter": 3, "semi_annual": 6, "half_year": 6, "year": 12}
