@@ -96,7 +96,8 @@ CLOCKWORK_SECONDS = env.float("CLOCKWORK_SECONDS", default=30.0)
 
 INSTALLED_APPS = [
     # The admin's looks must stand before the admin itself.
-    "unfold",
+    # The plain config: the default one would put its own admin site in the place of ours.
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
     "unfold.contrib.forms",
     "unfold.contrib.simple_history",
