@@ -103,7 +103,7 @@ class PlanQuerySet(ArchivableQuerySet):
 
     def on_sale(self) -> "PlanQuerySet":
         """Offered, with a version that new subscriptions take."""
-        return self.offered().filter(current_version__isnull=False, product__archived_at=None)
+        return self.filter(archived_at=None, current_version__isnull=False, product__archived_at=None)
 
 
 class Plan(models.Model):

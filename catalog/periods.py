@@ -55,7 +55,7 @@ class Cadence:
         return self.monthly_factor() > other.monthly_factor()
 
     def monthly_factor(self) -> Fraction:
-        """What an amount per cadence is multiplied with to become an amount per month (52 weeks and 12 months a year)."""
+        """What turns an amount per cadence into one per month: a year has 12 months and 52 weeks."""
         if self.months:
             return Fraction(1, self.months)
         seconds = Fraction(int(self.span.total_seconds()))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Protocol
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -64,6 +65,12 @@ class CannotBeDefault(ValidationError):
         super().__init__(why, code="cannot_be_default")
 
 
+class Wrong(Protocol):
+    """Notes one refusal at a cell of the item being checked."""
+
+    def __call__(self, field: str, message: str, code: str) -> None: ...
+
+
 def check_items(plan: Plan, cadence: str, items: Sequence[ItemTerms]) -> None:
     """Refuse items that cannot stand on this plan, with every wrong cell named at once."""
     errors: list[ItemError] = []
@@ -98,7 +105,7 @@ def check_items(plan: Plan, cadence: str, items: Sequence[ItemTerms]) -> None:
         raise InvalidItems(errors)
 
 
-def _check_fee(plan: Plan, cadence: str, item: ItemTerms, wrong) -> None:
+def _check_fee(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) -> None:
     if item.amount is None:
         wrong("amount", "A fee needs an amount; 0 is allowed.", "item_without_content")
         return
@@ -114,14 +121,14 @@ def _check_fee(plan: Plan, cadence: str, item: ItemTerms, wrong) -> None:
         _check_interval(cadence, item.cadence, [*PLAN_CADENCES, ONCE], wrong)
 
 
-def _check_interval(plan_cadence: str, interval: str, allowed: list[str], wrong) -> None:
+def _check_interval(plan_cadence: str, interval: str, allowed: list[str], wrong: Wrong) -> None:
     if interval not in PLAN_CADENCES:
         wrong("cadence", UnknownCadence(interval, allowed).messages[0], "unknown_cadence")
     elif Cadence.parse(interval).months > Cadence.parse(plan_cadence).months:
         wrong("cadence", "An item cannot be billed less often than its plan.", "longer_than_plan")
 
 
-def _check_allowance(plan: Plan, cadence: str, item: ItemTerms, wrong) -> None:
+def _check_allowance(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) -> None:
     assert item.feature is not None
     if item.amount is not None:
         wrong("amount", "A fee is a line of its own.", "fee_on_feature")

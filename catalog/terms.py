@@ -62,6 +62,17 @@ class ItemTerms:
     id: int | None = field(default=None, compare=False)
 
     @property
+    def row(self) -> int:
+        """The id of the item's row; a proposal has none yet."""
+        assert self.id is not None, "only an item that was written has a row"
+        return self.id
+
+    @property
+    def feature_row(self) -> int:
+        assert self.feature is not None and self.feature.id is not None, "only a feature's item has a feature"
+        return self.feature.id
+
+    @property
     def is_fee(self) -> bool:
         return self.feature is None
 
@@ -138,6 +149,12 @@ class PlanTerms:
     kind: str = "billed"
     plan_name: str = field(default="", compare=False)
     version_id: int | None = field(default=None, compare=False)
+
+    @property
+    def version(self) -> int:
+        """The id of the version's row; a proposal has none yet."""
+        assert self.version_id is not None, "only a version that was written has a row"
+        return self.version_id
 
     def item(self, key: str) -> ItemTerms | None:
         return next((item for item in self.items if item.key == key), None)

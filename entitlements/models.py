@@ -11,13 +11,12 @@ from django.db.models import F, Q
 from catalog.models import Feature, Plan, PlanItem
 from customers.models import Customer, Operation, Subscription, public_id
 
-
 UNITS = {"max_digits": 30, "decimal_places": 6}
 
 
 def units(**options: Any) -> models.DecimalField:
     """A column of units: up to 24 digits and 6 decimals."""
-    return models.DecimalField(**UNITS, **options)
+    return models.DecimalField(max_digits=UNITS["max_digits"], decimal_places=UNITS["decimal_places"], **options)
 
 
 def new_event_id() -> str:

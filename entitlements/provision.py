@@ -28,14 +28,13 @@ def hold(customer: Customer) -> None:
 def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation: Operation | None = None) -> Balance:
     """Write a projected bucket with its grant; if somebody opened it in the meantime, theirs is returned."""
     subscription_id, plan_id = bucket.owner
-    assert bucket.item.feature is not None
     row = Balance(
         customer=customer,
-        feature_id=bucket.item.feature.id,
+        feature_id=bucket.item.feature_row,
         source=Balance.Source.DEFAULT if bucket.is_default else Balance.Source.PLAN_ITEM,
         subscription_id=subscription_id,
         plan_id=plan_id,
-        item_id=bucket.item.id,
+        item_id=bucket.item.row,
         starts_at=bucket.starts_at,
         ends_at=bucket.ends_at,
         granted=bucket.granted,
@@ -44,7 +43,7 @@ def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation:
         priority=bucket.priority,
     )
     Balance.objects.bulk_create([row], ignore_conflicts=True)
-    present = (
+    present: Balance = (
         open_rows(customer, [row.feature_id]).select_for_update().get(subscription_id=subscription_id, plan_id=plan_id)
     )
     if not present.entries.exists():
@@ -98,7 +97,7 @@ def regrant(
     changed = None if granted is None or before is None else granted - before
     if before is None and granted is not None:
         changed = granted
-    balance.item_id, balance.granted, balance.ends_at = item.id, granted, ends_at
+    balance.item_id, balance.granted, balance.ends_at = item.row, granted, ends_at
     balance.save(update_fields=["item", "granted", "ends_at"])
     enter(balance, BalanceEntry.Kind.REGRANT, changed, now=now, operation=operation, rates_from=balance.used)
 
@@ -140,7 +139,7 @@ def apply_moves(
     operation: Operation,
 ) -> None:
     """Carry out what the preview decided. Use counted after the preview belongs to the bucket that follows."""
-    ids = [move.before.id for move in moves if move.before]
+    ids = [move.before.id for move in moves if move.before and move.before.id]
     rows = {row.pk: row for row in Balance.objects.filter(pk__in=ids).order_by("id").select_for_update()}
     for move in moves:
         row = rows.get(move.before.id) if move.before and move.before.id else None
@@ -194,11 +193,8 @@ def reanchor(customer: Customer, contracts: list[Contract], *, now: datetime, op
 
 def _counted(row: Balance, since: datetime) -> Decimal:
     """Units of the plan's buckets of this feature that events since the instant were counted on."""
-    siblings = set(
-        Balance.objects.filter(customer_id=row.customer_id, feature_id=row.feature_id, plan_id=row.plan_id).values_list(
-            "pk", flat=True
-        )
-    )
+    same = Balance.objects.filter(customer_id=row.customer_id, feature_id=row.feature_id, plan=row.plan)
+    siblings = set(same.values_list("pk", flat=True))
     total = Decimal(0)
     events = UsageEvent.objects.filter(customer_id=row.customer_id, feature_id=row.feature_id, at__gte=since)
     for balance_ids, amounts in events.values_list("balance_ids", "amounts"):

@@ -30,10 +30,10 @@ def billed_fees(subscription: Subscription, at: datetime) -> list[BilledFee]:
         .annotate(credited=Sum("credits__amount"))
         .order_by("id")
     )
-    return [fee for fee in map(_billed_fee, lines) if fee.net > 0]
+    return [fee for line in lines if (fee := _billed_fee(line, line.credited or 0)).net > 0]
 
 
-def _billed_fee(line: InvoiceLine) -> BilledFee:
+def _billed_fee(line: InvoiceLine, credited: int) -> BilledFee:
     assert line.ends_at is not None
     invoice = line.invoice
     owed = invoice.total - invoice.offset
@@ -48,7 +48,7 @@ def _billed_fee(line: InvoiceLine) -> BilledFee:
             datetime.fromisoformat(line.derivation["periodStartsAt"]),
             datetime.fromisoformat(line.derivation["periodEndsAt"]),
         ),
-        net=line.amount + (line.credited or 0),
+        net=line.amount + credited,
         ends_at=line.ends_at,
         invoice_id=invoice.pk,
         invoice_due=invoice.due,

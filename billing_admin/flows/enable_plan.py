@@ -94,7 +94,7 @@ def propose(
         raise PlanNotOffered(plan, "it has no published version yet. Publish it first.")
     _refuse_unoffered(customer, plan)
     standard = chosen.terms()
-    terms, version_id = standard, chosen.pk
+    terms, version_id = standard, standard.version_id
     if items is not None:
         terms = replace(standard.with_items(items), cadence=cadence or standard.cadence)
         check_items(plan, terms.cadence, terms.items)
@@ -280,17 +280,22 @@ def _version(
     customer: Customer, plan: Plan, proposal: Proposal, *, reason: str, actor: Actor, now: datetime
 ) -> PlanVersion:
     if proposal.version_id is not None:
-        return PlanVersion.objects.with_items().get(pk=proposal.version_id)
+        return _with_items(proposal.version_id)
     version = tailor(plan, proposal.terms, by=actor.name, reason=reason, now=now)
     CustomPlan.objects.create(
         version=version,
         customer=customer,
-        base_version_id=proposal.standard.version_id,
+        base_version_id=proposal.standard.version,
         reason=reason,
         created_by=actor.name,
         created_at=now,
     )
-    return PlanVersion.objects.with_items().get(pk=version.pk)
+    return _with_items(version.pk)
+
+
+def _with_items(version_id: int) -> PlanVersion:
+    version: PlanVersion = PlanVersion.objects.with_items().get(pk=version_id)
+    return version
 
 
 def _switch(

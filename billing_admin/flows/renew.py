@@ -126,7 +126,7 @@ def _phase(subscription: Subscription, at: datetime, *, ending: bool = False) ->
     """The phase in force from the boundary, or the one that was in force until it."""
     phases = subscription.phases.kept().select_related("version__plan").order_by("-starts_at", "-id")
     found = phases.filter(starts_at__lt=at) if ending else phases.filter(starts_at__lte=at)
-    phase = found.first() or phases.last()
+    phase: Phase | None = found.first() or phases.last()
     assert phase is not None, "a contract has a phase"
     return phase
 
