@@ -1,0 +1,180 @@
+"""The journal: who did what, why and when, with what went in and what came of it. For one customer or for all."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils.dateparse import parse_datetime
+from unfold.admin import ModelAdmin
+
+from billing_admin.access import requires
+from billing_admin.admin.links import customer_link
+from billing_admin.pages import dress, render_page
+from catalog.money import format_minor
+from customers.models import Customer, Operation
+
+A_PAGE = 50
+MONEY = {"amount", "total", "charge", "due", "credit", "toAccountCredit", "returnedToAccountCredit"}
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRow:
+    """One act as people read it; `inputs` and `effects` are (label, text) pairs behind a click."""
+
+    at: datetime
+    summary: str
+    actor: str
+    reason: str
+    verb: str
+    public_id: str
+    inputs: tuple[tuple[str, str], ...]
+    effects: tuple[tuple[str, str], ...]
+    customer_name: str = ""
+    customer_url: str = ""
+
+
+def operation_row(operation: Operation, currency: str) -> OperationRow:
+    """Reads `operation.customer` only when it was joined."""
+    currency = str(operation.effects.get("currency") or currency)
+    customer = operation.customer if "customer" in operation._state.fields_cache else None
+    return OperationRow(
+        at=operation.at,
+        summary=operation.summary,
+        actor=operation.actor,
+        reason=operation.reason,
+        verb=operation.verb,
+        public_id=operation.public_id,
+        inputs=tuple(_facts(operation.inputs, currency)),
+        effects=tuple(_facts(operation.effects, currency)),
+        customer_name=customer.name if customer else "",
+        customer_url=customer_link(customer.pk) if customer else "",
+    )
+
+
+def _facts(values: dict[str, Any], currency: str) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if value in (None, "", [], {}):
+            continue
+        yield _label(name), _text(name, value, currency)
+
+
+def _label(name: str) -> str:
+    """`returnedToAccountCredit` → `Returned to account credit`."""
+    spaced = "".join(f" {c.lower()}" if c.isupper() else c for c in name).replace("_", " ")
+    return spaced[:1].upper() + spaced[1:]
+
+
+def _text(name: str, value: Any, currency: str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name in MONEY and isinstance(value, int) and currency:
+        return format_minor(value, currency)
+    if isinstance(value, dict):
+        if set(value) == {"description", "amount"}:
+            return f"{value['description']}: {_text('amount', value['amount'], currency)}"
+        return ", ".join(f"{_label(k).lower()} {_text(k, v, currency)}" for k, v in value.items() if v is not None)
+    if isinstance(value, list):
+        return "; ".join(_text(name, part, currency) for part in value)
+    at = parse_datetime(value) if isinstance(value, str) and len(value) >= 19 and value[4:5] == "-" else None
+    return f"{at.astimezone(UTC):%-d %b %Y, %H:%M} UTC" if at else str(value)
+
+
+def history_of(
+    customer: Customer, *, before: int | None = None, limit: int = 8
+) -> tuple[list[OperationRow], int | None]:
+    """The newest acts on a customer, and the id to go on from if there are more; one query."""
+    rows = Operation.objects.filter(customer=customer).newest()
+    found = list((rows.filter(pk__lt=before) if before else rows)[: limit + 1])
+    more = found[limit - 1].pk if len(found) > limit else None
+    return [operation_row(row, customer.currency) for row in found[:limit]], more
+
+
+class JournalFilter(forms.Form):
+    """What the list is narrowed to; lives in the URL."""
+
+    q = forms.CharField(required=False, label="Search", widget=forms.TextInput(attrs={"type": "search"}))
+    verb = forms.ChoiceField(required=False)
+    by = forms.CharField(required=False, label="By")
+    since = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
+
+    def __init__(self, *args: Any, verbs: Iterable[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["verb"].choices = [("", "Every act"), *((v, verb_words(v)) for v in verbs)]  # type: ignore[attr-defined]
+
+    def narrowed(self, rows: QuerySet) -> QuerySet:
+        said = self.cleaned_data if self.is_valid() else {}
+        if said.get("q"):
+            rows = rows.filter(customer__in=Customer.objects.matching(said["q"])[:200].values("pk"))
+        if said.get("verb"):
+            rows = rows.filter(verb=said["verb"])
+        if said.get("by"):
+            rows = rows.filter(actor=said["by"])
+        if said.get("since"):
+            rows = rows.filter(at__gte=_midnight(said["since"]))
+        if said.get("until"):
+            rows = rows.filter(at__lt=_midnight(said["until"]) + timedelta(days=1))
+        return rows
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def verb_words(verb: str) -> str:
+    """`balance.edited` → `Balance edited`."""
+    return verb.replace(".", " ").replace("_", " ").capitalize()
+
+
+@requires("customers.view_operation")
+def journal(request: HttpRequest) -> HttpResponse:
+    """Every act of everybody, newest first."""
+    verbs = Operation.objects.order_by("verb").values_list("verb", flat=True).distinct()
+    form = JournalFilter(request.GET, verbs=verbs)
+    dress(form)
+    rows = form.narrowed(Operation.objects.newest().select_related("customer"))
+    of = request.GET.get("customer", "")
+    if of.isdigit():
+        rows = rows.filter(customer_id=int(of))
+    before = request.GET.get("before", "")
+    found = list((rows.filter(pk__lt=int(before)) if before.isdigit() else rows)[: A_PAGE + 1])
+    more = found[A_PAGE - 1].pk if len(found) > A_PAGE else None
+    asked = request.GET.copy()
+    if more:
+        asked["before"] = str(more)
+    return render_page(
+        request,
+        "customers/journal.html",
+        trail=[("History", "")],
+        form=form,
+        rows=[operation_row(row, row.customer.currency if row.customer else "") for row in found[:A_PAGE]],
+        older=f"?{asked.urlencode()}" if more else "",
+        narrowed=any(value for name, value in request.GET.items() if name != "before"),
+        first=not before,
+    )
+
+
+@admin.register(Operation)
+class OperationAdmin(ModelAdmin):
+    """The journal is appended by acts and read here; nobody edits it."""
+
+    def get_urls(self) -> list[URLPattern]:
+        return [path("", self.admin_site.admin_view(journal), name="customers_operation_changelist")]
+
+    def has_view_permission(self, request: HttpRequest, obj: Operation | None = None) -> bool:
+        return bool(request.user.has_perm("customers.view_operation"))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Operation | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Operation | None = None) -> bool:
+        return False

@@ -1,0 +1,375 @@
+"""The customer's page as plain rows: everything is read once, in a fixed number of queries, and the templates only print."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from django.db.models import Count, DateField, Q, Sum
+from django.db.models.functions import Cast, TruncDay
+
+from billing_admin.admin.links import link
+from billing_admin.flows.upcoming import Upcoming, upcoming, use_so_far
+from catalog.models import Feature
+from catalog.money import format_rate, grouped
+from catalog.periods import ONCE, every
+from catalog.terms import BOOLEAN, METERED, STATIC, ItemTerms, PlanTerms
+from customers.contracts import Contract, order
+from customers.holdings import contract_of, default_contract
+from customers.models import Customer, Phase, Subscription
+from customers.states import SubscriptionState
+from entitlements.access import Access
+from entitlements.balances import ZERO, Bucket
+from entitlements.check import decide_all
+from entitlements.models import Balance, UsageEvent
+from entitlements.readings import open_rows
+from invoicing.readings import unbilled_use
+
+DAYS = 30
+
+
+# The customer's state, for dots ----------------------------------------------------------------------------------------
+
+
+def state_of(customer: Customer, subscriptions: Sequence[Subscription]) -> tuple[str, str]:
+    """(word, label) of the one state that a reader should see first."""
+    if customer.erased_at:
+        return "closed", "Erased"
+    if customer.closed_at:
+        return "closed", "Closed"
+    if any(s.state == SubscriptionState.PAST_DUE for s in subscriptions):
+        return "past_due", ""
+    if any(s.parked_at for s in subscriptions):
+        return "failed", "Parked"
+    if any(is_canceling(s) for s in subscriptions):
+        return "pending_payment", "Canceling"
+    return ("active", "") if subscriptions else ("off", "No plan")
+
+
+def is_canceling(subscription: Subscription) -> bool:
+    """An end was asked for, not agreed on from the start."""
+    return subscription.ends_at is not None and subscription.end_reason == "canceled"
+
+
+# Products -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    at: datetime
+    title: str
+    price: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRow:
+    """One contract of the customer, or the default product that applies because there is none."""
+
+    title: str
+    version: str
+    custom_reason: str
+    price: str
+    state: tuple[str, str]
+    limits: tuple[str, ...]
+    quantity: int = 1
+    add_on: bool = False
+    since: datetime | None = None
+    renews_at: datetime | None = None
+    ends_at: datetime | None = None
+    canceling: bool = False
+    scheduled: Scheduled | None = None
+    parked_because: str = ""
+    change_url: str = ""
+    cancel_url: str = ""
+    withdraw_url: str = ""
+
+    @property
+    def is_custom(self) -> bool:
+        return bool(self.custom_reason)
+
+
+def price_of(terms: PlanTerms, quantity: int = 1) -> str:
+    """`$50.00 / month`, `$50.00 / month + use`, `Pay per use`, `Free`."""
+    if not terms.is_invoiced:
+        return "Not invoiced"
+    by_cadence: dict[str, Decimal] = {}
+    for item in terms.times(quantity).fees:
+        if item.amount:
+            by_cadence[item.cadence] = by_cadence.get(item.cadence, ZERO) + item.amount * item.quantity
+    fees = [
+        f"{format_rate(amount, terms.currency)} {'once' if cadence == ONCE else f'/ {every(cadence)}'}"
+        for cadence, amount in by_cadence.items()
+    ]
+    paid_use = any(item.price for item in terms.usage_items)
+    if not fees:
+        return "Pay per use" if paid_use else "Free"
+    return " + ".join(fees) + (" + use" if paid_use else "")
+
+
+def limits_of(terms: PlanTerms, standard: PlanTerms | None, quantity: int = 1) -> tuple[str, ...]:
+    """What is promised, in words; a custom plan says the standard value where it differs."""
+    return tuple(_limit(item, standard, terms, quantity) for item in terms.items if item.feature)
+
+
+def _limit(item: ItemTerms, standard: PlanTerms | None, terms: PlanTerms, quantity: int) -> str:
+    assert item.feature is not None
+    times = quantity if terms.is_invoiced and item.feature.type == METERED else 1
+    text = _promise(item, times)
+    before = standard.for_feature(item.feature.slug) if standard else None
+    if standard is None or (before and before.describe_allowance() == item.describe_allowance()):
+        return text
+    return f"{text} ({'not in the standard plan' if before is None else f'standard {_amount(before, times)}'})"
+
+
+def _promise(item: ItemTerms, times: int) -> str:
+    assert item.feature is not None
+    name = item.feature.name
+    if item.feature.type == BOOLEAN:
+        return name
+    if item.feature.type == STATIC:
+        return f"{name}: {item.describe_allowance()}"
+    resets = "" if item.reset == "never" else f" / {every(item.reset)}"
+    if not item.unlimited and not item.granted and item.price is not None:
+        return f"{name} by use"
+    return f"{_amount(item, times)} {name.lower() if name[1:].islower() else name}{resets}"
+
+
+def _amount(item: ItemTerms, times: int) -> str:
+    return item.describe_allowance() if item.granted is None else grouped(item.granted * times)
+
+
+def product_row(customer: Customer, subscription: Subscription, now: datetime) -> ProductRow:
+    """Reads only what `with_phases` prefetched."""
+    phase = subscription.phase_at(now) or subscription.kept_phases()[-1]
+    terms, version = phase.terms(), phase.version
+    custom = getattr(version, "custom", None)
+    following = subscription.next_phase(now)
+    canceling = is_canceling(subscription)
+    state = state_of(customer, [subscription])
+    return ProductRow(
+        title=title_of(phase),
+        version=version.label,
+        custom_reason=custom.reason if custom else "",
+        price=price_of(terms, subscription.quantity),
+        state=state,
+        limits=limits_of(terms, custom.base_version.terms() if custom else None, subscription.quantity),
+        quantity=subscription.quantity,
+        add_on=subscription.add_on,
+        since=subscription.started_at,
+        renews_at=None if subscription.ends_at else subscription.period_ends_at,
+        ends_at=subscription.ends_at,
+        canceling=canceling,
+        scheduled=scheduled(phase, following, subscription.quantity) if following else None,
+        parked_because=subscription.parked_because if subscription.parked_at else "",
+        change_url=link("enable_plan", customer.pk, plan=version.plan.key, subscription=subscription.public_id),
+        cancel_url="" if canceling else link("cancel_subscription", subscription.public_id),
+        withdraw_url=link("withdraw_change", subscription.public_id) if following or canceling else "",
+    )
+
+
+def scheduled(phase: Phase, following: Phase, quantity: int) -> Scheduled:
+    name = following.version.plan.name
+    if following.version.tailored:
+        name += " (custom)"
+    elif phase.version.tailored and following.version.plan_id == phase.version.plan_id:
+        name += " (standard)"
+    return Scheduled(following.starts_at, name, price_of(following.terms(), quantity))
+
+
+def title_of(phase: Phase) -> str:
+    return str(phase.version.plan.title)
+
+
+def default_row(contract: Contract) -> ProductRow:
+    return ProductRow(
+        title=contract.plan_name,
+        version="",
+        custom_reason="",
+        price=price_of(contract.terms),
+        state=("default", "Default product"),
+        limits=limits_of(contract.terms, None),
+    )
+
+
+# Features -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRow:
+    """One bucket under a feature that has several, or whose bucket was edited."""
+
+    name: str
+    bucket: Bucket
+    ledger_url: str
+
+    @property
+    def adjusted(self) -> str:
+        """`+150`, `−20`; nothing when nobody edited it."""
+        return f"+{grouped(self.bucket.adjusted)}" if self.bucket.adjusted > 0 else grouped(self.bucket.adjusted)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRow:
+    slug: str
+    name: str
+    unit: str
+    access: Access
+    buckets: tuple[BucketRow, ...]
+    days: tuple[Decimal, ...]
+    overage_cost: int
+    currency: str
+    edit_url: str
+    ledger_url: str
+
+    @property
+    def is_metered(self) -> bool:
+        return self.access.type == METERED
+
+    @property
+    def is_boolean(self) -> bool:
+        return self.access.type == BOOLEAN
+
+    @property
+    def allowance(self) -> Decimal | None:
+        """What use is measured against: what was granted and what staff added."""
+        if self.access.unlimited:
+            return None
+        return max(ZERO, sum(((b.granted or ZERO) + b.adjusted for b in self.access.buckets), ZERO))
+
+    @property
+    def is_edited(self) -> bool:
+        return any(b.adjusted for b in self.access.buckets)
+
+    @property
+    def shows_buckets(self) -> bool:
+        return len(self.buckets) > 1 or self.is_edited
+
+    @property
+    def value(self) -> str:
+        """A static feature's value, for people."""
+        found = self.access.value
+        return "unlimited" if self.access.unlimited else grouped(found) if isinstance(found, Decimal) else str(found)
+
+
+def feature_rows(
+    customer: Customer,
+    contracts: Sequence[Contract],
+    accesses: Iterable[Access],
+    features: dict[str, Feature],
+    days: dict[int, list[Decimal]],
+    costs: dict[int, int],
+) -> list[FeatureRow]:
+    owners = {
+        (c.subscription_id, None) if c.follows_contract else (None, c.plan_id): c.plan_name for c in reversed(contracts)
+    }
+    currency = next((c.terms.currency for c in contracts), customer.currency)
+    rows = []
+    for access in accesses:
+        feature = features[access.feature]
+        buckets = tuple(
+            BucketRow(owners.get(b.owner, "Plan"), b, link("customer_ledger", customer.pk, b.id) if b.id else "")
+            for b in access.buckets
+        )
+        limited = [b for b in access.buckets if not b.unlimited]
+        rows.append(
+            FeatureRow(
+                slug=feature.slug,
+                name=feature.name,
+                unit=feature.unit,
+                access=access,
+                buckets=buckets,
+                days=tuple(days.get(feature.pk, ())),
+                overage_cost=sum(costs.get(b.id or 0, 0) for b in access.buckets),
+                currency=currency,
+                edit_url=link("customer_balance", customer.pk, feature.slug) if limited else "",
+                ledger_url=next((b.ledger_url for b in buckets if b.ledger_url), ""),
+            )
+        )
+    return rows
+
+
+# Everything together ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One day of the events' chart: `share` is its height in percent of the highest."""
+
+    at: datetime
+    count: int
+    share: int
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerPanels:
+    state: tuple[str, str]
+    products: tuple[ProductRow, ...]
+    features: tuple[FeatureRow, ...]
+    upcoming: tuple[Upcoming, ...]
+    days: tuple[Day, ...]
+
+
+def read_panels(customer: Customer, *, now: datetime) -> CustomerPanels:
+    """Products, features and what is billed next, in at most ten queries whatever the customer holds."""
+    subscriptions = list(customer.subscriptions.live().with_phases())
+    contracts = _contracts(customer, subscriptions, now)
+    accesses = decide_all(contracts, open_rows(customer), now)
+    features = {f.slug: f for f in Feature.objects.filter(slug__in=[a.feature for a in accesses])}
+    use = unbilled_use(subscriptions) if any(_bills_use(c) for c in contracts) else {}
+    terms = {c.subscription_id: c.terms for c in contracts}
+    costs = {
+        row.pk: use_so_far(row, terms[owner])
+        for owner, rows in use.items()
+        for row in rows
+        if owner in terms and terms[owner].is_invoiced
+    }
+    units, days = read_days(customer, now=now)
+    return CustomerPanels(
+        state=state_of(customer, subscriptions),
+        products=tuple(product_row(customer, s, now) for s in subscriptions)
+        or tuple(default_row(c) for c in contracts if c.is_default),
+        features=tuple(feature_rows(customer, contracts, accesses, features, units, costs)),
+        upcoming=tuple(sorted((u for s in subscriptions if (u := upcoming(s, use.get(s.pk, [])))), key=lambda u: u.at)),
+        days=days,
+    )
+
+
+def _contracts(customer: Customer, subscriptions: Iterable[Subscription], now: datetime) -> list[Contract]:
+    phases = [phase for s in subscriptions if (phase := s.phase_at(now))]
+    held = order(contract_of(phase, customer) for phase in phases)
+    return held or [c for c in [default_contract(customer)] if c]
+
+
+def _bills_use(contract: Contract) -> bool:
+    return contract.terms.is_invoiced and any(item.price for item in contract.terms.usage_items)
+
+
+def read_days(
+    customer: Customer, *, now: datetime, among: Q | None = None
+) -> tuple[dict[int, list[Decimal]], tuple[Day, ...]]:
+    """Units per feature and day, and events per day, of the last 30 days (today last), in one query."""
+    first = (now - timedelta(days=DAYS - 1)).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    counted = (
+        UsageEvent.objects.filter(among or Q(), customer=customer, at__gte=first)
+        .annotate(day=Cast(TruncDay("at", tzinfo=UTC), DateField()))
+        .values("feature_id", "day")
+        .annotate(units=Sum("taken"), events=Count("id"))
+    )
+    units: dict[int, list[Decimal]] = {}
+    events = [0] * DAYS
+    for row in counted:
+        place = (row["day"] - first.date()).days
+        if 0 <= place < DAYS:
+            units.setdefault(row["feature_id"], [ZERO] * DAYS)[place] = row["units"]
+            events[place] += row["events"]
+    top = max(events) or 1
+    days = tuple(
+        Day(first + timedelta(days=place), count, round(count * 100 / top)) for place, count in enumerate(events)
+    )
+    return units, days
+
+
+def balances_of(customer: Customer, feature: Feature) -> list[Balance]:
+    """All windows of a feature, newest first: what the ledger page lists beside the one shown."""
+    rows = Balance.objects.filter(customer=customer, feature=feature).select_related("subscription", "plan", "feature")
+    return list(rows.order_by("-starts_at", "-id")[:24])
