@@ -15,6 +15,7 @@ from typing import Any
 
 from django.db import transaction
 
+from billing_admin.flows.customers import erase, erase_due
 from billing_admin.flows.renew import MOST_PERIODS, catch_up, renew
 from billing_admin.models import Heartbeat, WorkerFailure, WorkerRun
 from customers import switch
@@ -108,7 +109,8 @@ class Pass:
 
 
 def heard(name: str, at: datetime) -> None:
-    Heartbeat.objects.update_or_create(name=name, defaults={"at": at})
+    row = Heartbeat(name=name, at=at)
+    Heartbeat.objects.bulk_create([row], update_conflicts=True, unique_fields=["name"], update_fields=["at"])
 
 
 # Renewals, and whatever else is due on a contract: scheduled changes, ends -------------------------------------------
@@ -249,6 +251,33 @@ def _reset_one(this: Pass, customer_id: int) -> bool:
         this.fail(Customer.objects.values_list("public_id", flat=True).get(pk=customer_id), error)
         return False
     return True
+
+
+# Erasures ------------------------------------------------------------------------------------------------------------
+
+
+def erasures(*, now: datetime) -> Pass:
+    """Erase whom the grace period no longer protects, batch after batch."""
+    this = Pass(ERASURES, now)
+    try:
+        while erased := erase_due(now=now):
+            this.wrote(done=erased)
+    except Exception:
+        for customer in Customer.objects.to_erase(now).order_by("erase_at"):
+            _erase_one(this, customer)
+    return this
+
+
+def _erase_one(this: Pass, customer: Customer) -> None:
+    before = this.counts
+    try:
+        with transaction.atomic():
+            if erase(customer.pk, now=this.now):
+                this.wrote()
+                _resolve([customer.public_id], this.now)
+    except Exception as error:
+        this.counts = before
+        this.fail(customer.public_id, error)
 
 
 # Failures ------------------------------------------------------------------------------------------------------------

@@ -18,5 +18,10 @@ def renew_due() -> None:
 
 
 @shared_task
+def erase_due() -> None:
+    runs.erasures(now=timezone.now()).finish(timezone.now())
+
+
+@shared_task
 def heartbeat() -> None:
     runs.heard(runs.CLOCKWORK_HEARD, timezone.now())
