@@ -1,7 +1,135 @@
-"""The admin frame's looks: title, colours, navigation. Read by unfold through the settings."""
+"""The admin frame's looks and its navigation. Unfold reads `UNFOLD` through the settings."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import NoReverseMatch, reverse
+
+
+class Entry(NamedTuple):
+    title: str
+    icon: str
+    url: str
+    permission: str
+
+
+# A page that is not there (yet) has no entry, so a module may come and go without a change here.
+NAVIGATION: dict[str, list[Entry]] = {
+    "Customers": [
+        Entry("Customers", "group", "admin:customers_customer_changelist", "customers.view_customer"),
+        Entry("Subscriptions", "autorenew", "admin:customers_subscription_changelist", "customers.view_subscription"),
+    ],
+    "Catalog": [
+        Entry("Products", "deployed_code", "admin:catalog_product_changelist", "catalog.view_product"),
+        Entry("Plans", "sell", "admin:catalog_plan_changelist", "catalog.view_plan"),
+        Entry("Features", "toggle_on", "admin:catalog_feature_changelist", "catalog.view_feature"),
+        Entry("Coupons", "redeem", "admin:invoicing_coupon_changelist", "invoicing.view_coupon"),
+    ],
+    "Money": [
+        Entry("Invoices", "receipt_long", "admin:invoicing_invoice_changelist", "invoicing.view_invoice"),
+        Entry("Payments", "payments", "admin:invoicing_payment_changelist", "invoicing.view_payment"),
+        Entry(
+            "Account credit",
+            "account_balance_wallet",
+            "admin:invoicing_creditentry_changelist",
+            "invoicing.view_creditentry",
+        ),
+    ],
+    "Usage": [
+        Entry("Events", "bolt", "admin:entitlements_usageevent_changelist", "entitlements.view_usageevent"),
+        Entry("Balances", "data_usage", "admin:entitlements_balance_changelist", "entitlements.view_balance"),
+    ],
+    "System": [
+        Entry("Runs", "schedule", "admin:billing_admin_workerrun_changelist", "billing_admin.view_workerrun"),
+        Entry("History", "history", "admin:customers_operation_changelist", "customers.view_operation"),
+        Entry("API keys", "key", "admin:billing_admin_apikey_changelist", "billing_admin.view_apikey"),
+        Entry("People", "badge", "admin:auth_user_changelist", "auth.view_user"),
+        Entry("Roles", "shield_person", "admin:auth_group_changelist", "auth.view_group"),
+    ],
+}
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The sidebar for this person: groups of pages that exist and that they may see."""
+    home = reverse("admin:index")
+    groups: list[dict[str, Any]] = [
+        {"items": [{"title": "Home", "icon": "home", "link": home, "active": request.path == home}]}
+    ]
+    for title, entries in NAVIGATION.items():
+        if items := list(visible(entries, request)):
+            groups.append({"title": title, "items": items})
+    return groups
+
+
+def visible(entries: list[Entry], request: HttpRequest) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        if not request.user.has_perm(entry.permission):
+            continue
+        try:
+            link = reverse(entry.url)
+        except NoReverseMatch:
+            continue
+        yield {
+            "title": entry.title,
+            "icon": entry.icon,
+            "link": link,
+            "active": request.path.startswith(link),
+        }
+
+
+def styles(_request: HttpRequest) -> str:
+    return static("desk/desk.css")
+
+
+def script(_request: HttpRequest) -> str:
+    return static("desk/desk.js")
+
 
 UNFOLD = {
     "SITE_TITLE": "Billing back office",
     "SITE_HEADER": "Billing back office",
+    "SITE_SYMBOL": "receipt_long",
+    "SITE_URL": None,
     "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "BORDER_RADIUS": "6px",
+    "STYLES": [styles],
+    "SCRIPTS": [script],
+    "SIDEBAR": {
+        "show_search": True,
+        "command_search": True,
+        "show_all_applications": False,
+        "navigation": navigation,
+    },
+    "COMMAND": {"show_history": False},
+    "COLORS": {
+        "base": {
+            "50": "oklch(98.6% .002 260)",
+            "100": "oklch(96.6% .004 260)",
+            "200": "oklch(92.4% .007 260)",
+            "300": "oklch(86.6% .011 260)",
+            "400": "oklch(70.6% .018 260)",
+            "500": "oklch(53.6% .021 260)",
+            "600": "oklch(43.6% .022 260)",
+            "700": "oklch(36% .022 260)",
+            "800": "oklch(26.6% .02 262)",
+            "900": "oklch(19.6% .018 264)",
+            "950": "oklch(13.6% .015 264)",
+        },
+        "primary": {
+            "50": "oklch(97% .014 268)",
+            "100": "oklch(94% .03 268)",
+            "200": "oklch(88.4% .06 268)",
+            "300": "oklch(80% .1 268)",
+            "400": "oklch(70.6% .14 268)",
+            "500": "oklch(62% .18 268)",
+            "600": "oklch(52.4% .205 268)",
+            "700": "oklch(46% .19 268)",
+            "800": "oklch(39.6% .16 268)",
+            "900": "oklch(34.6% .13 268)",
+            "950": "oklch(25% .09 268)",
+        },
+    },
 }

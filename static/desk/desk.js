@@ -1,0 +1,178 @@
+/* Helpers of the desk. Everything works without this file; it makes things quicker: dialogs instead of pages,
+   "/" for the search, copy buttons, the items editor without reloads. */
+(() => {
+  "use strict";
+  const on = (name, act) => document.addEventListener(name, act);
+  const typing = (el) => el.matches("input, textarea, select, [contenteditable]");
+
+  function say(text) {
+    const toast = document.getElementById("desk-said");
+    if (!toast) return;
+    toast.textContent = text;
+    toast.classList.add("is-shown");
+    clearTimeout(say.timer);
+    say.timer = setTimeout(() => toast.classList.remove("is-shown"), 2000);
+  }
+
+  // Copy ---------------------------------------------------------------------------------------------------------
+  on("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    event.preventDefault();
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+    } catch {
+      const box = Object.assign(document.createElement("textarea"), { value: button.dataset.copy });
+      document.body.append(box);
+      box.select();
+      document.execCommand("copy");
+      box.remove();
+    }
+    button.classList.add("is-done");
+    setTimeout(() => button.classList.remove("is-done"), 1500);
+    say(`Copied ${button.dataset.copy}`);
+  });
+
+  // Keys ---------------------------------------------------------------------------------------------------------
+  on("keydown", (event) => {
+    if (event.key === "/" && !typing(event.target) && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      const search = document.getElementById("desk-search");
+      if (search && !document.querySelector("dialog[open]")) {
+        event.preventDefault();
+        search.click();
+      }
+    }
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.matches("textarea")) {
+      event.target.form?.requestSubmit();
+    }
+    if (event.key === "Escape") {
+      for (const open of document.querySelectorAll("details.items__add[open], details.desk-menu[open], details.desk-user[open]")) {
+        open.open = false;
+        if (open.contains(document.activeElement)) open.querySelector("summary").focus();
+      }
+    }
+  });
+  on("click", (event) => {
+    for (const open of document.querySelectorAll("details.items__add[open], details.desk-menu[open], details.desk-user[open]")) {
+      if (!open.contains(event.target)) open.open = false;
+    }
+  });
+
+  // Dialogs: whatever htmx puts into #desk-dialog is shown; Esc, Cancel and the backdrop close it ---------------------
+  const dialog = () => document.getElementById("desk-dialog");
+  on("htmx:beforeSwap", (event) => {
+    if (event.detail.target === dialog() && [403, 404, 409, 422].includes(event.detail.xhr.status)) {
+      event.detail.shouldSwap = true;
+      event.detail.isError = false;
+    }
+  });
+  on("htmx:afterSwap", (event) => {
+    const box = dialog();
+    if (event.detail.target !== box) return;
+    if (!box.open) box.showModal();
+    const first = box.querySelector("[aria-invalid], [autofocus], input:not([type=hidden]), select, textarea") || box.querySelector("button");
+    first?.focus();
+  });
+  on("click", (event) => {
+    const box = dialog();
+    if (!box?.open) return;
+    if (event.target === box || event.target.closest("[data-close]")?.closest("dialog") === box) {
+      event.preventDefault();
+      box.close();
+    }
+  });
+  on("htmx:responseError", (event) => {
+    if (event.detail.target !== dialog() || event.detail.xhr.status >= 500) say("That did not work. Nothing was changed; try again.");
+  });
+  on("htmx:sendError", () => say("The server cannot be reached. Nothing was changed; try again."));
+
+  // Selects that submit their form (versions to compare, filters) ---------------------------------------------------
+  on("change", (event) => {
+    if (event.target.matches("select[data-go]")) event.target.form.requestSubmit();
+  });
+
+  // The items editor --------------------------------------------------------------------------------------------------
+  const plain = (text) => {
+    const bare = text.replace(/[,\s$€£¥]/g, "");
+    return bare !== "" && !Number.isNaN(Number(bare)) ? String(Number(bare)) : text.trim();
+  };
+  const value = (el) => (el.type === "checkbox" ? String(el.checked) : plain(el.value));
+
+  function mark(editor) {
+    for (const cell of editor.querySelectorAll(".items__cell[data-compared]")) {
+      const differs = [...cell.querySelectorAll("[data-standard]")].some((el) => {
+        const standard = el.type === "checkbox" ? el.dataset.standard : plain(el.dataset.standard);
+        return value(el) !== standard;
+      });
+      cell.classList.toggle("is-changed", differs);
+    }
+    for (const row of editor.querySelectorAll(".items__row[data-compared]")) {
+      row.classList.toggle("is-changed", !!row.querySelector(".items__cell.is-changed"));
+    }
+  }
+  on("input", (event) => {
+    const editor = event.target.closest(".items");
+    if (editor && !event.target.closest(".items__menu")) mark(editor);
+  });
+  on("input", (event) => {
+    if (!event.target.matches("[data-narrow]")) return;
+    const words = event.target.value.toLowerCase();
+    for (const button of event.target.parentElement.querySelectorAll("button")) {
+      button.hidden = !button.textContent.toLowerCase().includes(words);
+    }
+    event.stopPropagation();
+  });
+  on("keydown", (event) => {
+    const menu = event.target.closest(".items__menu");
+    if (!menu) return;
+    const shown = [...menu.querySelectorAll("button:not([hidden])")];
+    if (event.key === "Enter" && event.target.matches("[data-narrow]")) {
+      event.preventDefault();
+      shown[0]?.click();
+    }
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      const at = shown.indexOf(document.activeElement) + (event.key === "ArrowDown" ? 1 : -1);
+      (shown[at] || menu.querySelector("[data-narrow]")).focus();
+    }
+  });
+  document.addEventListener("toggle", (event) => {
+    if (event.target.matches?.(".items__add[open]")) event.target.querySelector("[data-narrow]")?.focus();
+  }, true);
+
+  // Whatever the server redraws (add, remove, move, back to standard) changes the form around it.
+  on("htmx:afterSettle", (event) => {
+    const editor = event.detail.elt?.closest?.(".items") || event.target.closest?.(".items");
+    if (!editor) return;
+    mark(editor);
+    editor.querySelector("[data-focus]")?.focus();
+    editor.closest("form")?.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+
+  // Rows by drag: their order is the order in the form.
+  let dragged = null;
+  on("pointerdown", (event) => {
+    const row = event.target.closest(".items__grip")?.closest(".items__row");
+    if (row) row.draggable = true;
+  });
+  on("dragstart", (event) => {
+    if (!event.target.matches?.(".items__row")) return;
+    dragged = event.target;
+    event.dataTransfer.effectAllowed = "move";
+    dragged.classList.add("is-dragged");
+  });
+  on("dragover", (event) => {
+    const over = event.target.closest?.(".items__row");
+    if (!dragged || !over || over === dragged || over.parentElement !== dragged.parentElement) return;
+    event.preventDefault();
+    const box = over.getBoundingClientRect();
+    over[event.clientY > box.top + box.height / 2 ? "after" : "before"](dragged);
+  });
+  on("dragend", () => {
+    if (!dragged) return;
+    dragged.classList.remove("is-dragged");
+    dragged.draggable = false;
+    dragged.closest("form")?.dispatchEvent(new Event("change", { bubbles: true }));
+    dragged = null;
+  });
+})();

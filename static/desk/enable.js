@@ -1,0 +1,62 @@
+/* Enable Product works without this file. With it refusals show at their cell while somebody types, the plans can be
+   narrowed, and a second click waits for the first. */
+(() => {
+  "use strict";
+  const controls = { name: ["name"], included: ["included", "value", "unlimited"], reset: ["reset"], limit: ["max_overage", "limit"], price: ["amount", "price"] };
+
+  // Refusals of the preview, at their cells: nothing that is being typed is redrawn.
+  function mark(panel) {
+    const editor = document.getElementById("items-editor");
+    if (!editor) return;
+    for (const error of editor.querySelectorAll(".desk-error")) error.remove();
+    for (const wrong of editor.querySelectorAll("[aria-invalid]")) wrong.removeAttribute("aria-invalid");
+    for (const found of panel.querySelectorAll("[data-cell-error]")) {
+      const names = (controls[found.dataset.cell] || ["name"]).map((name) => `${found.dataset.cellError}-${name}`);
+      const control = names.map((name) => editor.querySelector(`[name="${CSS.escape(name)}"]`)).find(Boolean);
+      if (!control) continue;
+      const id = `${found.dataset.cellError}-${found.dataset.cell}-error`;
+      control.setAttribute("aria-invalid", "true");
+      control.setAttribute("aria-describedby", id);
+      const error = Object.assign(document.createElement("p"), { className: "desk-error", id });
+      error.textContent = found.querySelector("span").textContent;
+      control.closest("td").append(error);
+    }
+  }
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target.id === "happens") mark(event.detail.target);
+  });
+
+  // Plans by their words
+  document.addEventListener("input", (event) => {
+    if (!event.target.matches("[data-plans]")) return;
+    const box = event.target.closest("details");
+    const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const group of box.querySelectorAll(".enable__group")) {
+      let kept = 0;
+      for (const row of group.querySelectorAll("[data-words]")) {
+        row.hidden = !words.every((word) => row.dataset.words.includes(word));
+        kept += !row.hidden;
+      }
+      group.hidden = !kept;
+      shown += kept;
+    }
+    box.querySelector(".enable__none").hidden = shown > 0;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !event.target.matches("[data-plans]")) return;
+    event.preventDefault();
+    event.target.closest("details").querySelector(".enable__group:not([hidden]) li:not([hidden]) a")?.click();
+  });
+
+  // Once is enough
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (!form.matches("[data-once]")) return;
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+  });
+  window.addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("[data-once]")) delete form.dataset.sent;
+  });
+})();
