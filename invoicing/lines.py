@@ -4,7 +4,7 @@ A share of time is exact by the second: the price of a whole period times the se
 of the anchored period that contains the start. A line is rounded once, half away from zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -141,19 +141,26 @@ def _days(left: int, whole: int) -> str:
     return f"{left // 86_400} of {whole // 86_400} days"
 
 
-def unused_lines(fee: BilledFee, at: datetime) -> list[Line]:
-    """The credit for the time of a fee that will not be used, at the price really paid.
+def unused_lines(fees: Iterable[BilledFee], at: datetime) -> list[Line]:
+    """The credits for the time of fees that will not be used, at the price really paid.
 
-    It never exceeds what is left of the charge. The unpaid share comes as a line of its own that offsets the open
-    invoice, since nobody should get money back that never came in.
+    None exceeds what is left of its charge. The unpaid share comes as a line of its own that offsets the open
+    invoice, since nobody should get money back that never came in; together they offset no more than is due.
     """
-    share = fee.period.left(at)
-    whole = min(to_minor(fee.price * share, fee.currency), fee.net)
-    if whole <= 0:
-        return []
-    unpaid = min(to_minor_share(whole, 1 - fee.paid_share), max(0, fee.invoice_due))
-    lines = [_unused(fee, at, whole - unpaid, None, whole)] if whole > unpaid else []
-    return lines + ([_unused(fee, at, unpaid, fee.invoice_id, whole)] if unpaid else [])
+    lines: list[Line] = []
+    offset: dict[int, int] = {}
+    for fee in fees:
+        whole = min(to_minor(fee.price * fee.period.left(at), fee.currency), fee.net)
+        if whole <= 0:
+            continue
+        due = max(0, fee.invoice_due - offset.get(fee.invoice_id, 0))
+        unpaid = min(to_minor_share(whole, 1 - fee.paid_share), due)
+        offset[fee.invoice_id] = offset.get(fee.invoice_id, 0) + unpaid
+        if whole > unpaid:
+            lines.append(_unused(fee, at, whole - unpaid, None, whole))
+        if unpaid:
+            lines.append(_unused(fee, at, unpaid, fee.invoice_id, whole))
+    return lines
 
 
 def to_minor_share(minor: int, share: Fraction) -> int:

@@ -103,7 +103,7 @@ def preview_cancel(
             for row in open_rows(subscription.customer).filter(subscription=subscription, granted__isnull=False):
                 use += usage_lines(rated_use(row), plan_name=terms.plan_name, currency=terms.currency)
         if credit_unused:
-            unused = [line for fee in billed_fees(subscription, at) for line in unused_lines(fee, at)]
+            unused = unused_lines(billed_fees(subscription, at), at)
     scheduled = subscription.phases.kept().filter(starts_at__gt=at).select_related("version__plan").first()
     return Cancellation(
         ends_at=ends_at,

@@ -348,9 +348,7 @@ def _lines_now(
     lines: list[Line] = []
     if timing is not Timing.WITHOUT_BILLING:
         changed = None if new_cycle or not same_plan else _changed_fees(position, proposal)
-        lines += [
-            line for fee in position.fees if changed is None or fee.key in changed for line in unused_lines(fee, at)
-        ]
+        lines += unused_lines([fee for fee in position.fees if changed is None or fee.key in changed], at)
         if new_cycle:
             lines += _priced(opening_lines(new.times(proposal.quantity), anchor, at), new)
         else:

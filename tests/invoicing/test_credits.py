@@ -1,0 +1,30 @@
+"""What a change of plan gives back: never twice, never more than came in."""
+
+import pytest
+
+from catalog.models import Plan
+from tests.builders import (
+    allowance,
+    enable,
+    fee,
+    on,
+    plan,
+    totals,
+)
+from tests.instants import APRIL_1, day
+
+pytestmark = pytest.mark.django_db
+
+APRIL_21 = day("2026-04-21")
+
+
+def test_two_fees_of_one_unpaid_invoice_do_not_offset_more_than_is_due():
+    """Design 4: the unpaid share becomes an offset on its own open invoice."""
+    acme = on(plan("pro", fee(30), fee(20, key="support"), allowance(100)), since=APRIL_1)
+    enable(acme, Plan.objects.get(key="pro"), fee(60), fee(50, key="support"), allowance(100), now=APRIL_1)
+
+    enable(acme, Plan.objects.get(key="pro"), fee(70), fee(60, key="support"), allowance(100), now=APRIL_1)
+
+    upgrade = acme.invoices.get(number__endswith="-0002")
+    assert (upgrade.total, upgrade.offset, upgrade.state) == (6000, 6000, "paid")
+    assert totals(acme) == [5000, 6000, 8000, -6000]
