@@ -47,8 +47,8 @@ class Line:
 class BilledFee:
     """A fee line that was invoiced and whose time is not over: what a change may credit.
 
-    `price` is what the whole `period` cost; `net` is what the line charged minus what was credited already, in minor
-    units. `paid_share` is the part of its invoice that was paid by cash or account credit.
+    `price` is what the whole `period` cost; `net` is what the line charged, in minor units. `paid_share` is the part
+    of its invoice that was paid by cash or account credit.
     """
 
     line_id: int

@@ -11,7 +11,7 @@ from catalog.periods import Period
 from customers.models import Customer, Subscription
 from entitlements.models import Balance, BalanceEntry
 from entitlements.readings import item_terms, remember_items
-from invoicing.lines import FEE, USAGE, BilledFee, RatedUse
+from invoicing.lines import FEE, UNUSED, USAGE, BilledFee, RatedUse
 from invoicing.models import CreditEntry, InvoiceLine
 from invoicing.states import InvoiceState
 
@@ -22,18 +22,18 @@ def account_credit(customer: Customer) -> int:
 
 
 def billed_fees(subscription: Subscription, at: datetime) -> list[BilledFee]:
-    """Fees of this contract that were invoiced for time after the instant and are not voided."""
+    """Fees of this contract that were invoiced for time after the instant and whose time nobody gave back yet."""
+    credits = InvoiceLine.objects.filter(source=OuterRef("pk"), kind=UNUSED)
     lines = (
-        InvoiceLine.objects.filter(subscription=subscription, kind=FEE, ends_at__gt=at)
+        InvoiceLine.objects.filter(~Exists(credits), subscription=subscription, kind=FEE, ends_at__gt=at)
         .exclude(invoice__state=InvoiceState.VOID)
         .select_related("invoice", "item")
-        .annotate(credited=Sum("credits__amount"))
         .order_by("id")
     )
-    return [fee for line in lines if (fee := _billed_fee(line, line.credited or 0)).net > 0]
+    return [fee for fee in map(_billed_fee, lines) if fee.net > 0]
 
 
-def _billed_fee(line: InvoiceLine, credited: int) -> BilledFee:
+def _billed_fee(line: InvoiceLine) -> BilledFee:
     assert line.ends_at is not None
     invoice = line.invoice
     owed = invoice.total - invoice.offset
@@ -48,7 +48,7 @@ def _billed_fee(line: InvoiceLine, credited: int) -> BilledFee:
             datetime.fromisoformat(line.derivation["periodStartsAt"]),
             datetime.fromisoformat(line.derivation["periodEndsAt"]),
         ),
-        net=line.amount + credited,
+        net=line.amount,
         ends_at=line.ends_at,
         invoice_id=invoice.pk,
         invoice_due=invoice.due,

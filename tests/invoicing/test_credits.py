@@ -8,14 +8,26 @@ from tests.builders import (
     enable,
     fee,
     on,
+    pay_all,
     plan,
     totals,
 )
-from tests.instants import APRIL_1, day
+from tests.instants import APRIL_1, APRIL_16, day
 
 pytestmark = pytest.mark.django_db
 
 APRIL_21 = day("2026-04-21")
+
+
+def test_time_that_was_given_back_once_is_not_given_back_by_the_next_change():
+    """A-04; design 4: each changed line gets one credit."""
+    acme = on(plan("pro", fee(30), allowance(100)), since=APRIL_1)
+    enable(acme, Plan.objects.get(key="pro"), fee(60), allowance(100), now=APRIL_16)
+    pay_all(acme, now=APRIL_16)
+
+    enabled = enable(acme, Plan.objects.get(key="pro"), fee(90), allowance(100), now=APRIL_21)
+
+    assert [line.amount for line in enabled.change.lines] == [-2000, 3000]
 
 
 def test_two_fees_of_one_unpaid_invoice_do_not_offset_more_than_is_due():
