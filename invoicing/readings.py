@@ -23,7 +23,7 @@ def account_credit(customer: Customer) -> int:
 
 def billed_fees(subscription: Subscription, at: datetime) -> list[BilledFee]:
     """Fees of this contract that were invoiced for time after the instant and whose time nobody gave back yet."""
-    credits = InvoiceLine.objects.filter(source=OuterRef("pk"), kind=UNUSED)
+    credits = InvoiceLine.objects.filter(source=OuterRef("pk"), kind=UNUSED).exclude(invoice__state=InvoiceState.VOID)
     lines = (
         InvoiceLine.objects.filter(~Exists(credits), subscription=subscription, kind=FEE, ends_at__gt=at)
         .exclude(invoice__state=InvoiceState.VOID)

@@ -2,14 +2,19 @@
 
 import pytest
 
+from billing_admin.flows.cancel import cancel
 from catalog.models import Plan
+from invoicing.issue import void
+from invoicing.readings import account_credit
 from tests.builders import (
+    STAFF,
     allowance,
     enable,
     fee,
     on,
     pay_all,
     plan,
+    the_subscription,
     totals,
 )
 from tests.instants import APRIL_1, APRIL_16, day
@@ -40,3 +45,14 @@ def test_two_fees_of_one_unpaid_invoice_do_not_offset_more_than_is_due():
     upgrade = acme.invoices.get(number__endswith="-0002")
     assert (upgrade.total, upgrade.offset, upgrade.state) == (6000, 6000, "paid")
     assert totals(acme) == [5000, 6000, 8000, -6000]
+
+
+def test_what_a_voided_upgrade_gave_back_can_be_given_back_again():
+    """Law 11: a void document charges and credits nothing."""
+    acme = on(plan("pro", fee(30), allowance(100)), since=APRIL_1)
+    enable(acme, Plan.objects.get(key="pro"), fee(60), allowance(100), now=APRIL_1)
+    void(acme.invoices.unpaid().get(), reason="agreed otherwise", actor=STAFF, now=APRIL_1)
+
+    cancel(the_subscription(acme), at_once=True, reason="leaves", actor=STAFF, now=APRIL_16)
+
+    assert account_credit(acme) == 1500
