@@ -145,7 +145,7 @@ def _settle_new(invoice: Invoice, document: Document, now: datetime) -> None:
 
 
 def _pay_if_settled(invoice: Invoice, now: datetime) -> None:
-    if invoice.state == InvoiceState.OPEN and invoice.due == 0:
+    if invoice.state in (InvoiceState.OPEN, InvoiceState.UNCOLLECTIBLE) and invoice.due == 0:
         invoice.move_to(InvoiceState.PAID)
         invoice.paid_at = now
         if invoice.pk:

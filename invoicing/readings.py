@@ -52,7 +52,7 @@ def _billed_fee(line: InvoiceLine) -> BilledFee:
         ends_at=line.ends_at,
         invoice_id=invoice.pk,
         invoice_due=invoice.due,
-        paid_share=min(Fraction(1), paid) if invoice.state == InvoiceState.OPEN else Fraction(1),
+        paid_share=Fraction(1) if invoice.state == InvoiceState.PAID else min(Fraction(1), paid),
     )
 
 

@@ -5,15 +5,18 @@ import pytest
 from billing_admin.flows.cancel import cancel
 from catalog.models import Plan
 from invoicing.issue import void
+from invoicing.models import Invoice
 from invoicing.readings import account_credit
 from tests.builders import (
     STAFF,
     allowance,
+    customer,
     enable,
     fee,
     on,
     pay_all,
     plan,
+    pro,
     the_subscription,
     totals,
 )
@@ -56,3 +59,13 @@ def test_what_a_voided_upgrade_gave_back_can_be_given_back_again():
     cancel(the_subscription(acme), at_once=True, reason="leaves", actor=STAFF, now=APRIL_16)
 
     assert account_credit(acme) == 1500
+
+
+def test_a_fee_nobody_will_pay_gives_nothing_back_in_cash():
+    acme = customer(since=APRIL_1)
+    enable(acme, pro(30), now=APRIL_1)
+    acme.invoices.update(state=Invoice.State.UNCOLLECTIBLE)
+
+    cancel(the_subscription(acme), at_once=True, reason="never paid", actor=STAFF, now=APRIL_16)
+
+    assert account_credit(acme) == 0
