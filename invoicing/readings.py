@@ -5,11 +5,11 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
-from django.db.models import Exists, OuterRef, Sum
+from django.db.models import Exists, F, OuterRef, Sum
 
 from catalog.periods import Period
 from customers.models import Customer, Subscription
-from entitlements.models import Balance, BalanceEntry
+from entitlements.models import Balance, BalanceEntry, BalanceQuerySet
 from entitlements.readings import item_terms, remember_items
 from invoicing.lines import FEE, UNUSED, USAGE, BilledFee, RatedUse
 from invoicing.models import CreditEntry, InvoiceLine
@@ -57,31 +57,31 @@ def _billed_fee(line: InvoiceLine) -> BilledFee:
 
 
 def unbilled(subscription: Subscription, until: datetime) -> list[Balance]:
-    """Windows of this contract that ended by the instant, at a usage price, and stand on no invoice yet."""
-    lines = InvoiceLine.objects.filter(balance=OuterRef("pk"), kind=USAGE)
-    priced = BalanceEntry.objects.filter(balance=OuterRef("pk"), item__price__gt=0)
-    return list(
-        Balance.objects.filter(Exists(priced), subscription=subscription, ends_at__lte=until)
-        .exclude(Exists(lines))
-        .order_by("ends_at", "id")
-    )
+    """Windows of this contract that ended by the instant with use to pay for that stands on no invoice yet."""
+    return _with_use_to_bill(Balance.objects.filter(subscription=subscription, ends_at__lte=until))
 
 
 def unbilled_use(subscriptions: Iterable[Subscription]) -> dict[int, list[Balance]]:
-    """Windows at a usage price that stand on no invoice yet, open ones included, per contract; three queries."""
+    """Windows with use to pay for that stands on no invoice yet, open ones included, per contract; three queries."""
+    rows = Balance.objects.filter(subscription__in=[s.pk for s in subscriptions], ends_at__isnull=False)
+    found: dict[int, list[Balance]] = {}
+    for row in _with_use_to_bill(rows):
+        found.setdefault(row.subscription_id or 0, []).append(row)
+    return found
+
+
+def _with_use_to_bill(balances: BalanceQuerySet) -> list[Balance]:
+    """Those with use beyond what they include at a price, with their ledgers; what has no limit includes everything."""
     lines = InvoiceLine.objects.filter(balance=OuterRef("pk"), kind=USAGE)
     priced = BalanceEntry.objects.filter(balance=OuterRef("pk"), item__price__gt=0)
-    rows = (
-        Balance.objects.filter(Exists(priced), subscription__in=[s.pk for s in subscriptions], ends_at__isnull=False)
+    rows = list(
+        balances.filter(Exists(priced), granted__isnull=False, used__gt=F("granted") + F("adjusted"))
         .exclude(Exists(lines))
         .prefetch_related("entries")
         .order_by("ends_at", "id")
     )
-    found: dict[int, list[Balance]] = {}
-    for row in rows:
-        found.setdefault(row.subscription_id or 0, []).append(row)
     remember_items(entry.item_id for row in rows for entry in row.entries.all() if entry.item_id)
-    return found
+    return rows
 
 
 def rated_use(row: Balance, *, used: Decimal | None = None) -> RatedUse:

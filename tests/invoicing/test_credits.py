@@ -3,6 +3,7 @@
 import pytest
 
 from billing_admin.flows.cancel import cancel
+from billing_admin.flows.change import Timing
 from catalog.models import Plan
 from invoicing.issue import void
 from invoicing.models import Invoice
@@ -14,11 +15,13 @@ from tests.builders import (
     enable,
     fee,
     on,
+    pass_time,
     pay_all,
     plan,
     pro,
     the_subscription,
     totals,
+    use,
 )
 from tests.instants import APRIL_1, APRIL_16, day
 
@@ -69,3 +72,14 @@ def test_a_fee_nobody_will_pay_gives_nothing_back_in_cash():
     cancel(the_subscription(acme), at_once=True, reason="never paid", actor=STAFF, now=APRIL_16)
 
     assert account_credit(acme) == 0
+
+
+def test_a_feature_made_unlimited_leaves_no_use_to_bill():
+    """Design 4: the newest allowance covers the earliest use."""
+    acme = on(plan("pro", fee(30), allowance(100, price="0.10")), since=APRIL_1)
+    use(acme, 150, now=APRIL_16)
+    enable(acme, Plan.objects.get(key="pro"), fee(30), allowance(None), now=APRIL_16, timing=Timing.NOW)
+
+    pass_time(acme, to=day("2026-05-01"))
+
+    assert totals(acme) == [3000, 3000]
