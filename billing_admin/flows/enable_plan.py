@@ -183,7 +183,8 @@ def _name(proposal: Proposal) -> str:
 def confirmation(change: PlanChange) -> str:
     """A signed word that stands for "I saw these numbers": pass it to `enable_plan`."""
     seen = {"f": change.fingerprint, "at": change.position.at.isoformat(), "l": change.position.ledger}
-    return signing.dumps({**seen, "c": change.position.customer_id}, salt=SALT, compress=True)
+    kept = {"c": change.position.customer_id, "u": change.valid_until.isoformat()}
+    return signing.dumps({**seen, **kept}, salt=SALT, compress=True)
 
 
 def enable_plan(
@@ -222,12 +223,13 @@ def _decide_again(customer: Customer, proposal: Proposal, confirmed: str | None,
     if seen["c"] != customer.pk:
         raise ValidationError("The confirmation is of another customer. Preview again.", code="bad_confirmation")
     change = preview(_read(customer, proposal, datetime.fromisoformat(seen["at"]), seen["l"]), proposal)
-    if change.fingerprint == seen["f"] and now < change.valid_until:
+    # An edge that was settled since is no longer in the position; what was signed still knows it.
+    expired = now >= min(change.valid_until, datetime.fromisoformat(seen["u"]))
+    if change.fingerprint == seen["f"] and not expired:
         return change
     fresh = preview(_read(customer, proposal, present), proposal)
     if fresh.kind is ChangeKind.NOTHING:
         raise AlreadyOnPlan(_name(proposal))
-    expired = now >= change.valid_until
     why = "The preview has expired." if expired else "Something changed since the preview was made."
     raise PreviewOutdated(fresh, why)
 

@@ -4,6 +4,7 @@ import pytest
 
 from billing_admin.flows.cancel import cancel
 from billing_admin.flows.change import Timing
+from billing_admin.flows.enable_plan import PreviewOutdated, confirmation, enable_plan, preview_plan, propose
 from catalog.models import Plan
 from invoicing.issue import void
 from invoicing.models import Invoice
@@ -19,6 +20,7 @@ from tests.builders import (
     pay_all,
     plan,
     pro,
+    reread,
     the_subscription,
     totals,
     use,
@@ -81,5 +83,19 @@ def test_a_feature_made_unlimited_leaves_no_use_to_bill():
     enable(acme, Plan.objects.get(key="pro"), fee(30), allowance(None), now=APRIL_16, timing=Timing.NOW)
 
     pass_time(acme, to=day("2026-05-01"))
+
+    assert totals(acme) == [3000, 3000]
+
+
+def test_a_preview_of_the_day_before_cannot_reopen_a_period_that_was_billed():
+    """A-11: a preview is good until the next edge of its position, although the edge has been settled meanwhile."""
+    acme = on(pro(30))
+    late_in_march = day("2026-03-31T23:50")
+    proposal = propose(acme, reread(Plan.objects.get(key="pro")), items=[fee(30), allowance(200)])
+    confirmed = confirmation(preview_plan(acme, proposal, now=late_in_march))
+
+    with pytest.raises(PreviewOutdated):
+        enable_plan(acme, proposal, reason="more", actor=STAFF, now=day("2026-04-01T00:05"), confirmed=confirmed)
+    pass_time(acme, to=day("2026-04-02"))
 
     assert totals(acme) == [3000, 3000]
