@@ -271,18 +271,37 @@ def _usage(use: RatedUse, item: ItemTerms, units: Decimal, plan_name: str, curre
     )
 
 
-def opening_lines(terms: PlanTerms, anchor: datetime, at: datetime) -> list[Line]:
-    """All fees of a new cycle: whole periods from the anchor's period that contains the instant, and one-time fees."""
-    lines = []
-    for item in terms.fees:
-        if not item.amount:
-            continue
-        if item.cadence == ONCE:
-            lines.append(one_time_line(item, at=at, plan_name=terms.plan_name, currency=terms.currency))
-        else:
-            period = period_containing(anchor, Cadence.parse(item.cadence), at)
-            lines.append(fee_line(item, period, since=at, plan_name=terms.plan_name, currency=terms.currency))
-    return lines
+def opening_lines(terms: PlanTerms, anchor: datetime, at: datetime, *, former: PlanTerms | None = None) -> list[Line]:
+    """All fees of a new cycle: the anchor's periods that contain the instant, and the one-time fees that are new."""
+    recurring = [
+        fee_line(
+            item,
+            period_containing(anchor, Cadence.parse(item.cadence), at),
+            since=at,
+            plan_name=terms.plan_name,
+            currency=terms.currency,
+        )
+        for item in terms.recurring_fees
+        if item.amount
+    ]
+    return recurring + one_time_lines(terms, at, former=former)
+
+
+def one_time_lines(terms: PlanTerms, at: datetime, *, former: PlanTerms | None) -> list[Line]:
+    """One-time fees that the former terms of the same plan did not have: those were charged when they began."""
+    same_plan = former if former is not None and former.plan_id == terms.plan_id else None
+    return [
+        one_time_line(item, at=at, plan_name=terms.plan_name, currency=terms.currency)
+        for item in terms.fees
+        if item.cadence == ONCE and item.amount and (same_plan is None or same_plan.item(item.key) is None)
+    ]
+
+
+def switch_lines(former: PlanTerms, terms: PlanTerms, anchor: datetime, at: datetime) -> list[Line]:
+    """Fees of a scheduled change at its boundary: a new cycle's, or those due then and what is charged once."""
+    if anchor == at:
+        return opening_lines(terms, anchor, at, former=former)
+    return renewal_lines(terms, anchor, at) + one_time_lines(terms, at, former=former)
 
 
 def renewal_lines(terms: PlanTerms, anchor: datetime, at: datetime) -> list[Line]:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from billing_admin.flows.position import Position
 from catalog.money import format_minor
-from catalog.periods import ONCE, Cadence, period_containing
+from catalog.periods import Cadence, period_containing
 from catalog.terms import ChangeKind, ItemDifference, PlanTerms, compare, differences
 from customers.contracts import MULTIPLYING, Contract
 from customers.switch import next_bill
@@ -23,9 +23,10 @@ from entitlements.balances import Bucket, BucketMove, Fate, fresh, reprovision
 from invoicing.lines import (
     Line,
     fee_line,
-    one_time_line,
+    one_time_lines,
     opening_lines,
     renewal_lines,
+    switch_lines,
     total,
     unused_lines,
     usage_lines,
@@ -350,9 +351,9 @@ def _lines_now(
         changed = None if new_cycle or not same_plan else _changed_fees(position, proposal)
         lines += unused_lines([fee for fee in position.fees if changed is None or fee.key in changed], at)
         if new_cycle:
-            lines += _priced(opening_lines(new.times(proposal.quantity), anchor, at), new)
+            lines += _priced(opening_lines(new.times(proposal.quantity), anchor, at, former=held.terms), new)
         else:
-            lines += _charges(new.times(proposal.quantity), anchor, at, changed, held.terms if same_plan else None)
+            lines += _priced(_charges(new.times(proposal.quantity), anchor, at, changed, held.terms), new)
     return lines + _overage(position, moves)
 
 
@@ -369,20 +370,15 @@ def _changed_fees(position: Position, proposal: Proposal) -> set[str]:
 
 
 def _charges(
-    terms: PlanTerms, anchor: datetime, at: datetime, changed: set[str] | None, old: PlanTerms | None
+    terms: PlanTerms, anchor: datetime, at: datetime, changed: set[str] | None, former: PlanTerms
 ) -> list[Line]:
     """The rest of the running period at the new price, for every changed fee (None: all)."""
     lines = []
-    for item in terms.fees:
-        if not item.amount or not terms.is_invoiced or (changed is not None and item.key not in changed):
-            continue
-        if item.cadence == ONCE:
-            if old is None or old.item(item.key) is None:
-                lines.append(one_time_line(item, at=at, plan_name=terms.plan_name, currency=terms.currency))
-            continue
-        period = period_containing(anchor, Cadence.parse(item.cadence), at)
-        lines.append(fee_line(item, period, since=at, plan_name=terms.plan_name, currency=terms.currency))
-    return lines
+    for item in terms.recurring_fees:
+        if item.amount and (changed is None or item.key in changed):
+            period = period_containing(anchor, Cadence.parse(item.cadence), at)
+            lines.append(fee_line(item, period, since=at, plan_name=terms.plan_name, currency=terms.currency))
+    return lines + one_time_lines(terms, at, former=former)
 
 
 def _overage(position: Position, moves: Sequence[BucketMove]) -> list[Line]:
@@ -424,9 +420,10 @@ def _next_invoice(
     at = starts_at if scheduled else next_bill(proposal.terms, after.anchor, starts_at)
     if at is None:
         return NextInvoice(None, (), 0)
-    lines = renewal_lines(terms, after.anchor, at) if terms.is_invoiced else []
-    if scheduled and after.anchor == at:
-        lines = opening_lines(terms, after.anchor, at) if terms.is_invoiced else []
+    if scheduled and held:
+        lines = _priced(switch_lines(held.terms, terms, after.anchor, at), terms)
+    else:
+        lines = _priced(renewal_lines(terms, after.anchor, at), terms)
     buckets = [b for b in position.buckets if held and b.owner[0] == held.subscription_id]
     if not scheduled:
         buckets = [m.after for m in moves if m.after is not None and m.fate is Fate.CARRIED]

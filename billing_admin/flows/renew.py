@@ -17,7 +17,7 @@ from entitlements.provision import close, close_all, settle
 from entitlements.readings import item_terms, open_rows, standings
 from entitlements.reset import bring_up_to_date
 from invoicing.issue import issue
-from invoicing.lines import Line, opening_lines, renewal_lines, usage_lines
+from invoicing.lines import Line, renewal_lines, switch_lines, usage_lines
 from invoicing.models import Invoice
 from invoicing.readings import rated_use, unbilled
 
@@ -73,8 +73,8 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
     lines = _overage(subscription, before, until=at, all_intervals=switched)
     terms = phase.terms().times(subscription.quantity)
     if terms.is_invoiced:
-        restarted = switched and phase.anchor == at
-        lines += opening_lines(terms, at, at) if restarted else renewal_lines(terms, phase.anchor, at)
+        former, anchor = before.terms(), phase.anchor
+        lines += switch_lines(former, terms, anchor, at) if switched else renewal_lines(terms, anchor, at)
     switch.roll(subscription, phase, at=at)
     operation = None
     if switched or lines:

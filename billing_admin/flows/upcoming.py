@@ -13,7 +13,7 @@ from customers.models import Phase, Subscription
 from customers.switch import next_bill
 from entitlements.models import Balance
 from entitlements.readings import item_terms
-from invoicing.lines import Line, opening_lines, renewal_lines, total, usage_lines
+from invoicing.lines import Line, renewal_lines, switch_lines, total, usage_lines
 from invoicing.readings import rated_use
 
 MOST_BOUNDARIES = 12
@@ -35,7 +35,7 @@ class Upcoming:
 
 
 def upcoming(subscription: Subscription, use: Sequence[Balance]) -> Upcoming | None:
-    """The next invoice of a contract, if any is in sight. Reads the prefetched phases and the given unbilled windows."""
+    """The next invoice of a contract, if any is in sight, from the prefetched phases and the given unbilled windows."""
     at = subscription.bills_at
     for _ in range(MOST_BOUNDARIES):
         if at is None:
@@ -59,8 +59,9 @@ def _at_boundary(
     terms = phase.terms()
     if terms.is_invoiced and not ends:
         sold = terms.times(subscription.quantity)
-        restarted = switched and phase.anchor == at
-        lines += opening_lines(sold, at, at) if restarted else renewal_lines(sold, phase.anchor, at)
+        lines += (
+            switch_lines(before.terms(), sold, phase.anchor, at) if switched else renewal_lines(sold, phase.anchor, at)
+        )
     if lines:
         so_far = bool(before.terms().usage_items)
         return Upcoming(at, phase.version.plan.name, tuple(lines), terms.currency, so_far), None

@@ -99,3 +99,42 @@ def test_a_preview_of_the_day_before_cannot_reopen_a_period_that_was_billed():
     pass_time(acme, to=day("2026-04-02"))
 
     assert totals(acme) == [3000, 3000]
+
+
+def test_one_time_fees_of_a_plan_are_not_charged_again_when_its_cycle_restarts():
+    """Y-32"""
+    acme = on(plan("pro", fee(20), fee(100, key="setup", cadence="P0D"), allowance(100)))
+
+    enabled = enable(
+        acme,
+        Plan.objects.get(key="pro"),
+        fee(200, cadence="P1Y"),
+        fee(100, key="setup", cadence="P0D"),
+        allowance(100),
+        cadence="P1Y",
+    )
+
+    assert enabled.change.total == 20000 - 2000
+
+
+def test_a_one_time_fee_of_a_scheduled_plan_is_charged_when_it_begins():
+    """Y-32"""
+    acme = on(plan("team", fee(200), allowance(500)))
+    cheaper = plan("small", fee(20), fee(100, key="setup", cadence="P0D"), allowance(100))
+    change = enable(acme, cheaper).change
+
+    pass_time(acme, to=APRIL_1)
+
+    assert totals(acme)[-1] == change.next_invoice.total == 12000
+
+
+def test_a_one_time_fee_that_a_scheduled_change_keeps_is_not_charged_again():
+    """Y-32"""
+    acme = on(plan("pro", fee(20), fee(100, key="setup", cadence="P0D"), allowance(100)))
+    change = enable(
+        acme, Plan.objects.get(key="pro"), fee(10), fee(100, key="setup", cadence="P0D"), allowance(100)
+    ).change
+
+    pass_time(acme, to=APRIL_1)
+
+    assert totals(acme)[-1] == change.next_invoice.total == 1000
