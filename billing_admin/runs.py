@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from billing_admin.flows.customers import erase, erase_due
 from billing_admin.flows.renew import MOST_PERIODS, catch_up, renew
@@ -97,7 +98,8 @@ class Pass:
 
     def finish(self, at: datetime) -> WorkerRun | None:
         """Close the record of a pass that was over at the instant, and say that the clockwork was heard."""
-        heard(self.task, at)
+        if not self.asked_by:
+            heard(self.task, at)
         if self.run is None:
             return None
         if not self.done and not self.failed:  # somebody else was faster with everything
@@ -160,7 +162,7 @@ def _claim(customer_id: int) -> Customer | None:
 
 
 def _settle_apart(this: Pass, customer_id: int) -> None:
-    """Contract by contract, so that the one that fails is named and the others go on."""
+    """Contract by contract, so that the one that fails is named and the others go on; balances have their own pass."""
     for subscription in Subscription.objects.due(this.now).filter(customer_id=customer_id).order_by("bills_at", "id"):
         before = this.counts
         try:
@@ -174,7 +176,6 @@ def _settle_apart(this: Pass, customer_id: int) -> None:
             this.counts = before
             this.fail(subscription.public_id, error)
             _park_if_hopeless(subscription, this.now)
-    _reset_one(this, customer_id)
 
 
 def _renew_one(customer: Customer, subscription: Subscription, now: datetime) -> list[Invoice]:
@@ -300,27 +301,39 @@ def _resolve(what: Collection[str], now: datetime) -> None:
     WorkerFailure.objects.filter(what__in=what, resolved_at=None).update(resolved_at=now)
 
 
-def retry(failures: Iterable[WorkerFailure], *, actor: Actor, now: datetime) -> Pass:
-    """Try again at once what a pass could not do, as a run of its own that names who asked."""
-    this = Pass(RENEWALS, now, asked_by=actor.name)
-    for customer in _customers_of(failures):
-        _settle(this, customer.pk)
-        _reset_one(this, customer.pk)
-        # What is no longer due was done by somebody else meanwhile.
-        if not customer.subscriptions.due(now).exists() and not customer.balances.due(now).exists():
-            held = customer.subscriptions.filter(parked_at=None).values_list("public_id", flat=True)
-            _resolve([customer.public_id, *held], now)
-    return this
+def retry(failures: Iterable[WorkerFailure], *, actor: Actor, now: datetime) -> list[WorkerRun]:
+    """Try again at once what passes could not do: a run for each kind of work, which names who asked."""
+    passes: dict[str, Pass] = {}
+    for task, customer in _customers_of(failures):
+        this = passes.setdefault(task, Pass(task, now, asked_by=actor.name))
+        if task == RESETS:
+            _reset_one(this, customer.pk)
+        elif task == ERASURES:
+            _erase_one(this, customer)
+        else:
+            _settle(this, customer.pk)
+        if not _left_to_do(customer, now):  # then somebody else did it meanwhile
+            contracts = customer.subscriptions.filter(parked_at=None).values_list("public_id", flat=True)
+            _resolve([customer.public_id, *contracts], now)
+    return [run for this in passes.values() if (run := this.finish(now))]
 
 
-def _customers_of(failures: Iterable[WorkerFailure]) -> list[Customer]:
-    named = {failure.what for failure in failures}
-    return list(
-        Customer.objects.filter(public_id__in=named).union(Customer.objects.filter(subscriptions__public_id__in=named))
-    )
+def _customers_of(failures: Iterable[WorkerFailure]) -> list[tuple[str, Customer]]:
+    """What to try again for whom, each once: a failure names a customer, or one of their contracts."""
+    found: dict[tuple[str, int], Customer] = {}
+    for failure in failures:
+        named = Q(public_id=failure.what) | Q(subscriptions__public_id=failure.what)
+        for customer in Customer.objects.filter(named).distinct():
+            found[failure.run.task, customer.pk] = customer
+    return [(task, customer) for (task, _), customer in found.items()]
 
 
-def unpark(subscription: Subscription, *, actor: Actor, now: datetime) -> tuple[Operation, Pass]:
+def _left_to_do(customer: Customer, now: datetime) -> bool:
+    work = customer.subscriptions.due(now), customer.balances.due(now), Customer.objects.to_erase(now)
+    return work[0].exists() or work[1].exists() or work[2].filter(pk=customer.pk).exists()
+
+
+def unpark(subscription: Subscription, *, actor: Actor, now: datetime) -> tuple[Operation, WorkerRun | None]:
     """Let the clockwork near a contract again, and try at once; former failures no longer count."""
     with transaction.atomic():
         customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
@@ -339,4 +352,4 @@ def unpark(subscription: Subscription, *, actor: Actor, now: datetime) -> tuple[
         )
     this = Pass(RENEWALS, now, asked_by=actor.name)
     _settle(this, customer.pk)
-    return operation, this
+    return operation, this.finish(now)

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from catalog.models import Feature, Plan, PlanVersion, Product
 from catalog.publish import create_plan, create_product, make_default, open_draft, publish, write_items
-from catalog.terms import ALLOCATED, BOOLEAN, CONSUMABLE, HARD, METERED, SOFT, STATIC, ItemTerms
+from catalog.terms import ALLOCATED, BOOLEAN, CONSUMABLE, HARD, METERED, SOFT, STATIC, FeatureTerms, ItemTerms
 
 BY = "ops"
 
@@ -60,7 +60,7 @@ def paid(slug: str, price: str, *, per: int = 1, included: int | None = None, mo
     )
 
 
-def _terms(slug: str):
+def _terms(slug: str) -> FeatureTerms:
     return Feature.objects.get(slug=slug).terms()
 
 
