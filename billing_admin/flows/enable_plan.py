@@ -224,8 +224,8 @@ def _decide_again(customer: Customer, proposal: Proposal, confirmed: str | None,
         raise ValidationError("The confirmation is of another customer. Preview again.", code="bad_confirmation")
     change = preview(_read(customer, proposal, datetime.fromisoformat(seen["at"]), seen["l"]), proposal)
     # An edge that was settled since is no longer in the position; what was signed still knows it.
-    expired = now >= min(change.valid_until, datetime.fromisoformat(seen["u"]))
-    if change.fingerprint == seen["f"] and not expired:
+    expired = now >= datetime.fromisoformat(seen["u"])
+    if change.fingerprint == seen["f"] and not expired and now < change.valid_until:
         return change
     fresh = preview(_read(customer, proposal, present), proposal)
     if fresh.kind is ChangeKind.NOTHING:
