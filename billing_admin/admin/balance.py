@@ -83,9 +83,7 @@ class BalanceForm(forms.Form):
             self.fields["bucket"].widget = forms.HiddenInput()
         self.fields["to"].initial = plain(bucket.left or Decimal(0))
         if not priced:
-            self.fields[
-                "to"
-            ].help_text = "Positive: more allowance. Negative: blocked until it is used up; never charged."
+            self.fields["to"].help_text = "Positive: more allowance. Negative: use is blocked; nothing is charged."
         if bucket.item.reset == "never":
             self.fields["reset_at"].widget = forms.HiddenInput()
         elif bucket.ends_at:
@@ -103,6 +101,7 @@ def new_reset(bucket: Bucket, day: date | None) -> datetime | None:
 class EditBalance(CustomerAct):
     permission = "entitlements.change_balance"
     act_template = "customers/balance.html"
+    form_class = BalanceForm
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return self._with_choices() or super().get(request, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""The customers' list and the customer's page, inside the admin frame; the acts that hang on it have files of their own."""
+"""The customers' list and the customer's page, inside the admin frame; its acts have files of their own."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -152,7 +152,7 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
     sees_history = allowed(request, "customers.view_operation")
     may = permissions(request, customer)
     page = read_panels(customer, now=now)
-    operations, older = history_of(customer) if sees_history else ([], None)
+    operations, more = history_of(customer) if sees_history else ([], False)
     return render_page(
         request,
         "customers/page.html",
@@ -169,7 +169,7 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
         days=page.days,
         operations=operations,
         sees_history=sees_history,
-        history_url=link("customers_operation_changelist", customer=customer.pk) if older else "",
+        history_url=link("customers_operation_changelist", customer=customer.pk) if more else "",
         notes=list(customer.notes.all()[:5]),
         **links_of(customer),
     )

@@ -188,7 +188,7 @@ class AddNote(CustomerAct):
         return self.back()
 
 
-# Settings: delete, reopen ----------------------------------------------------------------------------------------------
+# Settings: delete, reopen ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

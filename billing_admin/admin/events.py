@@ -16,7 +16,7 @@ from catalog.models import Feature
 from customers.models import Customer
 from entitlements.models import UsageEvent
 
-A_PAGE = 15
+A_PAGE = 10
 
 
 @dataclass(frozen=True, slots=True)

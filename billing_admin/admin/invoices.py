@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,7 @@ from invoicing.models import Invoice, InvoiceLine
 from invoicing.states import NEXT, InvoiceState
 
 A_PAGE = 50
+A_DAY = timedelta(days=1)
 SHOWN = {
     "": "Every state",
     "open": "Open",
@@ -66,7 +67,7 @@ class InvoiceFilter(forms.Form):
                 | Q(customer__in=Customer.objects.matching(words)[:200].values("pk"))
             )
         if said.get("state") == "overdue":
-            rows = rows.filter(kind=Invoice.Kind.INVOICE, state=InvoiceState.OPEN, due_at__lt=now)
+            rows = rows.filter(kind=Invoice.Kind.INVOICE, state=InvoiceState.OPEN, due_at__lte=now - A_DAY)
         elif said.get("state"):
             rows = rows.filter(state=said["state"])
         return rows.filter(kind=said["kind"]) if said.get("kind") else rows
@@ -137,9 +138,12 @@ def state_of(invoice: Invoice, now: datetime) -> tuple[str, str]:
     """(word, label): an open invoice past its date says so; a credit note is issued, not paid."""
     if invoice.kind == Invoice.Kind.CREDIT_NOTE and invoice.state == InvoiceState.PAID:
         return "ended", "Issued"
-    if invoice.state == InvoiceState.OPEN and invoice.due_at and invoice.due_at < now and invoice.due:
-        return "open", "Open"
-    return invoice.state, ""
+    return ("past_due", "") if is_overdue(invoice, now) else (invoice.state, "")
+
+
+def is_overdue(invoice: Invoice, now: datetime) -> bool:
+    """Not paid a day after it was due: what is due at once is not late in the same hour."""
+    return invoice.state == InvoiceState.OPEN and invoice.due_at is not None and invoice.due_at <= now - A_DAY
 
 
 # The page -----------------------------------------------------------------------------------------------------------
@@ -208,9 +212,9 @@ def _moments(invoice: Invoice) -> Iterator[Moment]:
     if invoice.paid_at and invoice.kind == Invoice.Kind.INVOICE:
         yield Moment(invoice.paid_at, "Paid")
     if invoice.voided_at:
-        act = Operation.objects.filter(customer_id=invoice.customer_id, verb="invoice.voided", at=invoice.voided_at)
-        by = act.filter(inputs__invoice=invoice.public_id).first()
-        yield Moment(invoice.voided_at, "Voided", by.actor if by else "", invoice.void_reason)
+        acts = Operation.objects.filter(customer_id=invoice.customer_id, verb="invoice.voided")
+        act = acts.filter(inputs__invoice=invoice.public_id).first()
+        yield Moment(invoice.voided_at, "Voided", act.actor if act else "", invoice.void_reason)
 
 
 @requires("invoicing.view_invoice")
@@ -224,21 +228,19 @@ def invoice_page(request: HttpRequest, pk: int) -> HttpResponse:
     if invoice is None:
         raise Http404("There is no such invoice.")
     lines = invoice.lines.select_related("source__invoice", "balance__feature")
-    payable = can_be_paid(invoice)
+    pays = can_be_paid(invoice) and allowed(request, "invoicing.pay_invoice")
+    voids = can_be_voided(invoice) and allowed(request, "invoicing.void_invoice")
     return render_page(
         request,
         "invoices/page.html",
         trail=[("Invoices", link("invoicing_invoice_changelist")), (str(invoice), "")],
         invoice=invoice,
         state=state_of(invoice, moment(request)),
-        overdue=bool(invoice.due and invoice.due_at and invoice.due_at < moment(request)),
         customer_url=customer_link(invoice.customer_id),
         lines=[line_row(line) for line in lines],
         history=history(invoice),
-        pay_url=link("invoice_pay", pk) if payable and allowed(request, "invoicing.pay_invoice") else "",
-        void_url=link("invoice_void", pk)
-        if can_be_voided(invoice) and allowed(request, "invoicing.void_invoice")
-        else "",
+        pay_url=link("invoice_pay", pk) if pays else "",
+        void_url=link("invoice_void", pk) if voids else "",
         offsets_url=invoice_link(invoice.offsets_id) if invoice.offsets_id else "",
     )
 

@@ -85,14 +85,10 @@ def _text(name: str, value: Any, currency: str) -> str:
     return f"{at.astimezone(UTC):%-d %b %Y, %H:%M} UTC" if at else str(value)
 
 
-def history_of(
-    customer: Customer, *, before: int | None = None, limit: int = 8
-) -> tuple[list[OperationRow], int | None]:
-    """The newest acts on a customer, and the id to go on from if there are more; one query."""
-    rows = Operation.objects.filter(customer=customer).newest()
-    found = list((rows.filter(pk__lt=before) if before else rows)[: limit + 1])
-    more = found[limit - 1].pk if len(found) > limit else None
-    return [operation_row(row, customer.currency) for row in found[:limit]], more
+def history_of(customer: Customer, *, limit: int = 8) -> tuple[list[OperationRow], bool]:
+    """The newest acts on a customer, and whether there are more; one query."""
+    found = list(Operation.objects.filter(customer=customer).newest()[: limit + 1])
+    return [operation_row(row, customer.currency) for row in found[:limit]], len(found) > limit
 
 
 class JournalFilter(forms.Form):

@@ -1,4 +1,4 @@
-"""The customer's page as plain rows: everything is read once, in a fixed number of queries, and the templates only print."""
+"""The customer's page as plain rows, read in a fixed number of queries; the templates only print."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from invoicing.readings import unbilled_use
 DAYS = 30
 
 
-# The customer's state, for dots ----------------------------------------------------------------------------------------
+# The customer's state, for dots ---------------------------------------------------------------------------------------
 
 
 def state_of(customer: Customer, subscriptions: Sequence[Subscription]) -> tuple[str, str]:
@@ -288,7 +288,7 @@ def feature_rows(
     return rows
 
 
-# Everything together ---------------------------------------------------------------------------------------------------
+# Everything together --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
