@@ -24,7 +24,7 @@ def contract_of(phase: Phase, customer: Customer) -> Contract:
         subscription_id=subscription.pk,
         phase_id=phase.pk,
         add_on=subscription.add_on,
-        quantity=subscription.quantity,
+        quantity=phase.quantity,
         is_custom=phase.version.tailored,
     )
 

@@ -151,7 +151,7 @@ class Subscription(models.Model):
     product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="subscriptions")
     add_on = models.BooleanField(default=False)
     state = models.CharField(max_length=10, choices=SubscriptionState, default=SubscriptionState.SCHEDULED)
-    quantity = models.PositiveIntegerField(default=1)
+    quantity = models.PositiveIntegerField(default=1, help_text="Of the phase that the present period began with.")
     started_at = models.DateTimeField()
     period_starts_at = models.DateTimeField(null=True)
     period_ends_at = models.DateTimeField(null=True)
@@ -212,12 +212,13 @@ class Phase(models.Model):
     """A plan version in a subscription over `[starts_at, ends_at)`. Phases never overlap; a scheduled change is one.
 
     `anchor` is where its billing periods are counted from: usually the former phase's, its own start when the cycle
-    restarts. It is decided with the phase, so that a late worker cannot change what a date means.
+    restarts. It is decided with the phase, as the quantity is, so that a late worker cannot change what a date means.
     """
 
     subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, related_name="phases")
     version = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="phases")
     anchor = models.DateTimeField()
+    quantity = models.PositiveIntegerField(default=1)
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True)
     withdrawn_at = models.DateTimeField(null=True)
@@ -227,6 +228,7 @@ class Phase(models.Model):
     class Meta:
         ordering = ("starts_at", "id")
         constraints = [
+            models.CheckConstraint(name="phase_quantity_positive", condition=Q(quantity__gt=0)),
             models.CheckConstraint(
                 name="phase_ends_after_start", condition=Q(ends_at=None) | Q(ends_at__gte=F("starts_at"))
             ),

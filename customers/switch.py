@@ -65,7 +65,7 @@ def start(
     set_period(subscription, version.terms(), anchor, at)
     subscription.save()
     phase = Phase.objects.create(
-        subscription=subscription, version=version, anchor=anchor, starts_at=at, ends_at=ends_at
+        subscription=subscription, version=version, anchor=anchor, quantity=quantity, starts_at=at, ends_at=ends_at
     )
     return subscription, phase
 
@@ -89,6 +89,7 @@ def switch_now(
     anchor: datetime,
     at: datetime,
     now: datetime,
+    quantity: int,
     keep_schedule: bool,
 ) -> Phase:
     """End the phase in force and begin another. A scheduled change or end goes, unless it is kept."""
@@ -101,8 +102,9 @@ def switch_now(
     current.ends_at = at
     current.save(update_fields=["ends_at"])
     phase = Phase.objects.create(
-        subscription=subscription, version=version, anchor=anchor, starts_at=at, ends_at=ends_at
+        subscription=subscription, version=version, anchor=anchor, quantity=quantity, starts_at=at, ends_at=ends_at
     )
+    subscription.quantity = quantity
     set_period(subscription, version.terms(), anchor, at)
     subscription.save()
     return phase
@@ -114,6 +116,7 @@ def schedule(
     *,
     anchor: datetime,
     starts_at: datetime,
+    quantity: int,
     at: datetime,
     now: datetime,
 ) -> Phase:
@@ -123,7 +126,9 @@ def schedule(
     current = _current(subscription, at)
     current.ends_at = starts_at
     current.save(update_fields=["ends_at"])
-    phase = Phase.objects.create(subscription=subscription, version=version, anchor=anchor, starts_at=starts_at)
+    phase = Phase.objects.create(
+        subscription=subscription, version=version, anchor=anchor, quantity=quantity, starts_at=starts_at
+    )
     set_period(subscription, current.terms(), current.anchor, at)
     subscription.save()
     return phase
@@ -181,8 +186,9 @@ def end(subscription: Subscription, *, at: datetime, reason: str, now: datetime)
 
 def roll(subscription: Subscription, phase: Phase, *, at: datetime) -> None:
     """Enter the period that begins at the boundary, under the phase that is in force from it."""
+    subscription.quantity = phase.quantity
     set_period(subscription, phase.terms(), phase.anchor, at)
-    subscription.save(update_fields=["period_starts_at", "period_ends_at", "bills_at"])
+    subscription.save(update_fields=["quantity", "period_starts_at", "period_ends_at", "bills_at"])
 
 
 def park(subscription: Subscription, *, because: str, now: datetime) -> None:

@@ -174,7 +174,7 @@ def project(contributions: Sequence[Contribution], rows: Iterable[Bucket], at: d
         if row is None:
             standings.append(Standing(contribution, fresh(contribution, at)))
         elif holds(row, contribution, at):
-            same = row.item.id == contribution.item.id
+            same = row.item.id == contribution.item.id and row.granted == contribution.granted
             bucket = row if same else carried(row, contribution)
             standings.append(Standing(contribution, bucket, is_carried=not same))
         elif row.ends_at is None and keeps_for_ever(contribution.item):

@@ -65,6 +65,11 @@ class Proposal:
     def is_custom(self) -> bool:
         return self.version_id is None
 
+    @property
+    def sold(self) -> PlanTerms:
+        """What this customer would pay: the fees for the whole quantity."""
+        return self.terms.times(self.quantity)
+
 
 @dataclass(frozen=True, slots=True)
 class NextInvoice:
@@ -205,7 +210,7 @@ def preview(position: Position, proposal: Proposal) -> PlanChange:
 def kind_of(position: Position, proposal: Proposal) -> ChangeKind:
     if position.held is None:
         return ChangeKind.ADD_ON if proposal.add_on else ChangeKind.FIRST
-    kind = compare(position.held.terms, proposal.terms)
+    kind = compare(position.held.sold, proposal.sold)
     if kind is ChangeKind.NOTHING and proposal.quantity != position.held.contract.quantity:
         return ChangeKind.UP if proposal.quantity > position.held.contract.quantity else ChangeKind.DOWN
     if kind is ChangeKind.NOTHING and proposal.version_id not in (None, position.held.contract.version_id):
@@ -318,7 +323,7 @@ def _moves(position: Position, after: Contract, kind: ChangeKind, same_plan: boo
         rows,
         contributions,
         position.at,
-        renew_consumables=_renews_consumables(held.terms, after.terms, kind, same_plan),
+        renew_consumables=_renews_consumables(held.sold, after.terms.times(after.quantity), kind, same_plan),
         new_cycle=new_cycle,
     )
 
@@ -345,15 +350,15 @@ def _lines_now(
     if kind is ChangeKind.FEATURES:
         return _overage(position, moves)
     if held is None:
-        return _priced(opening_lines(new.times(proposal.quantity), anchor, at), new)
+        return _priced(opening_lines(proposal.sold, anchor, at), new)
     lines: list[Line] = []
     if timing is not Timing.WITHOUT_BILLING:
         changed = None if new_cycle or not same_plan else _changed_fees(position, proposal)
         lines += unused_lines([fee for fee in position.fees if changed is None or fee.key in changed], at)
         if new_cycle:
-            lines += _priced(opening_lines(new.times(proposal.quantity), anchor, at, former=held.terms), new)
+            lines += _priced(opening_lines(proposal.sold, anchor, at, former=held.terms), new)
         else:
-            lines += _priced(_charges(new.times(proposal.quantity), anchor, at, changed, held.terms), new)
+            lines += _priced(_charges(proposal.sold, anchor, at, changed, held.terms), new)
     return lines + _overage(position, moves)
 
 
@@ -364,8 +369,8 @@ def _priced(lines: list[Line], terms: PlanTerms) -> list[Line]:
 def _changed_fees(position: Position, proposal: Proposal) -> set[str]:
     """Keys of fees whose amount differs from what is in force, or that are only on one side."""
     assert position.held is not None
-    old = {i.key: (i.fee * position.held.contract.quantity, i.cadence) for i in position.held.terms.fees}
-    new = {i.key: (i.fee * proposal.quantity, i.cadence) for i in proposal.terms.fees}
+    old = {i.key: (i.fee, i.cadence) for i in position.held.sold.fees}
+    new = {i.key: (i.fee, i.cadence) for i in proposal.sold.fees}
     return {key for key in old | new if old.get(key) != new.get(key)}
 
 
@@ -416,7 +421,7 @@ def _next_invoice(
 ) -> NextInvoice:
     """The renewal that follows: fees of the next period, and overage as it stands now."""
     held = position.held
-    terms = proposal.terms.times(proposal.quantity)
+    terms = proposal.sold
     at = starts_at if scheduled else next_bill(proposal.terms, after.anchor, starts_at)
     if at is None:
         return NextInvoice(None, (), 0)

@@ -316,11 +316,24 @@ def _switch(
         )
     subscription = Subscription.objects.select_for_update().get(pk=held.subscription_id)
     if change.is_scheduled:
-        phase = switch.schedule(subscription, version, anchor=change.anchor, starts_at=change.starts_at, at=at, now=now)
+        phase = switch.schedule(
+            subscription,
+            version,
+            anchor=change.anchor,
+            starts_at=change.starts_at,
+            quantity=change.proposal.quantity,
+            at=at,
+            now=now,
+        )
         return subscription, phase
-    subscription.quantity = change.proposal.quantity
     phase = switch.switch_now(
-        subscription, version, anchor=change.anchor, at=at, now=now, keep_schedule=change.keeps_schedule
+        subscription,
+        version,
+        anchor=change.anchor,
+        at=at,
+        now=now,
+        quantity=change.proposal.quantity,
+        keep_schedule=change.keeps_schedule,
     )
     if change.proposal.ends_at:
         switch.cancel_at(subscription, ends_at=change.proposal.ends_at, reason="term_ended", at=at, now=now)

@@ -40,6 +40,11 @@ class Held:
     def terms(self) -> PlanTerms:
         return self.contract.terms
 
+    @property
+    def sold(self) -> PlanTerms:
+        """What the customer pays: the fees for the whole quantity."""
+        return self.terms.times(self.contract.quantity)
+
 
 @dataclass(frozen=True, slots=True)
 class Position:

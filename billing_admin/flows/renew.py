@@ -71,7 +71,7 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
     switched = phase.pk != before.pk
     _close_windows(customer, subscription, at=at, now=now)
     lines = _overage(subscription, before, until=at, all_intervals=switched)
-    terms = phase.terms().times(subscription.quantity)
+    terms = phase.terms().times(phase.quantity)
     if terms.is_invoiced:
         former, anchor = before.terms(), phase.anchor
         lines += switch_lines(former, terms, anchor, at) if switched else renewal_lines(terms, anchor, at)

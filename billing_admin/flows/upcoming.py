@@ -58,7 +58,7 @@ def _at_boundary(
     lines = _use(use, before.terms(), before.anchor, at, all_intervals=switched)
     terms = phase.terms()
     if terms.is_invoiced and not ends:
-        sold = terms.times(subscription.quantity)
+        sold = terms.times(phase.quantity)
         lines += (
             switch_lines(before.terms(), sold, phase.anchor, at) if switched else renewal_lines(sold, phase.anchor, at)
         )
