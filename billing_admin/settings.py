@@ -92,6 +92,9 @@ CACHES = {
 # Seconds between two looks at what is due (billing_admin/celery.py). Demos and tests may want it shorter.
 CLOCKWORK_SECONDS = env.float("CLOCKWORK_SECONDS", default=30.0)
 
+# Calls that one API key may make in a minute.
+API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=6_000)
+
 # Apps -----------------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
@@ -112,6 +115,8 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "simple_history",
     "axes",
+    # The page of the API, with its scripts.
+    "ninja",
     # Ours, from the ground up: each may import those above it.
     "catalog",
     "customers",

@@ -1,6 +1,9 @@
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 handler403 = "billing_admin.access.refused"
 
-urlpatterns = [path("", admin.site.urls)]
+urlpatterns = [
+    path("api/v1/", include("billing_admin.api.urls")),
+    path("", admin.site.urls),
+]

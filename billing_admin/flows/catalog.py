@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from catalog import publish as verbs
-from catalog.models import Feature, Plan, PlanItem, PlanVersion, Product
+from catalog.models import Feature, Plan, PlanItem, PlanVersion, Product, unique_key
 from catalog.terms import ItemTerms, differences
 from customers.journal import Actor, record
 from customers.models import Subscription
@@ -67,6 +67,18 @@ def create_product(name: str, *, actor: Actor, now: datetime) -> Plan:
 
 
 @transaction.atomic
+def add_product(name: str, *, key: str = "", description: str = "", actor: Actor, now: datetime) -> Product:
+    """A product whose plans come later."""
+    name = name.strip()
+    product = Product(key=key or unique_key(Product, name), name=name, description=description.strip())
+    product.full_clean()
+    product.save()
+    effects = {"product": product.key}
+    record(None, "product.created", f"Product {name} was created", actor=actor, now=now, effects=effects)
+    return product
+
+
+@transaction.atomic
 def edit_product(product: Product, *, name: str, description: str, actor: Actor, now: datetime) -> None:
     before = product.name
     product.name, product.description = name.strip(), description.strip()
@@ -86,6 +98,7 @@ def create_plan(
     cadence: str,
     add_on: bool,
     billing_version: int,
+    key: str = "",
     actor: Actor,
     now: datetime,
 ) -> Plan:
@@ -99,6 +112,7 @@ def create_plan(
         cadence=cadence,
         add_on=add_on,
         billing_version=billing_version,
+        key=key,
         by=actor.name,
     )
     record(

@@ -1,0 +1,266 @@
+"""Changes of plan: what one would do, to the cent; and the same, done."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal, Self
+
+from ninja import Router
+from pydantic import Field
+
+from billing_admin.api.endpoints import ApiRequest, endpoint
+from billing_admin.api.finding import find_customer, find_plan, find_subscription, find_version
+from billing_admin.api.invoices import InvoiceOut
+from billing_admin.api.items import ItemIn, items_of
+from billing_admin.api.lines import LineOut
+from billing_admin.api.operations import OperationOut
+from billing_admin.api.refusals import BadValue
+from billing_admin.api.shapes import Answer, Body, Id, Instant, Money, Quantity, Reason, Slug, as_number
+from billing_admin.api.subscriptions import SubscriptionOut
+from billing_admin.flows.change import PlanChange, Proposal, Timing
+from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
+from catalog.models import Plan
+from catalog.periods import PLAN_CADENCES, plan_cadence
+from customers.models import Customer
+from entitlements.access import Access
+
+router = Router(tags=["Plan changes"])
+
+EXAMPLE = {
+    "planKey": "pro",
+    "items": [
+        {"type": "fee", "amount": "45.00"},
+        {"type": "allowance", "featureSlug": "credits", "included": 500},
+    ],
+}
+
+
+class ChangeIn(Body):
+    plan_key: Slug
+    items: Annotated[list[ItemIn], Field(max_length=200)] | None = Field(
+        None, description="All items of a custom plan. Left out: the standard plan."
+    )
+    cadence: str | None = Field(None, max_length=20, description="Of a custom plan: P1M, P3M or P1Y.")
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(None, description="An older published version.")
+    quantity: Annotated[int, Field(ge=1, le=10_000)] = 1
+    timing: Literal["now", "cycle_end", "without_billing"] | None = Field(
+        None, description="Left out: what the kind of change suggests."
+    )
+    ends_at: Instant | None = Field(None, description="A planned end.")
+
+
+class ChangeConfirmed(ChangeIn):
+    reason: Reason = Field("", description="Required for custom plans.")
+    fingerprint: str | None = Field(
+        None,
+        max_length=2_000,
+        description="From the preview: refuse with 409 `preview_outdated` if anything would now be different.",
+    )
+
+
+class FeatureState(Answer):
+    """One feature as a preview shows it."""
+
+    has_access: bool
+    allowed: bool
+    value: bool | int | float | str | None
+    unlimited: bool
+    limit: Quantity | None
+    used: Quantity
+    balance: Quantity | None = Field(description="What is left; below zero: beyond the allowance.")
+    next_reset_at: datetime | None
+
+    @classmethod
+    def of(cls, access: Access) -> Self:
+        return cls(
+            has_access=access.has_access,
+            allowed=access.allowed,
+            value=as_number(access.value) if isinstance(access.value, Decimal) else access.value,
+            unlimited=access.unlimited,
+            limit=access.limit,
+            used=access.used,
+            balance=access.net,
+            next_reset_at=access.next_reset_at,
+        )
+
+
+class FeatureChange(Answer):
+    feature_slug: str
+    name: str
+    changed: bool
+    before: FeatureState | None
+    after: FeatureState | None
+
+
+class Difference(Answer):
+    key: str
+    sign: str = Field(description="`added`, `removed` or `changed`")
+    sentence: str = Field(examples=["Credits: 100 → 500"])
+
+
+class NowOut(Answer):
+    lines: list[LineOut]
+    total: Money
+    from_account_credit: Money
+
+
+class NextInvoiceOut(Answer):
+    at: datetime | None
+    lines: list[LineOut]
+    total: Money
+    estimated: bool = Field(description="Use may still be added.")
+
+
+class ChoiceOut(Answer):
+    timing: str
+    words: str
+    starts_at: datetime
+    total: Money = Field(description="Due at once.")
+    is_default: bool
+
+
+class PreviewOut(Answer):
+    kind: str = Field(examples=["up"])
+    timing: str = Field(examples=["now"])
+    why: str = Field(examples=["Takes effect now — higher price"])
+    starts_at: datetime
+    is_custom: bool
+    new_cycle: bool
+    replaces: str = Field(description="What was scheduled and goes with this change.")
+    now: NowOut
+    next_invoice: NextInvoiceOut
+    access: list[FeatureChange]
+    differences: list[Difference]
+    choices: list[ChoiceOut] = Field(description="Other timings, with their money.")
+    valid_until: datetime
+    fingerprint: str = Field(description="Send it with the change to carry out exactly this.")
+
+    @classmethod
+    def of(cls, change: PlanChange) -> Self:
+        currency = change.currency
+        upcoming = change.next_invoice
+        return cls(
+            kind=change.kind,
+            timing=change.timing,
+            why=change.why,
+            starts_at=change.starts_at,
+            is_custom=change.proposal.is_custom,
+            new_cycle=change.new_cycle,
+            replaces=change.replaces,
+            now=NowOut(
+                lines=[LineOut.of(line) for line in change.lines],
+                total=Money.of(change.total, currency),
+                from_account_credit=Money.of(change.credit_used, currency),
+            ),
+            next_invoice=NextInvoiceOut(
+                at=upcoming.at,
+                lines=[LineOut.of(line) for line in upcoming.lines],
+                total=Money.of(upcoming.total, currency),
+                estimated=upcoming.estimated,
+            ),
+            access=[
+                FeatureChange(
+                    feature_slug=row.slug,
+                    name=row.name,
+                    changed=not row.is_same,
+                    before=FeatureState.of(row.before) if row.before else None,
+                    after=FeatureState.of(row.after) if row.after else None,
+                )
+                for row in change.access
+            ],
+            differences=[Difference(key=d.key, sign=d.sign, sentence=d.sentence(currency)) for d in change.differences],
+            choices=[
+                ChoiceOut(
+                    timing=choice.timing,
+                    words=choice.words,
+                    starts_at=choice.starts_at,
+                    total=Money.of(choice.total, currency),
+                    is_default=choice.is_default,
+                )
+                for choice in change.choices
+            ],
+            valid_until=change.valid_until,
+            fingerprint=confirmation(change),
+        )
+
+
+class ChangedOut(Answer):
+    operation: OperationOut
+    subscription: SubscriptionOut
+    invoices: list[InvoiceOut]
+
+
+@endpoint(
+    router,
+    "POST",
+    "/customers/{customer_id}/plan-changes/preview",
+    needs="customers.view_customer",
+    gives=PreviewOut,
+    refuses=[404, 409],
+    example=EXAMPLE,
+)
+def preview_plan_change(request: ApiRequest, customer_id: Id, body: ChangeIn) -> PreviewOut:
+    """What enabling a plan, standard or custom, would do: money now, the next invoice, access, other timings.
+
+    Nothing changes. The `fingerprint` stands for these numbers until `validUntil`.
+    """
+    customer = find_customer(customer_id)
+    return PreviewOut.of(preview_plan(customer, proposal_of(request, customer, body), now=request.now))
+
+
+@endpoint(
+    router,
+    "POST",
+    "/customers/{customer_id}/plan-changes",
+    needs="customers.view_customer",
+    gives=ChangedOut,
+    status=201,
+    refuses=[404, 409],
+    example={**EXAMPLE, "reason": "deal of March", "fingerprint": "eyJmIjoi…"},
+)
+def change_plan(request: ApiRequest, customer_id: Id, body: ChangeConfirmed) -> ChangedOut:
+    """Enable a plan: a first plan, a change, or an add-on beside.
+
+    With the `fingerprint` of a preview exactly that is carried out, or refused with 409 `preview_outdated` and what
+    would happen now. Without one it is decided at this moment. Assigned plans take the permission
+    `customers.assign_plan`, all others `customers.enable_plan`.
+    """
+    customer = find_customer(customer_id)
+    enabled = enable_plan(
+        customer,
+        proposal_of(request, customer, body),
+        reason=body.reason,
+        actor=request.auth.actor,
+        now=request.now,
+        confirmed=body.fingerprint,
+    )
+    return ChangedOut(
+        operation=OperationOut.of(enabled.operation),
+        subscription=SubscriptionOut.of(find_subscription(enabled.subscription.public_id), request.now),
+        invoices=[InvoiceOut.of(invoice) for invoice in enabled.invoices],
+    )
+
+
+def proposal_of(request: ApiRequest, customer: Customer, body: ChangeIn) -> Proposal:
+    """What the body asks for, checked; previews take the same permission as the act."""
+    plan = find_plan(body.plan_key)
+    request.auth.require("customers.assign_plan" if plan.kind == Plan.Kind.ASSIGNED else "customers.enable_plan")
+    version = find_version(plan, body.version) if body.version else None
+    base = version or plan.current_version
+    standard = base.terms() if base else None
+    if body.cadence is not None and body.cadence not in PLAN_CADENCES:
+        plan_cadence(body.cadence)
+    if body.cadence is not None and body.items is None:
+        raise BadValue(
+            "cadence", "A cadence of its own takes items of its own: send them, too.", "cadence_without_items"
+        )
+    cadence = body.cadence or (standard.cadence if standard else "P1M")
+    return propose(
+        customer,
+        plan,
+        items=None if body.items is None else items_of(body.items, cadence, standard),
+        cadence=body.cadence,
+        version=version,
+        quantity=body.quantity,
+        timing=Timing(body.timing) if body.timing else None,
+        ends_at=body.ends_at,
+    )

@@ -1,0 +1,185 @@
+"""Every exception becomes `{code, message, field?}` with the right status, wherever it was raised."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import DataError, IntegrityError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import HttpError
+from ninja.errors import ValidationError as BadRequest
+from pydantic.alias_generators import to_camel
+
+from billing_admin.api.changes import PreviewOut
+from billing_admin.api.refusals import SENTENCES, answer, standard
+from billing_admin.api.usage import AccessOut
+from billing_admin.flows.customers import DeletionBlocked
+from billing_admin.flows.enable_plan import PreviewOutdated
+from catalog.publish import InvalidItems
+from entitlements.track import LimitReached
+
+log = structlog.get_logger("billing_admin.api")
+
+NOT_FOUND = {"feature_not_found"}
+# What was asked for is well-formed, but does not go with how things stand.
+CONFLICT = {
+    "already_ended",
+    "already_erased",
+    "already_in_effect",
+    "already_on_plan",
+    "cannot_move",
+    "currency_locked",
+    "customer_closed",
+    "deletion_blocked",
+    "duplicate_customer_id",
+    "has_billed_add_on",
+    "idempotency_conflict",
+    "limit_reached",
+    "not_closed",
+    "nothing_scheduled",
+    "nothing_to_pay",
+    "plan_not_offered",
+    "preview_outdated",
+    "product_is_billed",
+    "version_frozen",
+}
+# The field that a refusal is about, where the sentence alone says it.
+FIELD = {
+    "bad_confirmation": "fingerprint",
+    "bad_end": "endsAt",
+    "bad_quantity": "quantity",
+    "bad_reset_date": "resetAt",
+    "end_in_the_past": "endsAt",
+    "feature_not_found": "featureSlug",
+    "foreign_currency": "currency",
+    "message_required": "commitMessage",
+    "no_balance": "featureSlug",
+    "not_metered": "featureSlug",
+    "reason_required": "reason",
+    "unknown_cadence": "billingCadence",
+    "unknown_currency": "currency",
+}
+# Cells of an item, in the words of the API.
+CELLS = {"price": "unitPrice", "reset": "resets", "feature": "featureSlug"}
+
+
+def install(api: NinjaAPI) -> None:
+    """Let the API answer every exception in the one shape."""
+    handlers: dict[type[Exception], Callable[[HttpRequest, Any], HttpResponse]] = {
+        ValidationError: _refused,
+        BadRequest: _bad_request,
+        HttpError: _http_error,
+        Http404: lambda request, error: standard(HTTPStatus.NOT_FOUND),
+        PermissionDenied: _forbidden,
+        DataError: _out_of_range,
+        IntegrityError: _collided,
+        OperationalError: _unavailable,
+        Exception: _broken,
+    }
+    for kind, handler in handlers.items():
+        api.add_exception_handler(kind, handler)
+
+
+def _refused(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    code, message, field = _first(error)
+    status: int = getattr(error, "status", HTTPStatus.BAD_REQUEST)
+    if code in NOT_FOUND:
+        status = HTTPStatus.NOT_FOUND
+    if code in CONFLICT:
+        status = HTTPStatus.CONFLICT
+    more: dict[str, Any] = {}
+    match error:
+        case InvalidItems():
+            more["errors"] = [
+                {
+                    "code": e.code,
+                    "message": e.message,
+                    "field": f"items.{e.index}.{CELLS.get(e.field, to_camel(e.field))}",
+                }
+                for e in error.errors
+            ]
+            code, message, field = "invalid_items", more["errors"][0]["message"], more["errors"][0]["field"]
+        case DeletionBlocked():
+            more["errors"] = [{"code": b.kind, "message": b.sentence, "field": b.id or None} for b in error.blockers]
+            code, status = "deletion_blocked", HTTPStatus.CONFLICT
+        case PreviewOutdated():
+            more["preview"] = PreviewOut.of(error.change).model_dump(mode="json", by_alias=True)
+        case LimitReached():
+            more["access"] = AccessOut.of(error.access).model_dump(mode="json", by_alias=True)
+    return answer(status, code, message, field, **more)
+
+
+def _first(error: ValidationError) -> tuple[str, str, str | None]:
+    """The code, the sentence and the field of the first problem."""
+    field = getattr(error, "field", None)
+    problem = error
+    if hasattr(error, "error_dict"):
+        field, problems = next(iter(error.error_dict.items()))
+        problem = problems[0]
+        field = None if field == "__all__" else field
+    else:
+        problem = error.error_list[0]
+    code = problem.code or "invalid"
+    return code, problem.messages[0], to_camel(field) if field else FIELD.get(code)
+
+
+def _bad_request(request: HttpRequest, error: BadRequest) -> HttpResponse:
+    problems = [_problem(e) for e in error.errors]
+    return answer(HTTPStatus.BAD_REQUEST, **problems[0], errors=problems if len(problems) > 1 else None)
+
+
+def _problem(found: dict[str, Any]) -> dict[str, Any]:
+    """Pydantic's words, with the field as the caller wrote it: `prices.0.amount`."""
+    source, *path = found["loc"]
+    parts = [str(part) for part in (path[1:] if source == "body" else path) if not _is_branch(part)]
+    field = ".".join(to_camel(part) if part.replace("_", "").isalnum() else part for part in parts)
+    missing = found["type"] == "missing"
+    unknown = found["type"] == "extra_forbidden"
+    message = found["msg"].removeprefix("Value error, ")
+    if missing:
+        message = f"{field or 'A body'} is required."
+    elif unknown:
+        message = f"{field} is not a field of this request."
+    else:
+        message = f"{message[:1].upper()}{message[1:]}".rstrip(".") + "."
+    code = "missing_field" if missing else "unknown_field" if unknown else "invalid"
+    return {"code": code, "message": message} | ({"field": field} if field else {})
+
+
+def _is_branch(part: Any) -> bool:
+    """Pydantic names the arm of a union, too, which the caller never wrote."""
+    return isinstance(part, str) and ("[" in part or part in {"str", "decimal", "int"})
+
+
+def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    status = HTTPStatus(error.status_code)
+    if status in SENTENCES:
+        return standard(status)
+    return answer(status, status.name.lower(), error.message)
+
+
+def _forbidden(request: HttpRequest, error: PermissionDenied) -> HttpResponse:
+    return answer(HTTPStatus.FORBIDDEN, "forbidden", str(error))
+
+
+def _out_of_range(request: HttpRequest, error: DataError) -> HttpResponse:
+    log.info("value out of range", path=request.path, cause=str(error))
+    return answer(HTTPStatus.BAD_REQUEST, "out_of_range", "A value is too large or too long to be kept.")
+
+
+def _collided(request: HttpRequest, error: IntegrityError) -> HttpResponse:
+    log.warning("two writes met", path=request.path, cause=str(error))
+    return answer(HTTPStatus.CONFLICT, "conflict", "Something else was written at the same moment. Try again.")
+
+
+def _unavailable(request: HttpRequest, error: OperationalError) -> HttpResponse:
+    log.error("database unavailable", path=request.path, cause=str(error))
+    return answer(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The database did not answer. Try again.")
+
+
+def _broken(request: HttpRequest, error: Exception) -> HttpResponse:
+    log.exception("request failed", path=request.path, method=request.method, exc_info=error)
+    return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong on our side.")

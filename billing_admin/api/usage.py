@@ -1,0 +1,260 @@
+"""May they? They did. What have they got? The calls an application makes all day."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from ninja import Query, Router
+from pydantic import AliasChoices, Field
+
+from billing_admin.api.endpoints import ApiRequest, endpoint
+from billing_admin.api.finding import find_customer
+from billing_admin.api.refusals import BadValue, NotFound
+from billing_admin.api.shapes import Answer, Body, Id, Quantity, Slug, Units, as_number
+from billing_admin.api.upgrades import upgrade_to
+from billing_admin.flows.customers import DuplicateCustomerId, create_customer
+from customers.models import Customer
+from entitlements.access import Access
+from entitlements.balances import Bucket, Mode
+from entitlements.check import check as check_access
+from entitlements.check import check_all
+from entitlements.models import UsageEvent
+from entitlements.track import track as track_use
+
+router = Router(tags=["Access and use"])
+
+CHECK = "entitlements.view_balance"
+TRACK = "entitlements.add_usageevent"
+
+
+class CheckIn(Body):
+    customer_id: Id
+    feature_slug: Slug
+    required: Annotated[Units, Field(ge=0)] = Decimal(1)
+    auto_create: bool = Field(default=False, description="Create an unknown customer first.")
+
+
+class TrackIn(Body):
+    customer_id: Id
+    feature_slug: Slug
+    value: Units = Field(Decimal(1), description="Units used; negative gives back.")
+    event_key: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+        None,
+        validation_alias=AliasChoices("eventKey", "event_key", "idempotencyKey", "idempotency_key"),
+        description="Counted once per customer and key, for good. `idempotencyKey` is another word for it.",
+    )
+    mode: Literal["reject", "cap", "overflow"] = Field(
+        "reject", description="What to do with use that does not fit: refuse all, take what fits, or count everything."
+    )
+    properties: dict[str, Any] = Field(default_factory=dict, max_length=50)
+    auto_create: bool = Field(default=False, description="Create an unknown customer first.")
+
+
+class SourceOut(Answer):
+    name: str = Field(description="The plan that says so.")
+    gives: str
+    is_default: bool
+
+
+class BucketOut(Answer):
+    """One balance: what was granted for a window, what staff adjusted, what was used."""
+
+    id: int | None = Field(description="Null while nothing has been written to it.")
+    starts_at: datetime
+    ends_at: datetime | None
+    unlimited: bool
+    granted: Quantity | None
+    adjusted: Quantity
+    used: Quantity
+    remaining: Quantity | None
+    overage: Quantity
+
+    @classmethod
+    def of(cls, bucket: Bucket) -> Self:
+        return cls(
+            id=bucket.id,
+            starts_at=bucket.starts_at,
+            ends_at=bucket.ends_at,
+            unlimited=bucket.unlimited,
+            granted=bucket.granted,
+            adjusted=bucket.adjusted,
+            used=bucket.used,
+            remaining=bucket.remaining,
+            overage=bucket.overage,
+        )
+
+
+class PlanRef(Answer):
+    key: str
+    name: str
+
+
+class AccessOut(Answer):
+    """`hasAccess`: it is in the package. `allowed`: `required` units may be used now."""
+
+    feature_slug: str = Field(examples=["credits"])
+    type: str = Field(examples=["metered"])
+    has_access: bool
+    allowed: bool
+    reason: str = Field(description="`ok`, `no_plan`, `not_in_plan` or `limit_reached`.", examples=["ok"])
+    source: str = Field(description="`plan`, or `default` for the default product and for nothing.", examples=["plan"])
+    value: bool | int | float | str | None = Field(description="On/off: true or false. Static: the number or text.")
+    required: Quantity
+    unlimited: bool
+    limit: Quantity | None = Field(description="Null: not metered, or unlimited.")
+    used: Quantity
+    remaining: Quantity | None
+    overage: Quantity
+    has_reached_limit: bool
+    next_reset_at: datetime | None
+    conflicts: bool = Field(description="Two plans give different texts; the main plan's is shown.")
+    sources: list[SourceOut]
+    buckets: list[BucketOut]
+    upgrade_to: list[PlanRef] = Field(default_factory=list, description="When denied: plans that would allow it.")
+
+    @classmethod
+    def of(cls, access: Access, upgrades: list[PlanRef] | None = None) -> Self:
+        value = as_number(access.value) if isinstance(access.value, Decimal) else access.value
+        return cls(
+            feature_slug=access.feature,
+            type=access.type,
+            has_access=access.has_access,
+            allowed=access.allowed,
+            reason=access.reason,
+            source=access.source,
+            value=False if access.type == "boolean" and value is None else value,
+            required=access.required,
+            unlimited=access.unlimited,
+            limit=access.limit,
+            used=access.used,
+            remaining=access.remaining,
+            overage=access.overage,
+            has_reached_limit=access.has_reached_limit,
+            next_reset_at=access.next_reset_at,
+            conflicts=access.conflicts,
+            sources=[SourceOut(name=s.name, gives=s.gives, is_default=s.is_default) for s in access.sources],
+            buckets=[BucketOut.of(bucket) for bucket in access.buckets],
+            upgrade_to=upgrades or [],
+        )
+
+
+class EventOut(Answer):
+    id: str
+    feature_slug: str
+    value: Quantity = Field(description="What was asked for.")
+    counted: Quantity = Field(description="What was counted.")
+    at: datetime
+    event_key: str | None
+    mode: str
+    properties: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: UsageEvent, feature_slug: str) -> Self:
+        return cls(
+            id=event.public_id,
+            feature_slug=feature_slug,
+            value=event.amount,
+            counted=event.taken,
+            at=event.at,
+            event_key=event.key,
+            mode=event.mode,
+            properties=event.properties,
+        )
+
+
+class TrackedOut(Answer):
+    applied: bool = Field(description="False: the key was known; `event` is the first one, `access` the present state.")
+    event: EventOut
+    access: AccessOut
+
+
+class AccessListOut(Answer):
+    data: list[AccessOut]
+
+
+EXAMPLE = {"customerId": "acme", "featureSlug": "credits"}
+
+
+@endpoint(
+    router, "POST", "/check", needs=CHECK, gives=AccessOut, refuses=[404, 409], example={**EXAMPLE, "required": 3}
+)
+def check(request: ApiRequest, body: CheckIn) -> AccessOut:
+    """May this customer use a feature now?
+
+    Nothing is counted. When denied, the answer says why, when the balance resets, and which plans would allow it.
+    """
+    customer = found_or_created(request, body.customer_id, create=body.auto_create)
+    return _checked(customer, body.feature_slug, body.required, request.now)
+
+
+@endpoint(router, "GET", "/check", needs=CHECK, gives=AccessOut, refuses=[404])
+def check_by_address(
+    request: ApiRequest,
+    customer_id: Annotated[Id, Query(alias="customerId")],
+    feature_slug: Annotated[Slug, Query(alias="featureSlug")],
+    required: Annotated[Units, Query(ge=0)] = Decimal(1),
+) -> AccessOut:
+    """May this customer use a feature now? (as a GET)"""
+    return _checked(find_customer(customer_id), feature_slug, required, request.now)
+
+
+@endpoint(
+    router,
+    "POST",
+    "/track",
+    needs=TRACK,
+    gives=TrackedOut,
+    refuses=[404, 409],
+    example={**EXAMPLE, "value": 3, "eventKey": "job-4711", "properties": {"model": "large"}},
+)
+def track(request: ApiRequest, body: TrackIn) -> TrackedOut:
+    """Count use, once per event key.
+
+    All or nothing: use that does not fit is refused with 409 `limit_reached`, and its key stays free. The header
+    `Idempotency-Key` may carry the event key.
+    """
+    key = body.event_key or request.headers.get("Idempotency-Key") or None
+    if key and (len(key) > 255 or not key.isprintable()):
+        raise BadValue("event_key", "An event key has at most 255 printable characters.")
+    customer = found_or_created(request, body.customer_id, create=body.auto_create)
+    tracked = track_use(
+        customer,
+        feature=body.feature_slug,
+        amount=body.value,
+        now=request.now,
+        key=key,
+        mode=Mode(body.mode),
+        properties=body.properties,
+    )
+    return TrackedOut(
+        applied=tracked.applied,
+        event=EventOut.of(tracked.event, body.feature_slug),
+        access=AccessOut.of(tracked.access),
+    )
+
+
+@endpoint(router, "GET", "/customers/{customer_id}/features", needs=CHECK, gives=AccessListOut, refuses=[404])
+def list_features_of_customer(request: ApiRequest, customer_id: Id) -> AccessListOut:
+    """Every feature of this customer, with its access."""
+    found = check_all(find_customer(customer_id), now=request.now)
+    return AccessListOut(data=[AccessOut.of(access) for access in found])
+
+
+def _checked(customer: Customer, feature: str, required: Decimal, now: datetime) -> AccessOut:
+    access = check_access(customer, feature, now=now, required=required)
+    plans = [] if access.allowed else upgrade_to(customer, access)
+    return AccessOut.of(access, [PlanRef(key=plan.key, name=plan.name) for plan in plans])
+
+
+def found_or_created(request: ApiRequest, customer_id: str, *, create: bool) -> Customer:
+    """The customer; an unknown one is created only when asked for, so that a typo makes no ghost."""
+    try:
+        return find_customer(customer_id)
+    except NotFound:
+        if not create:
+            raise
+    request.auth.require("customers.add_customer")
+    try:
+        return create_customer(customer_id=customer_id, name=customer_id, actor=request.auth.actor, now=request.now)
+    except DuplicateCustomerId:
+        return find_customer(customer_id)  # somebody else created it just now

@@ -1,0 +1,47 @@
+"""Version 1 of the API: its parts, its page, its addresses."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI
+
+from billing_admin.api import balances, catalog, changes, customers, errors, invoices, plans, subscriptions, usage
+from billing_admin.api.parser import ExactParser
+
+WORDS = """
+What a customer pays, what they may use, and why.
+
+Send an API key with every call: `Authorization: Bearer bk_…`. Keys are made in the desk, by an Admin; a key may do
+what its role may do. Names are camelCase; snake_case is understood, too. Money is in whole minor units with its
+currency, prices are exact decimals as text, quantities are numbers. Write calls take an `Idempotency-Key`: whoever
+repeats one gets the first answer again. Every refusal has the shape `{code, message, field?}`.
+"""
+
+
+def own_scripts_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """The page runs nothing that does not come from here."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(request, *args, **kwargs)
+        response["Content-Security-Policy"] = (
+            "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+        )
+        return response
+
+    return guarded
+
+
+api = NinjaAPI(
+    title="Billing back office",
+    version="1",
+    description=WORDS.strip(),
+    parser=ExactParser(),
+    docs_decorator=own_scripts_only,
+    urls_namespace="api-v1",
+)
+errors.install(api)
+for part in (customers, usage, balances, plans, catalog, changes, subscriptions, invoices):
+    api.add_router("", part.router)
