@@ -83,6 +83,10 @@ def styles(_request: HttpRequest) -> str:
     return static("desk/desk.css")
 
 
+def favicon(_request: HttpRequest) -> str:
+    return static("desk/favicon.svg")
+
+
 def script(_request: HttpRequest) -> str:
     return static("desk/desk.js")
 
@@ -94,6 +98,7 @@ UNFOLD = {
     "SITE_URL": None,
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": favicon}],
     "BORDER_RADIUS": "6px",
     "STYLES": [styles],
     "SCRIPTS": [script],

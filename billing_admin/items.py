@@ -150,7 +150,7 @@ class Row:
     def scales(self) -> list[Choice]:
         own = int(self.typed["per"]) if self.typed["per"].isdecimal() else 1
         unit = (self.feature.unit if self.feature else "") or "unit"
-        return [Choice(str(n), f"per {unit}" if n == 1 else f"per {n:,}") for n in sorted({*SCALES, own})]
+        return [Choice(str(n), f"/ {unit}" if n == 1 else f"/ {n:,}") for n in sorted({*SCALES, own})]
 
     def wrong(self, name: str, message: str) -> None:
         cell = CELL_OF.get(name, "name")
@@ -214,7 +214,7 @@ class ItemsForm:
 
     @property
     def fee_cadences(self) -> list[Choice]:
-        words = {"P1M": "per month", "P3M": "per quarter", "P1Y": "per year", ONCE: "once"}
+        words = {"P1M": "/ month", "P3M": "/ quarter", "P1Y": "/ year", ONCE: "once"}
         return [Choice(code, words[code]) for code in FEE_CADENCES]
 
     @property
@@ -295,7 +295,7 @@ class ItemsForm:
             key = free_key(row, keys)
             keys.add(key)
             row.typed["key"] = key
-        elif not KEY.regex.fullmatch(key) or len(key) > 60:
+        elif not re.fullmatch(KEY.regex, key) or len(key) > 60:
             row.wrong("key", "This line's key cannot be used. Remove the line and add it again.")
             return None
         try:
@@ -477,7 +477,7 @@ def number(row: Row, name: str, *, decimals: int, digits: int = 12) -> Decimal |
     try:
         value = to_number(row.typed[name])
     except ValueError:
-        raise Wrong(name, f"{row.typed[name]!r} is not a number. Write it like 1,000 or 0.25.") from None
+        raise Wrong(name, f"“{row.typed[name]}” is not a number. Write it like 1,000 or 0.25.") from None
     if value is None:
         return None
     if abs(value) >= 10**digits:

@@ -4,7 +4,7 @@ An `ActPage` is one act on one thing: GET shows its form, POST does it. Where th
 `hx-get="…" hx-target="#desk-dialog"` opens the same page as a dialog.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django import forms
 from django.contrib import admin
@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.views.generic import FormView
 
 from billing_admin.access import RequiresMixin
+from billing_admin.middleware import DeskRequest
 
 INPUT = "desk-input"
 
@@ -44,7 +45,8 @@ def render_page(request: HttpRequest, template: str, *, trail: list[tuple[str, s
 class ActPage(RequiresMixin, FormView):
     """Subclasses say `permission`, `title`, `submit`, and do it in `act`, which returns where to go next."""
 
-    form_class: ClassVar[type[forms.BaseForm]] = forms.Form
+    request: DeskRequest
+    form_class: type[forms.BaseForm] = forms.Form
     title = ""
     submit = ""
     danger = False

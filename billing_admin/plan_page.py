@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.db.models import Count, Q, QuerySet
 
+from billing_admin.admin.links import customer_link
 from catalog.models import Plan, PlanVersion, read_terms
 from catalog.periods import every
 from catalog.terms import CALENDAR, METERED, ItemDifference, ItemTerms, PlanTerms, differences
@@ -40,6 +41,7 @@ class CustomRow:
     differences: list[ItemDifference]
     sentences: list[tuple[str, str]]
     since: datetime
+    url: str
 
 
 def live_phases(now: datetime) -> "QuerySet[Phase]":
@@ -111,7 +113,9 @@ def custom_rows(plan: Plan, *, now: datetime) -> tuple[list[CustomRow], int]:
         base = plan.current_version_id or custom.base_version_id
         found_differences = differences(terms[base], terms[custom.version_id])
         sentences = [(d.sign, d.sentence(plan.currency)) for d in found_differences]
-        rows.append(CustomRow(custom, found_differences, sentences, custom.created_at))
+        rows.append(
+            CustomRow(custom, found_differences, sentences, custom.created_at, customer_link(custom.customer_id))
+        )
     return rows, total
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -47,6 +47,8 @@ class DeskAdmin(ModelAdmin):
 
     list_per_page = 50
     show_full_result_count = False
+    empty_value_display = "—"
+    add_in_dialog = False
     list_filter_sheet = False
     actions = None
 
@@ -54,7 +56,8 @@ class DeskAdmin(ModelAdmin):
         return False
 
     def page(self, address: str, view: Any, name: str) -> URLPattern:
-        return path(address, self.admin_site.admin_view(view), name=f"catalog_{name}")
+        pattern: URLPattern = path(address, self.admin_site.admin_view(view), name=f"catalog_{name}")
+        return pattern
 
     def found(self, object_id: str) -> Any:
         pk = unquote(object_id)
@@ -69,7 +72,8 @@ class FeatureAdmin(DeskAdmin):
     search_help_text = "Name or slug"
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Feature]":
-        return super().get_queryset(request).annotate(on_plans=Count("items__version__plan", distinct=True))
+        features: QuerySet[Feature] = super().get_queryset(request)
+        return features.annotate(on_plans=Count("items__version__plan", distinct=True))
 
     @display(description="Name", ordering="name")
     def named(self, feature: Feature) -> str:
@@ -95,17 +99,16 @@ class FeatureAdmin(DeskAdmin):
         ]
         return own + list(super().get_urls())
 
-    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> Any:
         return catalog_features.NewFeature.as_view()(request)
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
+    def change_view(self, request: Any, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         return catalog_features.EditFeature.as_view()(request, pk=self.found(object_id).pk)
 
 
 @admin.register(Product)
 class ProductAdmin(DeskAdmin):
+    add_in_dialog = True
     list_display = ("name", "key", "main_plans", "add_ons", "state")
     list_filter = (ArchivedFilter,)
     search_fields = ("name", "key")
@@ -115,7 +118,8 @@ class ProductAdmin(DeskAdmin):
         offered = Q(plans__archived_at=None)
         counted = Count("plans", filter=offered & Q(plans__add_on=False), distinct=True)
         beside = Count("plans", filter=offered & Q(plans__add_on=True), distinct=True)
-        return super().get_queryset(request).annotate(mains=counted, beside=beside)
+        products: QuerySet[Product] = super().get_queryset(request)
+        return products.annotate(mains=counted, beside=beside)
 
     @display(description="Plans", ordering="mains")
     def main_plans(self, product: Any) -> str:
@@ -133,12 +137,10 @@ class ProductAdmin(DeskAdmin):
         own = [self.page("<int:pk>/edit/", catalog_products.EditProduct.as_view(), "product_edit")]
         return own + list(super().get_urls())
 
-    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> Any:
         return catalog_products.NewProduct.as_view()(request)
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
+    def change_view(self, request: Any, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         return catalog_products.product_page(request, self.found(object_id))
 
 
@@ -184,12 +186,10 @@ class PlanAdmin(DeskAdmin):
         ]
         return own + list(super().get_urls())
 
-    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> Any:
         return catalog_products.NewPlan.as_view()(request)
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
+    def change_view(self, request: Any, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         return catalog_plans.plan_page(request, self.found(object_id))
 
 

@@ -17,6 +17,11 @@ from customers.journal import Actor
 FIXED_ONCE_USED = ("slug", "type", "usage")
 
 
+class AnyProduct(forms.ModelChoiceField):
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs | {"empty_label": "Any plan may use it"})
+
+
 class FeatureForm(forms.ModelForm):
     slug = forms.CharField(
         label="Slug", max_length=60, required=False, help_text="What code asks for. Empty: made from the name."
@@ -26,17 +31,18 @@ class FeatureForm(forms.ModelForm):
         model = Feature
         fields = ("name", "slug", "type", "usage", "unit", "description", "product")
         labels = {"product": "Reserved for a product", "usage": "How it is used"}
+        field_classes = {"product": AnyProduct}
         widgets = {"description": forms.Textarea(attrs={"rows": 2})}
         help_texts = {
             "usage": "Metered features only. Consumable is used up and resets; allocated is a level, such as seats.",
             "unit": "One of it, for people: credit, token, seat.",
-            "product": "Then only that product's plans may use it.",
+            "product": "Choose one, and only its plans may use the feature.",
         }
 
     def __init__(self, *args: Any, is_used: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.fields["product"].empty_label = "Any plan may use it"
-        self.fields["name"].widget.attrs["autofocus"] = True
+        if self.instance.pk is None:
+            self.fields["name"].widget.attrs["autofocus"] = True
         if is_used:
             for name in FIXED_ONCE_USED:
                 self.fields[name].disabled = True
@@ -55,7 +61,7 @@ class FeatureForm(forms.ModelForm):
 class FeaturePage(ActPage):
     """A form for one feature, with where it is used beside it."""
 
-    form_class = FeatureForm
+    form_class: type[forms.BaseForm] = FeatureForm
     feature: Feature | None = None
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_POST
 from billing_admin.access import allowed, require
 from billing_admin.flows import catalog as acts
 from billing_admin.items import ItemsForm, items_shown
+from billing_admin.middleware import DeskRequest
 from billing_admin.pages import ActPage, render_page
 from billing_admin.plan_page import custom_rows, item_rows, terms_by_version, version_rows
 from billing_admin.templatetags.desk import state
@@ -43,10 +44,10 @@ def trail_of(plan: Plan, *rest: str) -> list[tuple[str, str]]:
     return trail + [(name, "") for name in rest]
 
 
-# Looking ----------------------------------------------------------------------------------------------------------------
+# Looking --------------------------------------------------------------------------------------------------------------
 
 
-def plan_page(request: HttpRequest, plan: Plan) -> HttpResponse:
+def plan_page(request: DeskRequest, plan: Plan) -> HttpResponse:
     require(request, "catalog.view_plan")
     plan = PLANS.get(pk=plan.pk)
     versions = list(plan.versions.standard().order_by("-number"))
@@ -67,7 +68,7 @@ def plan_page(request: HttpRequest, plan: Plan) -> HttpResponse:
 
 
 def frame_of(
-    request: HttpRequest,
+    request: DeskRequest,
     plan: Plan,
     versions: list[PlanVersion],
     draft: PlanVersion | None,
@@ -105,10 +106,10 @@ def compared(other: PlanTerms, chosen: PlanTerms, plan: Plan) -> list[tuple[str,
     return found
 
 
-# Writing the draft ------------------------------------------------------------------------------------------------------
+# Writing the draft ----------------------------------------------------------------------------------------------------
 
 
-def edit_plan_page(request: HttpRequest, pk: int) -> HttpResponse:
+def edit_plan_page(request: DeskRequest, pk: int) -> HttpResponse:
     """The items editor of the draft. Looking changes nothing: a draft begins with the first save."""
     require(request, "catalog.change_plan")
     plan = get_object_or_404(PLANS, pk=pk)
@@ -146,11 +147,11 @@ def edit_plan_page(request: HttpRequest, pk: int) -> HttpResponse:
     return answer
 
 
-def carry_out(request: HttpRequest, plan: Plan, form: ItemsForm, message: str) -> HttpResponse:
+def carry_out(request: DeskRequest, plan: Plan, form: ItemsForm, message: str) -> HttpResponse:
     actor, now = Actor.of(request.user), request.now
     if request.POST.get("do") == "publish":
         version = acts.update(plan, form.items, cadence=form.cadence, message=message, actor=actor, now=now)
-        messages.success(request, f"{plan.name} {version.label} is what new subscriptions take.")
+        messages.success(request, f"{plan.name} {version.label} is published.")
         return HttpResponseRedirect(plan_url(plan))
     draft = acts.save_draft(plan, form.items, cadence=form.cadence, actor=actor, now=now)
     messages.success(request, f"Draft v{draft.number} was saved. Nobody gets it before it is published.")
@@ -179,7 +180,7 @@ def number_or_0(text: str | None) -> int:
     return int(text) if text and text.isdecimal() and len(text) < 18 else 0
 
 
-# Acts -------------------------------------------------------------------------------------------------------------------
+# Acts -----------------------------------------------------------------------------------------------------------------
 
 
 class PlanAct(ActPage):
@@ -206,7 +207,7 @@ class DetailsForm(forms.Form):
         label="Invoice display name", max_length=120, help_text="What customers read on invoices."
     )
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 2}))
-    currency = forms.ChoiceField(help_text="Fixed once the plan has prices or subscriptions.")
+    currency = forms.ChoiceField()
     billing_version = forms.TypedChoiceField(
         label="Billing version",
         coerce=int,
@@ -216,7 +217,9 @@ class DetailsForm(forms.Form):
 
     def __init__(self, *args: Any, plan: Plan, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.fields["currency"].choices = [(c, c) for c in dict.fromkeys([plan.currency, *settings.CURRENCIES])]
+        own = forms.ChoiceField(choices=[(c, c) for c in dict.fromkeys([plan.currency, *settings.CURRENCIES])])
+        own.help_text = "Fixed once the plan has prices or subscriptions."
+        self.fields["currency"] = own
         if plan.is_read_only:
             for name in ("name", "invoice_display_name", "currency", "billing_version"):
                 self.fields[name].disabled = True
@@ -281,7 +284,7 @@ class Publish(PlanAct):
     def act(self, form: Any) -> str:
         message = form.cleaned_data["message"]
         version = acts.publish(self.plan, message=message, actor=self.actor, now=self.request.now)
-        messages.success(self.request, f"{self.plan.name} {version.label} is what new subscriptions take.")
+        messages.success(self.request, f"{self.plan.name} {version.label} is published.")
         return self.back()
 
 
@@ -311,8 +314,13 @@ class DiscardDraft(PlanAct):
         return self.back()
 
 
+class PlanChoice(forms.ModelChoiceField):
+    def label_from_instance(self, obj: Any) -> str:
+        return str(obj.title)
+
+
 class DuplicateForm(forms.Form):
-    source = forms.ModelChoiceField(
+    source = PlanChoice(
         Plan.objects.none(),
         label="From",
         empty_label="Choose a plan",
@@ -321,9 +329,9 @@ class DuplicateForm(forms.Form):
 
     def __init__(self, *args: Any, plan: Plan, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        others = Plan.objects.filter(current_version__isnull=False).exclude(pk=plan.pk).select_related("product")
-        self.fields["source"].queryset = others
-        self.fields["source"].label_from_instance = lambda other: other.title
+        source = self.fields["source"]
+        assert isinstance(source, PlanChoice)
+        source.queryset = PLANS.filter(current_version__isnull=False).exclude(pk=plan.pk)
 
 
 class DuplicateAccess(PlanAct):
@@ -337,7 +345,9 @@ class DuplicateAccess(PlanAct):
         return super().get_form_kwargs() | {"plan": self.plan}
 
     def get_outcome(self) -> str:
-        return f"The draft of {self.plan.name} gets exactly these features; its own feature lines are replaced. Nothing is published yet."
+        return (
+            f"The draft of {self.plan.name} gets exactly these features instead of its own. Nothing is published yet."
+        )
 
     def act(self, form: Any) -> str:
         source = form.cleaned_data["source"]
@@ -358,8 +368,9 @@ class MakeDefault(PlanAct):
     def get_outcome(self) -> str:
         present = Plan.objects.default().exclude(pk=self.plan.pk).first()
         if present:
-            return f"{present.name} is the default now. {self.plan.name} takes its place for everyone who has nothing else, at once."
-        return f"{self.plan.name} then applies to every customer who has nothing else, at once."
+            moved = f"{self.plan.name} takes its place at once, for everyone who has nothing else."
+            return f"{present.name} is the default now. {moved}"
+        return f"{self.plan.name} then applies at once to every customer who has nothing else."
 
     def extra(self) -> dict[str, Any]:
         present = Plan.objects.default().exclude(pk=self.plan.pk).first()

@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from billing_admin.access import allowed, require
 from billing_admin.flows import catalog as acts
+from billing_admin.middleware import DeskRequest
 from billing_admin.pages import ActPage, render_page
 from billing_admin.plan_page import customers_by_plan
 from catalog.models import Plan, PlanVersion, Product, read_terms
@@ -26,7 +27,7 @@ class NewProduct(ActPage):
     permission = "catalog.add_product"
     title = "New product"
     submit = "Create"
-    outcome = "It gets a plan of the same name that is assigned by hand or API and never invoiced. Next you say what it gives access to."
+    outcome = "Its plan is assigned by hand or API and never invoiced. Next you say what it gives access to."
     form_class = NewProductForm
 
     def back(self) -> str:
@@ -102,7 +103,7 @@ class NewPlanForm(forms.Form):
         ],
     )
     add_on = forms.BooleanField(label="Add-on: stands beside the product's main plan", required=False)
-    currency = forms.ChoiceField(label="Currency")
+    currency = forms.ChoiceField(label="Currency", choices=lambda: [(c, c) for c in settings.CURRENCIES])
     cadence = forms.ChoiceField(
         label="Cadence",
         choices=[(code, f"{code} · {word}") for code, word in PLAN_CADENCES.items()],
@@ -112,15 +113,9 @@ class NewPlanForm(forms.Form):
         label="Billing version",
         coerce=int,
         initial=1,
-        required=False,
-        empty_value=1,
         choices=[(1, "1: allowances, and a first invoice that opens the door"), (0, "0: legacy")],
         help_text="0 is legacy: no allowances, no first invoice as a gate. Choose it only for contracts that need it.",
     )
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.fields["currency"].choices = [(c, c) for c in settings.CURRENCIES]
 
 
 class NewPlan(ActPage):
@@ -159,7 +154,7 @@ class NewPlan(ActPage):
         return reverse("admin:catalog_plan_edit", args=[plan.pk])
 
 
-def product_page(request: HttpRequest, product: Product) -> HttpResponse:
+def product_page(request: DeskRequest, product: Product) -> HttpResponse:
     require(request, "catalog.view_product")
     plans = list(product.plans.select_related("current_version").order_by("add_on", "archived_at", "name"))
     counts = customers_by_plan(plans, now=request.now)
@@ -167,7 +162,7 @@ def product_page(request: HttpRequest, product: Product) -> HttpResponse:
     terms = {v.plan_id: read_terms(v) for v in versions}
     drafts = PlanVersion.objects.standard().filter(plan__in=plans, state=PlanVersion.State.DRAFT)
     drafted = dict(drafts.values_list("plan_id", "number"))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "plan": plan,
             "customers": counts.get(plan.pk, 0),

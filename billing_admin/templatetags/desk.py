@@ -20,6 +20,7 @@ STATES: dict[str, tuple[str, str]] = {
     "on": ("On", "good"),
     "paid": ("Paid", "good"),
     "published": ("Published", "good"),
+    "older": ("Published", "off"),
     "current": ("Current", "good"),
     "default": ("Default", "info"),
     "trialing": ("Trial", "info"),

@@ -14,6 +14,17 @@
     say.timer = setTimeout(() => toast.classList.remove("is-shown"), 2000);
   }
 
+  // The command palette: Enter opens the first result when none has been chosen with the arrows.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.target.id !== "search-input-command") return;
+    const chosen = document.querySelector("#command-results-list li.active a");
+    if (chosen) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const first = document.querySelector("#command-results-list a");
+    if (first) location.href = first.href;
+  }, true);
+
   // Copy ---------------------------------------------------------------------------------------------------------
   on("click", async (event) => {
     const button = event.target.closest("[data-copy]");
@@ -37,7 +48,8 @@
   on("keydown", (event) => {
     if (event.key === "/" && !typing(event.target) && !event.ctrlKey && !event.metaKey && !event.altKey) {
       const search = document.getElementById("desk-search");
-      if (search && !document.querySelector("dialog[open]")) {
+      // A list's own search field answers to the same key.
+      if (search && !document.querySelector("dialog[open], #searchbar")) {
         event.preventDefault();
         search.click();
       }
@@ -66,7 +78,7 @@
       event.detail.isError = false;
     }
   });
-  on("htmx:afterSwap", (event) => {
+  on("htmx:afterSettle", (event) => {
     const box = dialog();
     if (event.detail.target !== box) return;
     if (!box.open) box.showModal();
