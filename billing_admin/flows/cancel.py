@@ -54,7 +54,14 @@ def withdraw(subscription: Subscription, *, reason: str = "", actor: Actor, now:
     subscription = Subscription.objects.select_for_update().get(pk=subscription.pk)
     _refuse_ended(subscription)
     scheduled = subscription.phases.kept().filter(starts_at__gt=now).select_related("version__plan").first()
-    if scheduled is None and subscription.ends_at is not None and subscription.ends_at > now:
+    ends_later = subscription.ends_at is not None and subscription.ends_at > now
+    if scheduled is None and not ends_later:
+        late = subscription.phases.kept().filter(starts_at__lte=now, starts_at__gte=subscription.bills_at or now)
+        raise switch.TooLateToWithdraw if late.exists() and subscription.bills_at else switch.NothingScheduled
+    # Boundaries that nobody settled yet come first: afterwards the contract looks ahead from now.
+    catch_up(customer, now=now)
+    subscription.refresh_from_db()
+    if scheduled is None:
         switch.uncancel(subscription, at=now)
         return record(
             customer,
@@ -65,9 +72,6 @@ def withdraw(subscription: Subscription, *, reason: str = "", actor: Actor, now:
             reason=reason,
             inputs={"subscription": subscription.public_id},
         )
-    if scheduled is None:
-        late = subscription.phases.kept().filter(starts_at__lte=now, starts_at__gte=subscription.bills_at or now)
-        raise switch.TooLateToWithdraw if late.exists() and subscription.bills_at else switch.NothingScheduled
     switch.withdraw_next(subscription, at=now, now=now)
     return record(
         customer,
