@@ -6,7 +6,7 @@ gives the same year.
 """
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,12 +23,13 @@ from billing_admin.demo import catalog, people
 from billing_admin.demo.roster import ACME, COMPANIES, Act, Company, Renewing, When
 from billing_admin.flows.cancel import cancel
 from billing_admin.flows.customers import create_customer
+from billing_admin.flows.details import add_note
 from billing_admin.flows.enable_plan import enable_plan, propose
 from catalog.models import Plan
 from catalog.periods import Cadence, boundary, period_containing
 from catalog.terms import ItemTerms, PlanTerms
 from customers.journal import Actor
-from customers.models import Customer, Note, Subscription
+from customers.models import Customer, Subscription
 from entitlements.balances import Mode
 from entitlements.edit import edit_balance
 from entitlements.models import Balance
@@ -48,19 +49,22 @@ RECENT, COARSE, FINE = 32, 21, 7
 ACME_USES = {"credits": 78, "api-calls": 12_480}
 
 
-def play(until: datetime, progress: Callable[[float], None] = lambda share: None) -> None:
+def play(
+    until: datetime, progress: Callable[[float], None] = lambda share: None, companies: Sequence[Company] = COMPANIES
+) -> None:
     """Fill an empty database with the year that ends at the instant."""
-    World(until).play(progress)
+    World(until, companies).play(progress)
 
 
 class World:
-    def __init__(self, until: datetime) -> None:
+    def __init__(self, until: datetime, companies: Sequence[Company]) -> None:
         self.until = until
         self.start = until - YEAR
         self.agenda: list[tuple[datetime, int, Callable[[datetime], object]]] = []
         self.turn = count()
+        self.cast = companies
         self.companies: dict[int, Company] = {}
-        self.chance = {company.name: Random(f"{SEED} {company.name}") for company in COMPANIES}
+        self.chance = {company.name: Random(f"{SEED} {company.name}") for company in companies}
         self.seen_invoice = 0
 
     def at(self, when: datetime, act: Callable[[datetime], object]) -> None:
@@ -73,7 +77,7 @@ class World:
         self.staff = {user.username: Actor.of(user) for user in User.objects.filter(username__in=people.PEOPLE)}
         catalog.build(self.start)
         self.at(self.until - 262 * DAY, catalog.reprice_pro)
-        for company in COMPANIES:
+        for company in self.cast:
             self.at(self.until - timedelta(days=company.joined), self.joining(company))
         for day in range(366):
             self.at(self.start + day * DAY, self.look_at_the_day)
@@ -171,7 +175,7 @@ class World:
         void(customer.invoices.unpaid().newest()[0], reason=reason, actor=self.staff["finance"], now=now)
 
     def note(self, customer: Customer, now: datetime, *, text: str, by: str) -> None:
-        Note.objects.create(customer=customer, author=by, text=text, created_at=now)
+        add_note(customer, text=text, actor=self.staff[by], now=now)
 
     # What customers do -----------------------------------------------------------------------------------------------
 
