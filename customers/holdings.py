@@ -2,9 +2,11 @@
 
 from datetime import datetime
 
+from django.db.models import Exists, OuterRef, Q
+
 from catalog.models import Plan, terms_of
 from customers.contracts import MULTIPLYING, Contract, order
-from customers.models import Customer, Phase
+from customers.models import Customer, Phase, Subscription, SubscriptionQuerySet
 from customers.states import LIVE
 
 
@@ -34,10 +36,17 @@ def contracts_at(customer: Customer, at: datetime) -> list[Contract]:
     phases = (
         Phase.objects.in_force(at)
         .filter(subscription__customer=customer, subscription__state__in=LIVE)
+        .exclude(Q(subscription__add_on=True) & Exists(_main_plan_over(at)))
         .select_related("subscription", "version__plan")
     )
     held = order(contract_of(phase, customer) for phase in phases)
     return held or [c for c in [default_contract(customer)] if c]
+
+
+def _main_plan_over(at: datetime) -> SubscriptionQuerySet:
+    """The main contract of an add-on's product that reached its end, whether or not anybody has settled it yet."""
+    product, customer = OuterRef("subscription__product"), OuterRef("subscription__customer")
+    return Subscription.objects.live().filter(product=product, customer=customer, add_on=False, ends_at__lte=at)
 
 
 def default_contract(customer: Customer) -> Contract | None:

@@ -7,7 +7,9 @@ from billing_admin.flows.change import Timing
 from catalog.models import Plan
 from tests.builders import (
     STAFF,
+    access,
     allowance,
+    customer,
     enable,
     fee,
     on,
@@ -17,7 +19,7 @@ from tests.builders import (
     the_subscription,
     totals,
 )
-from tests.instants import APRIL_16, MARCH_16, day
+from tests.instants import APRIL_1, APRIL_16, MARCH_16, day
 
 pytestmark = pytest.mark.django_db
 
@@ -50,3 +52,24 @@ def test_taking_back_a_cancellation_skips_no_boundary_that_nobody_settled():
     pass_time(acme, to=APRIL_2)
 
     assert totals(acme) == [5000, 5000]
+
+
+def test_an_add_on_gives_nothing_after_its_main_plan_ended_although_nobody_noticed():
+    """Law 7: an add-on ends with its main plan."""
+    acme = on(pro(50))
+    enable(acme, plan("boost", fee(10), allowance(1000, of="calls"), add_on=True))
+    cancel(the_main_subscription(acme), reason="leaves", actor=STAFF, now=MARCH_16)
+    assert access(acme, of="calls", now=day("2026-03-31T23:59")).allowed
+
+    assert access(acme, of="calls", now=APRIL_1).reason == "no_plan"
+
+
+def test_an_add_on_without_a_main_plan_stands_by_itself():
+    acme = customer()
+    enable(acme, plan("boost", fee(10), allowance(1000, of="calls"), add_on=True))
+
+    assert access(acme, of="calls", now=APRIL_1).allowed
+
+
+def the_main_subscription(who):
+    return who.subscriptions.live().get(add_on=False)
