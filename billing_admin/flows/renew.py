@@ -4,6 +4,7 @@ Each boundary is settled as if a punctual worker had done it, in order. A contra
 for a person instead of writing invoices without end.
 """
 
+from collections import Counter
 from datetime import datetime
 
 from django.db import transaction
@@ -31,13 +32,13 @@ def catch_up(customer: Customer, *, now: datetime) -> list[Invoice]:
         if not customer.subscriptions.due(now).exists() and not _balances_due(customer, now):
             return invoices
         customer = Customer.objects.select_for_update().get(pk=customer.pk)
-        for _ in range(MOST_PERIODS):
-            due = customer.subscriptions.due(now).order_by("bills_at", "add_on", "id").first()
-            if due is None:
-                break
+        settled: Counter[int] = Counter()
+        while due := customer.subscriptions.due(now).order_by("bills_at", "add_on", "id").first():
+            if settled[due.pk] == MOST_PERIODS:
+                _park(customer, due, now)
+                continue
             invoices += renew(customer, due, now=now)
-        else:
-            _park(customer, now)
+            settled[due.pk] += 1
         bring_up_to_date(customer, now=now)
     return invoices
 
@@ -46,18 +47,17 @@ def _balances_due(customer: Customer, now: datetime) -> bool:
     return customer.balances.due(now).exists()
 
 
-def _park(customer: Customer, now: datetime) -> None:
-    for subscription in customer.subscriptions.due(now):
-        because = f"More than {MOST_PERIODS} periods are due since {subscription.bills_at:%-d %b %Y}."
-        switch.park(subscription, because=because, now=now)
-        record(
-            customer,
-            "subscription.parked",
-            f"Parked {subscription.public_id}: {because}",
-            actor=CLOCKWORK,
-            now=now,
-            effects={"since": subscription.bills_at},
-        )
+def _park(customer: Customer, subscription: Subscription, now: datetime) -> None:
+    because = f"More than {MOST_PERIODS} periods are due since {subscription.bills_at:%-d %b %Y}."
+    switch.park(subscription, because=because, now=now)
+    record(
+        customer,
+        "subscription.parked",
+        f"Parked {subscription.public_id}: {because}",
+        actor=CLOCKWORK,
+        now=now,
+        effects={"since": subscription.bills_at},
+    )
 
 
 def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> list[Invoice]:

@@ -4,6 +4,7 @@ import pytest
 
 from billing_admin.flows.cancel import cancel, withdraw
 from billing_admin.flows.change import Timing
+from billing_admin.flows.renew import catch_up
 from catalog.models import Plan
 from tests.builders import (
     STAFF,
@@ -73,3 +74,14 @@ def test_an_add_on_without_a_main_plan_stands_by_itself():
 
 def the_main_subscription(who):
     return who.subscriptions.live().get(add_on=False)
+
+
+def test_many_contracts_of_one_customer_are_no_runaway():
+    acme = on(pro(50))
+    for number in range(6):
+        enable(acme, plan(f"boost-{number}", fee(1), add_on=True))
+
+    catch_up(acme, now=day("2026-09-02"))
+
+    assert not acme.subscriptions.parked().exists()
+    assert len(totals(acme)) == 7 + 6 * 7
