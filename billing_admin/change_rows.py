@@ -4,7 +4,7 @@ Every word of the preview is made here, so that two previews can be compared: wh
 and whatever reads differently in the next one is marked.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -15,7 +15,7 @@ from django.core import signing
 from billing_admin.flows.change import AccessChange, Choice, PlanChange, Timing
 from billing_admin.flows.enable_plan import confirmation
 from catalog.money import format_minor, grouped
-from catalog.terms import ALLOCATED, BOOLEAN, METERED, ChangeKind
+from catalog.terms import ALLOCATED, BOOLEAN, METERED, ChangeKind, ItemDifference
 from entitlements.access import Access
 from invoicing.lines import Line, total
 
@@ -111,7 +111,7 @@ def rows_of(change: PlanChange, *, customer: str, invoice_numbers: Mapping[int, 
         next_invoice=Money(tuple(_line_rows(upcoming.lines, {})), format_minor(upcoming.total, currency)),
         next_note=_next_note(change),
         access=tuple(access_row(row, change) for row in change.access),
-        differences=tuple(d.sentence(currency) for d in change.differences),
+        differences=tuple(_differences(change)),
         choices=tuple(_choice_row(choice, change) for choice in change.choices),
         default_timing=next((choice.timing for choice in change.choices if choice.is_default), ""),
         valid_until=change.valid_until,
@@ -128,6 +128,25 @@ def button(change: PlanChange, customer: str) -> str:
     if change.is_scheduled:
         return f"Schedule {what} for {change.starts_at:%-d %b %Y}"
     return f"Enable {what} for {customer}" if change.proposal.is_custom else f"Enable {what}"
+
+
+def _differences(change: PlanChange) -> Iterator[str]:
+    held = change.position.held
+    if held and held.contract.quantity != change.proposal.quantity:
+        yield f"Quantity: {held.contract.quantity} → {change.proposal.quantity}"
+    for difference in change.differences:
+        if not _is_told_by_access(difference):
+            yield difference.sentence(change.currency)
+
+
+def _is_told_by_access(difference: ItemDifference) -> bool:
+    """Whether the list of features says all of it already; fees, prices, resets and limits need a line of their own."""
+    items = [item for item in (difference.before, difference.after) if item]
+    if any(item.is_fee for item in items):
+        return False
+    if len(items) == 1:
+        return not items[0].price
+    return set(difference.fields) <= {"granted", "value"}
 
 
 def _line_rows(lines: Iterable[Line], invoice_numbers: Mapping[int, str]) -> list[LineRow]:
@@ -163,7 +182,7 @@ def _settlement(change: PlanChange, owed: list[Line], invoice_numbers: Mapping[i
         found.append(("Account credit used", format_minor(-change.credit_used, change.currency)))
         found.append(("Left to pay", format_minor(due - change.credit_used, change.currency)))
     elif owed and found:
-        found.append(("Due now", format_minor(due, change.currency)))
+        found.append(("On the new invoice", format_minor(due, change.currency)))
     return found
 
 
@@ -178,7 +197,7 @@ def _next_note(change: PlanChange) -> str:
 def _choice_row(choice: Choice, change: PlanChange) -> ChoiceRow:
     note = ""
     if choice.total < 0:
-        note = "back to the customer"
+        note = "credited"
     elif choice.timing is Timing.WITHOUT_BILLING:
         note = "the difference is not billed"
     elif choice.timing is Timing.CYCLE_END:

@@ -44,6 +44,7 @@ from customers.journal import Actor, ReasonRequired
 from customers.models import Customer, Phase, Subscription
 from invoicing.models import Invoice
 
+MARKED = "Something cannot stay as it was typed; it is marked at its place."
 ENABLE, ASSIGN = "customers.enable_plan", "customers.assign_plan"
 
 
@@ -271,12 +272,17 @@ class EnablePage:
 
     @cached_property
     def form(self) -> ChoicesForm:
-        form = ChoicesForm(self.typed, initial={"quantity": 1})
-        if self.plan and (self.subscription or self.plan.kind == Plan.Kind.ASSIGNED):
+        form = ChoicesForm(self.typed, initial={"quantity": self.present_quantity})
+        if self.plan and self.plan.kind == Plan.Kind.ASSIGNED:
             del form.fields["quantity"]
-        if self.plan and self.plan.kind != Plan.Kind.ASSIGNED:
+        elif self.plan:
             del form.fields["ends_on"]
         return form
+
+    @property
+    def present_quantity(self) -> int:
+        phase = self.subscription.phase_at(self.now) if self.subscription else None
+        return phase.quantity if phase else 1
 
     # What would happen
 
@@ -288,7 +294,7 @@ class EnablePage:
         if items.acted:
             return None
         if not all(is_readable):
-            self.problem = "Some of it cannot be: see the marked places."
+            self.problem = MARKED
             return None
         is_tailored = items.is_bound or items.present != self.version.terms().items
         try:
@@ -304,7 +310,7 @@ class EnablePage:
             )
         except InvalidItems as refused:
             items.refuse(refused)
-            self.problem = "Some of it cannot be: see the marked places."
+            self.problem = MARKED
             return None
         except ValidationError as refused:
             self.problem = said(refused)
@@ -314,9 +320,9 @@ class EnablePage:
 
     @property
     def quantity(self) -> int:
-        if self.subscription:
-            return self.subscription.quantity
-        return (self.form.cleaned_data.get("quantity") if self.form.is_bound else None) or 1
+        """Assigned plans are not sold in numbers; whoever leaves the field empty keeps what there is."""
+        typed = self.form.cleaned_data.get("quantity") if self.form.is_bound else None
+        return typed or (1 if self.plan and self.plan.kind == Plan.Kind.ASSIGNED else self.present_quantity)
 
     def preview(self) -> None:
         if proposal := self.proposal():
