@@ -98,6 +98,13 @@ def new_reset(bucket: Bucket, day: date | None) -> datetime | None:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
+def find(slug: str) -> Feature:
+    feature = Feature.objects.filter(slug=slug).first()
+    if feature is None:
+        raise Http404("There is no such feature.")
+    return feature
+
+
 class EditBalance(CustomerAct):
     permission = "entitlements.change_balance"
     act_template = "customers/balance.html"
@@ -112,9 +119,7 @@ class EditBalance(CustomerAct):
     def _with_choices(self) -> HttpResponse | None:
         """Read the buckets there are; a sentence instead where none can be edited."""
         self.customer = find_customer(self.customer_key)
-        self.feature = Feature.objects.filter(slug=self.kwargs["feature"]).first()
-        if self.feature is None:
-            raise Http404("There is no such feature.")
+        self.feature = find(self.kwargs["feature"])
         self.found = standings_at(self.customer, moment(self.request), self.feature.slug)
         self.choices = choices_of(self.found)
         if not self.choices:
@@ -176,9 +181,8 @@ def opened(customer: Customer, chosen: Choice, feature: Feature, *, now: datetim
     hold(customer)
     open_missing(customer, contracts_at(customer, now), now=now)
     subscription_id, plan_id = chosen.bucket.owner
-    return Balance.objects.get(
-        customer=customer, feature=feature, subscription_id=subscription_id, plan_id=plan_id, closed_at=None
-    )
+    rows = Balance.objects.filter(customer=customer, feature=feature, closed_at=None)
+    return rows.get(subscription=subscription_id) if subscription_id else rows.get(plan=plan_id)
 
 
 def planned(
@@ -205,13 +209,13 @@ def planned(
 def preview(request: HttpRequest, key: str, feature: str) -> HttpResponse:
     """The sentence and the button for what has been typed so far."""
     customer = find_customer(key)
-    found_feature = Feature.objects.filter(slug=feature).first()
-    found = standings_at(customer, moment(request), feature) if found_feature else []
+    asked = find(feature)
+    found = standings_at(customer, moment(request), asked.slug)
     choices = choices_of(found)
     chosen = next((c for c in choices if c.key == request.GET.get("bucket")), None)
-    if found_feature is None or chosen is None:
+    if chosen is None:
         raise Http404("There is no such balance.")
-    plan = planned(found, chosen, found_feature, request, request.GET)
+    plan = planned(found, chosen, asked, request, request.GET)
     return TemplateResponse(
         request,
         "customers/balance_outcome.html",
@@ -241,7 +245,7 @@ def custom_plan_url(customer: Customer, bucket: Bucket) -> str:
         row = Subscription.objects.with_phases().get(pk=subscription_id)
         phases = row.kept_phases()
         return link("enable_plan", customer.pk, plan=phases[-1].version.plan.key, subscription=row.public_id)
-    plan = Plan.objects.filter(pk=plan_id, is_default=False).first()
+    plan = Plan.objects.filter(pk=plan_id or 0, is_default=False).first()
     return link("enable_plan", customer.pk, plan=plan.key) if plan else ""
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -14,6 +15,7 @@ from unfold.admin import ModelAdmin
 from billing_admin.access import allowed, requires
 from billing_admin.admin import balance, details, events
 from billing_admin.admin.acts import find_customer, moment
+from billing_admin.admin.enable import ASSIGN, ENABLE
 from billing_admin.admin.invoices import invoice_row
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.operations import history_of
@@ -151,7 +153,7 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
     sees_money = allowed(request, "invoicing.view_invoice")
     sees_history = allowed(request, "customers.view_operation")
     may = permissions(request, customer)
-    page = read_panels(customer, now=now)
+    page = read_panels(customer, now=now, allows=partial(allowed, request))
     operations, more = history_of(customer) if sees_history else ([], False)
     return render_page(
         request,
@@ -215,9 +217,7 @@ def permissions(request: HttpRequest, customer: Customer) -> dict[str, bool]:
     """Which buttons to show; each act asks again."""
     is_open = customer.closed_at is None
     return {
-        "enable": is_open and allowed(request, "customers.enable_plan"),
-        "assign": is_open and allowed(request, "customers.assign_plan"),
-        "cancel": is_open and allowed(request, "customers.cancel_subscription"),
+        "enable": is_open and (allowed(request, ENABLE) or allowed(request, ASSIGN)),
         "edit": is_open and allowed(request, "customers.change_customer"),
         "balance": is_open and allowed(request, "entitlements.change_balance"),
         "note": allowed(request, "customers.add_note"),

@@ -92,6 +92,7 @@ def invoice_list(request: HttpRequest) -> HttpResponse:
         "invoices/list.html",
         trail=[("Invoices", "")],
         form=form,
+        keep=of if of.isdigit() else "",
         rows=[invoice_row(invoice, moment(request)) for invoice in found[:A_PAGE]],
         older=f"?{asked.urlencode()}" if len(found) > A_PAGE else "",
         narrowed=any(value for name, value in request.GET.items() if name != "before"),

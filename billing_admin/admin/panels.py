@@ -1,6 +1,6 @@
 """The customer's page as plain rows, read in a fixed number of queries; the templates only print."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,6 +8,8 @@ from decimal import Decimal
 from django.db.models import Count, DateField, Q, Sum
 from django.db.models.functions import Cast, TruncDay
 
+from billing_admin.admin.cancel import CANCEL
+from billing_admin.admin.enable import ENABLE, permission
 from billing_admin.admin.links import link
 from billing_admin.flows.upcoming import Upcoming, upcoming, use_so_far
 from catalog.models import Feature
@@ -26,6 +28,7 @@ from entitlements.readings import open_rows
 from invoicing.readings import unbilled_use
 
 DAYS = 30
+Allows = Callable[[str], bool]
 
 
 # The customer's state, for dots ---------------------------------------------------------------------------------------
@@ -138,8 +141,8 @@ def _amount(item: ItemTerms, times: int) -> str:
     return item.describe_allowance() if item.granted is None else grouped(item.granted * times)
 
 
-def product_row(customer: Customer, subscription: Subscription, now: datetime) -> ProductRow:
-    """Reads only what `with_phases` prefetched."""
+def product_row(customer: Customer, subscription: Subscription, now: datetime, allows: Allows) -> ProductRow:
+    """Reads only what `with_phases` prefetched. The acts a person may not do have no address."""
     phase = subscription.phase_at(now) or subscription.kept_phases()[-1]
     terms, version = phase.terms(), phase.version
     custom = getattr(version, "custom", None)
@@ -150,30 +153,44 @@ def product_row(customer: Customer, subscription: Subscription, now: datetime) -
         title=title_of(phase),
         version=version.label,
         custom_reason=custom.reason if custom else "",
-        price=price_of(terms, subscription.quantity),
+        price=price_of(terms, phase.quantity),
         state=state,
-        limits=limits_of(terms, custom.base_version.terms() if custom else None, subscription.quantity),
-        quantity=subscription.quantity,
+        limits=limits_of(terms, custom.base_version.terms() if custom else None, phase.quantity),
+        quantity=phase.quantity,
         add_on=subscription.add_on,
         since=subscription.started_at,
         renews_at=None if subscription.ends_at else subscription.period_ends_at,
         ends_at=subscription.ends_at,
         canceling=canceling,
-        scheduled=scheduled(phase, following, subscription.quantity) if following else None,
+        scheduled=scheduled(phase, following) if following else None,
         parked_because=subscription.parked_because if subscription.parked_at else "",
-        change_url=link("enable_plan", customer.pk, plan=version.plan.key, subscription=subscription.public_id),
-        cancel_url="" if canceling else link("cancel_subscription", subscription.public_id),
-        withdraw_url=link("withdraw_change", subscription.public_id) if following or canceling else "",
+        change_url=change_url(customer, subscription, phase) if allows(permission(version.plan)) else "",
+        cancel_url=link("cancel_subscription", subscription.public_id) if allows(CANCEL) and not canceling else "",
+        withdraw_url=withdraw_url(subscription, following, allows) if following or canceling else "",
     )
 
 
-def scheduled(phase: Phase, following: Phase, quantity: int) -> Scheduled:
+def change_url(customer: Customer, subscription: Subscription, phase: Phase) -> str:
+    return link("enable_plan", customer.pk, plan=phase.version.plan.key, subscription=subscription.public_id)
+
+
+def withdraw_url(subscription: Subscription, following: Phase | None, allows: Allows) -> str:
+    """Whoever may make a change may take it back; the same goes for a cancellation."""
+    needed = CANCEL
+    if following is not None:
+        needed = ENABLE if following.version.tailored else permission(following.version.plan)
+    return link("withdraw_change", subscription.public_id) if allows(needed) else ""
+
+
+def scheduled(phase: Phase, following: Phase) -> Scheduled:
     name = following.version.plan.name
     if following.version.tailored:
         name += " (custom)"
     elif phase.version.tailored and following.version.plan_id == phase.version.plan_id:
         name += " (standard)"
-    return Scheduled(following.starts_at, name, price_of(following.terms(), quantity))
+    if following.quantity != phase.quantity:
+        name += f" × {following.quantity}"
+    return Scheduled(following.starts_at, name, price_of(following.terms(), following.quantity))
 
 
 def title_of(phase: Phase) -> str:
@@ -259,7 +276,7 @@ def feature_rows(
     days: dict[int, list[Decimal]],
     costs: dict[int, int],
 ) -> list[FeatureRow]:
-    owners = {
+    owners: dict[tuple[int | None, int | None], str] = {
         (c.subscription_id, None) if c.follows_contract else (None, c.plan_id): c.plan_name for c in reversed(contracts)
     }
     currency = next((c.terms.currency for c in contracts), customer.currency)
@@ -309,7 +326,7 @@ class CustomerPanels:
     days: tuple[Day, ...]
 
 
-def read_panels(customer: Customer, *, now: datetime) -> CustomerPanels:
+def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> CustomerPanels:
     """Products, features and what is billed next, in at most ten queries whatever the customer holds."""
     subscriptions = list(customer.subscriptions.live().with_phases())
     contracts = _contracts(customer, subscriptions, now)
@@ -326,7 +343,7 @@ def read_panels(customer: Customer, *, now: datetime) -> CustomerPanels:
     units, days = read_days(customer, now=now)
     return CustomerPanels(
         state=state_of(customer, subscriptions),
-        products=tuple(product_row(customer, s, now) for s in subscriptions)
+        products=tuple(product_row(customer, s, now, allows) for s in subscriptions)
         or tuple(default_row(c) for c in contracts if c.is_default),
         features=tuple(feature_rows(customer, contracts, accesses, features, units, costs)),
         upcoming=tuple(sorted((u for s in subscriptions if (u := upcoming(s, use.get(s.pk, [])))), key=lambda u: u.at)),
