@@ -148,7 +148,7 @@ def keeps_for_ever(item: ItemTerms) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is true of one contribution at an instant: the bucket to use, and the row it replaces or carries on."""
+    """What is true of one contribution at an instant: the bucket to use, and the one that `ended` before it."""
 
     contribution: Contribution
     bucket: Bucket
@@ -180,8 +180,8 @@ def project(contributions: Sequence[Contribution], rows: Iterable[Bucket], at: d
         elif row.ends_at is None and keeps_for_ever(contribution.item):
             standings.append(Standing(contribution, carried(row, contribution), is_carried=True))
         else:
-            ended_at = end_of(row, contribution, at)
-            standings.append(Standing(contribution, fresh(contribution, at, not_before=ended_at), ended=row))
+            ended = replace(row, ends_at=end_of(row, contribution, at))
+            standings.append(Standing(contribution, fresh(contribution, at, not_before=ended.ends_at), ended=ended))
     return standings
 
 

@@ -114,7 +114,7 @@ def settle(
     for place, standing in enumerate(found):
         bucket = standing.bucket
         if standing.ended is not None and standing.ended.id is not None:
-            close(by_id[standing.ended.id], ended_at=bucket.starts_at, now=now)
+            close(by_id[standing.ended.id], ended_at=standing.ended.ends_at, now=now)
         if bucket.id is None:
             written[place] = open_bucket(customer, bucket, now=now)
         else:

@@ -19,6 +19,7 @@ from tests.builders import (
     pro,
     the_subscription,
     totals,
+    use,
 )
 from tests.instants import APRIL_1, APRIL_16, MARCH_16, day
 
@@ -74,6 +75,19 @@ def test_an_add_on_without_a_main_plan_stands_by_itself():
 
 def the_main_subscription(who):
     return who.subscriptions.live().get(add_on=False)
+
+
+def test_use_before_a_switch_is_billed_with_it_although_use_after_it_came_first():
+    """A-15, A-23"""
+    acme = on(plan("team", fee(200), allowance(10, resets="P1W", price="1")))
+    plan("pro", fee(50), allowance(10, resets="P1W"))
+    enable(acme, Plan.objects.get(key="pro"))
+    use(acme, 25, now=day("2026-03-30"))
+
+    use(acme, 1, now=APRIL_8)
+    pass_time(acme, to=APRIL_8)
+
+    assert totals(acme) == [20000, 5000 + 1500]
 
 
 def test_many_contracts_of_one_customer_are_no_runaway():
