@@ -58,5 +58,17 @@ def bring_up_to_date(customer: Customer, *, now: datetime) -> int:
         if row.pk in ended:
             closed += 1
             if row.closed_at is None:  # whoever promised it is gone: it ends without a successor
-                close(row, ended_at=None, now=now)
+                close(row, ended_at=_promised_until(row), now=now)
     return closed
+
+
+def _promised_until(row: Balance) -> datetime | None:
+    """When a contract stopped promising this bucket: at the switch to a plan without its feature, or with its end."""
+    if row.subscription is None:
+        return None
+    ends_at = None
+    for phase in row.subscription.kept_phases():
+        if phase.starts_at > row.starts_at and phase.terms().for_feature(row.feature.slug) is None:
+            return phase.starts_at
+        ends_at = phase.ends_at
+    return ends_at

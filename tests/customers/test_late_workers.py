@@ -6,6 +6,7 @@ from billing_admin.flows.cancel import cancel, withdraw
 from billing_admin.flows.change import Timing
 from billing_admin.flows.renew import catch_up
 from catalog.models import Plan
+from entitlements.reset import reset_due
 from tests.builders import (
     STAFF,
     access,
@@ -77,6 +78,18 @@ def the_main_subscription(who):
     return who.subscriptions.live().get(add_on=False)
 
 
+def test_use_of_the_last_week_is_billed_although_resets_ran_before_the_end_was_settled():
+    """A-25: overage is billed at the close."""
+    acme = on(plan("pro", fee(50), allowance(10, resets="P1W", price="1")))
+    cancel(the_subscription(acme), reason="leaves", actor=STAFF, now=MARCH_16)
+    use(acme, 25, now=day("2026-03-30"))
+
+    reset_due(now=APRIL_8)
+    pass_time(acme, to=APRIL_8)
+
+    assert totals(acme) == [5000, 1500]
+
+
 def test_use_before_a_switch_is_billed_with_it_although_use_after_it_came_first():
     """A-15, A-23"""
     acme = on(plan("team", fee(200), allowance(10, resets="P1W", price="1")))
@@ -85,6 +98,19 @@ def test_use_before_a_switch_is_billed_with_it_although_use_after_it_came_first(
     use(acme, 25, now=day("2026-03-30"))
 
     use(acme, 1, now=APRIL_8)
+    pass_time(acme, to=APRIL_8)
+
+    assert totals(acme) == [20000, 5000 + 1500]
+
+
+def test_use_before_a_switch_is_billed_with_it_although_resets_ran_first():
+    """A-15, A-23"""
+    acme = on(plan("team", fee(200), allowance(10, resets="P1W", price="1")))
+    plan("pro", fee(50), allowance(10, of="calls"))
+    enable(acme, Plan.objects.get(key="pro"))
+    use(acme, 25, now=day("2026-03-30"))
+
+    reset_due(now=APRIL_8)
     pass_time(acme, to=APRIL_8)
 
     assert totals(acme) == [20000, 5000 + 1500]
