@@ -56,9 +56,10 @@ def _billed_fee(line: InvoiceLine) -> BilledFee:
     )
 
 
-def unbilled(subscription: Subscription, until: datetime) -> list[Balance]:
-    """Windows of this contract that ended by the instant with use to pay for that stands on no invoice yet."""
-    return _with_use_to_bill(Balance.objects.filter(subscription=subscription, ends_at__lte=until))
+def unbilled(subscription: Subscription, until: datetime | None) -> list[Balance]:
+    """Windows of this contract that ended by the instant (None: all) with use to pay for that is on no invoice yet."""
+    rows = Balance.objects.filter(subscription=subscription)
+    return _with_use_to_bill(rows if until is None else rows.filter(ends_at__lte=until))
 
 
 def unbilled_use(subscriptions: Iterable[Subscription]) -> dict[int, list[Balance]]:

@@ -104,7 +104,7 @@ def end_contract(
     """End a contract: its windows close, open use is billed, its add-ons end with it."""
     phase = _phase(subscription, at, ending=True)
     close_all(customer, subscription.pk, ended_at=at, now=now)
-    lines = _overage(subscription, phase, until=at, all_intervals=True) if bill_use else []
+    lines = _overage(subscription, phase, until=None) if bill_use else []
     lines += credits or []
     switch.end(subscription, at=at, reason=reason, now=now)
     operation = record(
@@ -143,15 +143,20 @@ def _close_windows(customer: Customer, subscription: Subscription, *, at: dateti
             close(row, ended_at=at, now=now)
 
 
-def _overage(subscription: Subscription, phase: Phase, *, until: datetime, all_intervals: bool) -> list[Line]:
-    """Use of windows that ended by the instant and stand on no invoice yet, of the items whose interval ends then."""
+def _overage(
+    subscription: Subscription, phase: Phase, *, until: datetime | None, all_intervals: bool = False
+) -> list[Line]:
+    """Use of windows that ended by the instant and stand on no invoice yet, of the items whose interval ends then.
+
+    Without an instant the contract is over: nothing will be billed after this.
+    """
     terms = phase.terms()
     if not terms.is_invoiced:
         return []
     lines: list[Line] = []
     for row in unbilled(subscription, until):
         interval = Cadence.parse(terms.interval_of(item_terms(row.item_id)))
-        if not all_intervals and not is_boundary(phase.anchor, interval, until):
+        if until and not all_intervals and not is_boundary(phase.anchor, interval, until):
             continue
         lines += usage_lines(rated_use(row), plan_name=terms.plan_name, currency=terms.currency)
     return lines

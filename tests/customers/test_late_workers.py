@@ -125,3 +125,16 @@ def test_many_contracts_of_one_customer_are_no_runaway():
 
     assert not acme.subscriptions.parked().exists()
     assert len(totals(acme)) == 7 + 6 * 7
+
+
+def test_use_of_an_add_on_is_billed_at_its_end_although_resets_ran_first():
+    """A-25"""
+    acme = on(pro(50))
+    enable(acme, plan("boost", fee(10), allowance(10, of="calls", resets="P1W", price="1"), add_on=True))
+    cancel(the_main_subscription(acme), reason="leaves", actor=STAFF, now=MARCH_16)
+    use(acme, 25, of="calls", now=day("2026-03-30"))
+
+    reset_due(now=APRIL_8)
+    pass_time(acme, to=APRIL_8)
+
+    assert totals(acme) == [5000, 1000, 1500]
