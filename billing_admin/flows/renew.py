@@ -134,7 +134,8 @@ def _phase(subscription: Subscription, at: datetime, *, ending: bool = False) ->
 def _close_windows(customer: Customer, subscription: Subscription, *, at: datetime, now: datetime) -> None:
     """Settle this contract's balances as of the boundary: what ended is closed, what goes on is carried."""
     own = [c for c in contracts_at(customer, at) if c.subscription_id == subscription.pk]
-    rows = list(open_rows(customer).filter(subscription=subscription).select_for_update())
+    # A window that begins later was opened by use that came before the worker; its own boundary is still to come.
+    rows = list(open_rows(customer).filter(subscription=subscription, starts_at__lte=at).select_for_update())
     found = standings(own, rows, at)
     settle(customer, found, rows, now=now)
     kept = {s.contribution.item.feature.slug for s in found if s.contribution.item.feature}

@@ -14,6 +14,7 @@ from tests.builders import (
     customer,
     enable,
     fee,
+    left,
     on,
     pass_time,
     plan,
@@ -114,6 +115,20 @@ def test_use_before_a_switch_is_billed_with_it_although_resets_ran_first():
     pass_time(acme, to=APRIL_8)
 
     assert totals(acme) == [20000, 5000 + 1500]
+
+
+def test_use_of_a_plan_that_began_unnoticed_survives_the_settling_of_what_came_before():
+    """A-38, law 7"""
+    acme = on(yearly_with_a_monthly_fee())
+    plan("basic", fee(50), allowance(7, of="calls"))
+    pass_time(acme, to=day("2027-01-15"))
+    enable(acme, Plan.objects.get(key="basic"), now=day("2027-01-15"))
+    late = day("2027-03-02")  # neither 1 February nor the switch on 1 March was settled
+    use(acme, 3, of="calls", now=late)
+
+    catch_up(acme, now=late)
+
+    assert left(acme, of="calls", now=late) == 4
 
 
 def test_many_contracts_of_one_customer_are_no_runaway():
