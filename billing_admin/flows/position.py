@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from django.db.models import prefetch_related_objects
+
 from catalog.models import Plan
 from catalog.periods import Period
 from catalog.terms import PlanTerms
@@ -134,8 +136,9 @@ def _as_of(row: Balance, later: dict[int, Decimal]) -> Balance:
 def _rated(rows: Sequence[Balance], subscription: Subscription | None) -> dict[int, RatedUse]:
     if subscription is None:
         return {}
-    own = [row for row in rows if row.subscription_id == subscription.pk]
-    return {row.pk: rated_use(row, used=row.used) for row in own if bucket_of(row).granted is not None}
+    own = [row for row in rows if row.subscription_id == subscription.pk and bucket_of(row).granted is not None]
+    prefetch_related_objects(own, "entries")
+    return {row.pk: rated_use(row, used=row.used) for row in own}
 
 
 def _held(customer: Customer, subscription: Subscription, at: datetime) -> Held | None:

@@ -28,9 +28,9 @@ MOST_PERIODS = 36
 def catch_up(customer: Customer, *, now: datetime) -> list[Invoice]:
     """Settle everything of one customer that is due: contracts in the order of their boundaries, then balances."""
     invoices: list[Invoice] = []
+    if not customer.subscriptions.due(now).exists() and not _balances_due(customer, now):
+        return invoices
     with transaction.atomic():
-        if not customer.subscriptions.due(now).exists() and not _balances_due(customer, now):
-            return invoices
         customer = Customer.objects.select_for_update().get(pk=customer.pk)
         settled: Counter[int] = Counter()
         while due := customer.subscriptions.due(now).order_by("bills_at", "add_on", "id").first():
