@@ -152,9 +152,8 @@ class EnablePage:
         """By product; those that can be added come before those that replace what the customer has."""
         if self.changing:
             return list(self._grouped([plan for plan in self.offered if self._changes(plan, self.changing)]))
-        addable = {plan.pk for plan in addable_plans(self.customer)}
-        adding = [plan for plan in self.offered if plan.pk in addable]
-        replacing = [plan for plan in self.offered if plan.pk not in addable]
+        adding = addable_plans(self.customer, among=self.offered)
+        replacing = [plan for plan in self.offered if plan not in adding]
         return [*self._grouped(adding), *self._grouped(replacing, instead=True)]
 
     def _changes(self, plan: Plan, subscription: Subscription) -> bool:

@@ -388,7 +388,8 @@ def offered_plans(customer: Customer) -> list[Plan]:
     return list(plans.order_by("product__name", "add_on", "name"))
 
 
-def addable_plans(customer: Customer) -> list[Plan]:
+def addable_plans(customer: Customer, *, among: Sequence[Plan] | None = None) -> list[Plan]:
     """Plans beside what the customer has: main plans of a product they are on are a change, not an addition."""
     on = set(customer.subscriptions.live().filter(add_on=False).values_list("product_id", flat=True))
-    return [plan for plan in offered_plans(customer) if plan.add_on or plan.product_id not in on]
+    offered = offered_plans(customer) if among is None else among
+    return [plan for plan in offered if plan.add_on or plan.product_id not in on]

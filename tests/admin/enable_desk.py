@@ -26,8 +26,9 @@ class Fields(HTMLParser):
         given = {name: value or "" for name, value in attrs}
         name = given.get("name", "")
         if tag == "input" and name and "disabled" not in given:
-            if given.get("type") not in ("radio", "checkbox") or "checked" in given:
-                self.add(name, given.get("value", "on"))
+            is_ticked = given.get("type") in ("radio", "checkbox")
+            if not is_ticked or "checked" in given:
+                self.add(name, given.get("value", "on" if is_ticked else ""))
         elif tag == "select":
             self.select = name
         elif tag == "option" and self.select and ("selected" in given or self.select not in self.values):
