@@ -134,7 +134,7 @@ def edit_balance(
     and the row. Raises `NothingToEdit`, `BadResetDate`, `ReasonRequired`.
     """
     reason = require_reason(reason, "a balance edit")
-    hold(customer)
+    hold(customer, alone=True)
     contracts = contracts_at(customer, now)
     rows = list(open_rows(customer).filter(feature__slug=feature).select_for_update())
     found = standings(contracts, rows, now, feature)

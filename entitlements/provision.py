@@ -15,14 +15,18 @@ from entitlements.balances import Bucket, BucketMove, Fate, Standing, fresh
 from entitlements.models import Balance, BalanceEntry, UsageEvent
 from entitlements.readings import open_rows, standings
 
+BESIDE_OTHERS = "SELECT 1 FROM customers_customer WHERE id = %s FOR KEY SHARE"
+ALONE = "SELECT 1 FROM customers_customer WHERE id = %s FOR NO KEY UPDATE"
 
-def hold(customer: Customer) -> None:
+
+def hold(customer: Customer, *, alone: bool = False) -> None:
     """Keep plan changes away while balances are written: they lock the customer for update, use only shares it.
 
-    Taken before any bucket, so that use and plan changes meet in the same order and cannot deadlock.
+    `alone` also keeps away whoever else would open a window, edits or resets, but nobody who only counts. Taken
+    before any bucket, so that all of them meet in the same order and cannot deadlock.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM customers_customer WHERE id = %s FOR KEY SHARE", [customer.pk])
+        cursor.execute(ALONE if alone else BESIDE_OTHERS, [customer.pk])
 
 
 def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation: Operation | None = None) -> Balance:
@@ -107,7 +111,7 @@ def settle(
 ) -> dict[int, Balance]:
     """Write what was projected: close what ended, carry what goes on, open what is missing.
 
-    Returns the row of each standing by its place. The rows must be locked.
+    Returns the row of each standing by its place. The rows must be locked, and the customer held alone.
     """
     by_id = {row.pk: row for row in rows}
     written: dict[int, Balance] = {}
@@ -126,6 +130,7 @@ def settle(
 
 def open_missing(customer: Customer, contracts: list[Contract], *, now: datetime) -> None:
     """Bring the buckets of these contracts up to date, as a punctual worker would have."""
+    hold(customer, alone=True)
     rows = list(open_rows(customer).select_for_update())
     settle(customer, standings(contracts, rows, now), rows, now=now)
 

@@ -72,8 +72,7 @@ def track(
     if key and (first := _first(customer, key)):
         return _repeated(customer, first, found, amount, now)
     try:
-        with transaction.atomic():
-            return _count(customer, found, amount, now=now, key=key, mode=mode, properties=properties)
+        return _apply(customer, found, amount, now=now, key=key, mode=mode, properties=properties)
     except IntegrityError:
         first = _first(customer, key) if key else None
         if first is None:
@@ -81,22 +80,39 @@ def track(
         return _repeated(customer, first, found, amount, now)
 
 
+class _WindowToOpen(Exception):
+    """What was locked is not all there is: a window begins, and it has to be opened before it is counted on."""
+
+
+def _apply(customer: Customer, feature: FeatureTerms, amount: Decimal, **event: Any) -> Tracked:
+    """Beside others on open windows; alone when one has to be opened, so that nobody counts on one of their own."""
+    try:
+        with transaction.atomic():
+            return _count(customer, feature, amount, alone=False, **event)
+    except _WindowToOpen:
+        with transaction.atomic():
+            return _count(customer, feature, amount, alone=True, **event)
+
+
 def _count(
     customer: Customer,
     feature: FeatureTerms,
     amount: Decimal,
     *,
+    alone: bool,
     now: datetime,
     key: str | None,
     mode: Mode,
     properties: Mapping[str, Any] | None,
 ) -> Tracked:
     assert feature.id is not None
-    hold(customer)
+    hold(customer, alone=alone)
     contracts = contracts_at(customer, now)
     sources = sources_of(contracts, feature.slug)
     rows = list(open_rows(customer, [feature.id]).select_for_update())
     present = standings(contracts, rows, now, feature.slug)
+    if not alone and any(s.needs_writing for s in present):
+        raise _WindowToOpen
     burnt = burn([s.bucket for s in present], amount, mode)
     if burnt.refused or not sources or (burnt.taken == 0 and amount != 0):
         raise LimitReached(

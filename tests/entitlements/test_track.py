@@ -1,0 +1,173 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import connection
+
+from entitlements.balances import Mode
+from entitlements.track import LimitReached, NotMetered
+from tests.builders import (
+    allowance,
+    customer,
+    default,
+    left,
+    on,
+    plan,
+    pro,
+    static,
+    switch,
+    use,
+)
+from tests.instants import APRIL_1, APRIL_16, MARCH_16
+
+
+def at_once(times, act):
+    """The act so many times in parallel, each on a connection of its own; refusals are None."""
+
+    def one(number):
+        try:
+            return act(number)
+        except LimitReached:
+            return None
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(times) as pool:
+        return [answer for answer in pool.map(one, range(times)) if answer is not None]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_parallel_use_never_passes_a_hard_limit():
+    """A-36"""
+    acme = on(pro(0, credits=10))
+    use(acme, 0)
+
+    counted = at_once(16, lambda _: use(acme, 1, now=MARCH_16))
+
+    assert (len(counted), left(acme, now=MARCH_16)) == (10, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_parallel_use_never_passes_a_hard_limit_although_its_window_was_not_opened_yet():
+    """A-36, law 7"""
+    default(allowance(4))
+    acme = on(pro(0, credits=10))
+    use(acme, 7)
+
+    counted = at_once(16, lambda _: use(acme, 1, now=APRIL_16))
+
+    assert (len(counted), left(acme, now=APRIL_16)) == (10, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_key_at_once_counts_once():
+    """P-33, L-38"""
+    acme = on(pro(0, credits=10))
+
+    answers = at_once(6, lambda _: use(acme, 1, key="k"))
+
+    assert sorted(answer.applied for answer in answers) == [False] * 5 + [True]
+    assert left(acme) == 9
+
+
+@pytest.mark.django_db
+def test_what_does_not_fit_is_refused_whole():
+    """A-36"""
+    acme = on(pro(0, credits=5))
+
+    with pytest.raises(LimitReached) as refused:
+        use(acme, 8)
+
+    assert (left(acme), refused.value.access.remaining) == (5, 5)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("mode", "taken", "rest"), [(Mode.CAP, 5, 0), (Mode.OVERFLOW, 8, -3)])
+def test_what_does_not_fit_may_be_capped_or_overflow(mode, taken, rest):
+    """A-36"""
+    acme = on(pro(0, credits=5))
+
+    assert (use(acme, 8, mode=mode).event.taken, left(acme)) == (taken, rest)
+
+
+@pytest.mark.django_db
+def test_a_repeated_key_answers_with_the_first_event_and_the_present_balance():
+    """P-33"""
+    acme = on(pro(0))
+    first = use(acme, 3, key="k")
+    use(acme, 4)
+
+    again = use(acme, 3, key="k")
+
+    assert (again.applied, again.event, again.access.remaining) == (False, first.event, 93)
+
+
+@pytest.mark.django_db
+def test_a_refused_event_leaves_its_key_free():
+    """P-33"""
+    acme = on(pro(0, credits=5))
+    with pytest.raises(LimitReached):
+        use(acme, 8, key="k")
+
+    assert use(acme, 5, key="k").applied
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("item", [switch, static])
+def test_only_metered_features_are_counted(item):
+    acme = on(plan("pro", made := item()))
+
+    with pytest.raises(NotMetered):
+        use(acme, 1, of=made.key)
+
+
+@pytest.mark.django_db
+def test_use_without_a_plan_is_refused():
+    """L-32"""
+    allowance()
+
+    with pytest.raises(LimitReached) as refused:
+        use(customer(), 1)
+
+    assert refused.value.access.reason == "no_plan"
+
+
+@pytest.mark.django_db
+def test_use_that_is_given_back_frees_what_was_burnt_last():
+    """Law 8"""
+    acme = on(pro(0))
+    use(acme, 30)
+
+    use(acme, -10)
+
+    assert left(acme) == 80
+
+
+@pytest.mark.django_db
+def test_more_than_was_used_cannot_be_given_back():
+    acme = on(pro(0))
+    use(acme, 3)
+
+    with pytest.raises(LimitReached):
+        use(acme, -4)
+
+
+@pytest.mark.django_db
+def test_the_first_use_after_a_boundary_opens_the_window_that_nobody_opened():
+    """Law 7"""
+    acme = on(pro(0))
+    use(acme, 60)
+
+    use(acme, 1, now=APRIL_16)
+
+    old, new = acme.balances.order_by("id")
+    assert (old.ends_at, old.used, old.closed_at) == (APRIL_1, 60, APRIL_16)
+    assert (new.starts_at, new.used, new.left) == (APRIL_1, 1, 99)
+
+
+@pytest.mark.django_db
+def test_tracking_takes_few_queries(django_assert_max_num_queries):
+    acme = on(pro(0))
+    use(acme, 1)
+
+    with django_assert_max_num_queries(11):
+        use(acme, 1, key="k")
