@@ -136,7 +136,8 @@ def edit_balance(
     reason = require_reason(reason, "a balance edit")
     hold(customer, alone=True)
     contracts = contracts_at(customer, now)
-    rows = list(open_rows(customer).filter(feature__slug=feature).select_for_update())
+    # Only the buckets: whoever counts use of the feature, for any customer, shares its row.
+    rows = list(open_rows(customer).filter(feature__slug=feature).select_for_update(of=("self",)))
     found = standings(contracts, rows, now, feature)
     place = _place(found, feature, balance_id, interval)
     left = found[place].bucket.left

@@ -182,7 +182,8 @@ def reanchor(customer: Customer, contracts: list[Contract], *, now: datetime, op
         if c.item.feature and not c.contract.follows_contract
     }
     moved = []
-    for row in open_rows(customer).filter(plan__isnull=False).select_related("feature").select_for_update():
+    own = open_rows(customer).filter(plan__isnull=False).select_related("feature")
+    for row in own.select_for_update(of=("self",)):
         contribution = contributions.get(((None, row.plan_id), row.feature.slug))
         if contribution is None or row.ends_at is None:
             continue

@@ -1,11 +1,15 @@
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 
 import pytest
 from django.db import connection
 
 from entitlements.balances import Mode
+from entitlements.edit import edit_balance
+from entitlements.models import UsageEvent
 from entitlements.track import LimitReached, NotMetered
 from tests.builders import (
+    STAFF,
     allowance,
     customer,
     default,
@@ -171,3 +175,22 @@ def test_tracking_takes_few_queries(django_assert_max_num_queries):
 
     with django_assert_max_num_queries(11):
         use(acme, 1, key="k")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_edit_beside_use_forgets_none_of_it():
+    """A-30, law 12"""
+    acme = on(pro(0))
+    use(acme, 7)
+
+    def act(number):
+        if number == 0:
+            return edit_balance(acme, feature="credits", to=Decimal(50), reason="gift", actor=STAFF, now=APRIL_16)
+        return use(acme, 1, now=APRIL_16)
+
+    at_once(8, act)
+
+    [balance] = acme.balances.filter(closed_at=None)
+    after_the_edit = UsageEvent.objects.filter(customer=acme, at=APRIL_16).count()
+    assert (balance.used, balance.granted) == (after_the_edit, 100)
+    assert balance.granted + balance.adjusted - balance.used <= 50
