@@ -20,8 +20,8 @@ from invoicing.states import InvoiceState
 
 
 class BadPayment(ValidationError):
-    def __init__(self, why: str):
-        super().__init__(why, code="bad_payment")
+    def __init__(self, why: str, code: str = "bad_payment"):
+        super().__init__(why, code=code)
 
 
 def issue(
@@ -169,7 +169,8 @@ def receive_payment(invoice: Invoice, *, amount: int, reference: str, actor: Act
     customer = Customer.objects.select_for_update().get(pk=invoice.customer_id)
     invoice = Invoice.objects.select_for_update().get(pk=invoice.pk)
     if invoice.kind != Invoice.Kind.INVOICE or invoice.state not in (InvoiceState.OPEN, InvoiceState.UNCOLLECTIBLE):
-        raise BadPayment(f"{invoice} is {invoice.get_state_display().lower()}; there is nothing to pay.")
+        why = f"{invoice} is {invoice.get_state_display().lower()}; there is nothing to pay."
+        raise BadPayment(why, code="nothing_to_pay")
     counted = min(amount, invoice.due)
     payment = Payment.objects.create(
         invoice=invoice, amount=amount, reference=reference.strip(), actor=actor.name, at=now
