@@ -19,7 +19,7 @@ from billing_admin.api.subscriptions import SubscriptionOut
 from billing_admin.flows.change import PlanChange, Proposal, Timing
 from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
 from catalog.models import Plan
-from catalog.periods import PLAN_CADENCES, plan_cadence
+from catalog.periods import PLAN_CADENCES
 from customers.models import Customer
 from entitlements.access import Access
 
@@ -248,7 +248,7 @@ def proposal_of(request: ApiRequest, customer: Customer, body: ChangeIn) -> Prop
     base = version or plan.current_version
     standard = base.terms() if base else None
     if body.cadence is not None and body.cadence not in PLAN_CADENCES:
-        plan_cadence(body.cadence)
+        raise BadValue("cadence", f"Allowed: {', '.join(PLAN_CADENCES)}.", "unknown_cadence")
     if body.cadence is not None and body.items is None:
         raise BadValue(
             "cadence", "A cadence of its own takes items of its own: send them, too.", "cadence_without_items"

@@ -35,15 +35,18 @@ CONFLICT = {
     "customer_closed",
     "deletion_blocked",
     "duplicate_customer_id",
+    "fixed",
     "has_billed_add_on",
     "idempotency_conflict",
     "limit_reached",
+    "mirrored_from_stripe",
     "not_closed",
     "nothing_scheduled",
     "nothing_to_pay",
     "plan_not_offered",
     "preview_outdated",
     "product_is_billed",
+    "unique",
     "version_frozen",
 }
 # The field that a refusal is about, where the sentence alone says it.

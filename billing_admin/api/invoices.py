@@ -20,9 +20,11 @@ VIEW = "invoicing.view_invoice"
 
 
 class PaymentIn(Body):
-    amount: MinorUnits = Field(description="Minor units of the invoice's currency.", examples=[5000])
+    amount: Annotated[MinorUnits, Field(ge=1)] = Field(
+        description="Minor units of the invoice's currency.", examples=[5000]
+    )
     currency: str | None = Field(None, max_length=3, description="When given, it has to be the invoice's.")
-    reference: str = Field(max_length=200, description="The bank's or provider's number of the payment.")
+    reference: str = Field(max_length=200, pattern=r"\S", description="The bank's or provider's number of the payment.")
 
 
 class PaymentOut(Answer):

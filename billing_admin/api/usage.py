@@ -192,7 +192,7 @@ def check_by_address(
     request: ApiRequest,
     customer_id: Annotated[Id, Query(alias="customerId")],
     feature_slug: Annotated[Slug, Query(alias="featureSlug")],
-    required: Annotated[Units, Query(ge=0)] = Decimal(1),
+    required: Annotated[Decimal, Query(ge=0, max_digits=24, decimal_places=6)] = Decimal(1),
 ) -> AccessOut:
     """May this customer use a feature now? (as a GET)"""
     return _checked(find_customer(customer_id), feature_slug, required, request.now)
