@@ -16,9 +16,11 @@ from entitlements.access import Access, decide
 from entitlements.allowances import sources_of
 from entitlements.balances import Mode, burn
 from entitlements.check import UnknownFeature, check
-from entitlements.models import UsageEvent
+from entitlements.models import UNITS, UsageEvent
 from entitlements.provision import hold, settle
 from entitlements.readings import find_feature, open_rows, standings
+
+SMALLEST = Decimal(1).scaleb(-UNITS["decimal_places"])
 
 
 class NotMetered(ValidationError):
@@ -69,6 +71,7 @@ def track(
         raise UnknownFeature(feature)
     if found.type != METERED:
         raise NotMetered(found)
+    amount = amount.quantize(SMALLEST)
     if key and (first := _first(customer, key)):
         return _repeated(customer, first, found, amount, now)
     try:

@@ -106,6 +106,15 @@ def test_a_repeated_key_answers_with_the_first_event_and_the_present_balance():
 
 
 @pytest.mark.django_db
+def test_a_repeated_key_of_a_fine_amount_is_the_same_event():
+    """P-33: amounts count to six decimals, the first time and the second."""
+    acme = on(pro(0))
+    use(acme, "0.12345678", key="k")
+
+    assert not use(acme, "0.12345678", key="k").applied
+
+
+@pytest.mark.django_db
 def test_a_refused_event_leaves_its_key_free():
     """P-33"""
     acme = on(pro(0, credits=5))
