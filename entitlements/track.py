@@ -73,14 +73,14 @@ def track(
         raise NotMetered(found)
     amount = amount.quantize(SMALLEST)
     if key and (first := _first(customer, key)):
-        return _repeated(customer, first, found, amount, now)
+        return _repeated(customer, first, found, amount, properties, now)
     try:
         return _apply(customer, found, amount, now=now, key=key, mode=mode, properties=properties)
     except IntegrityError:
         first = _first(customer, key) if key else None
         if first is None:
             raise
-        return _repeated(customer, first, found, amount, now)
+        return _repeated(customer, first, found, amount, properties, now)
 
 
 class _WindowToOpen(Exception):
@@ -148,7 +148,14 @@ def _first(customer: Customer, key: str) -> UsageEvent | None:
     return UsageEvent.objects.filter(customer=customer, key=key).first()
 
 
-def _repeated(customer: Customer, first: UsageEvent, feature: FeatureTerms, amount: Decimal, now: datetime) -> Tracked:
-    if first.feature_id != feature.id or first.amount != amount:
+def _repeated(
+    customer: Customer,
+    first: UsageEvent,
+    feature: FeatureTerms,
+    amount: Decimal,
+    properties: Mapping[str, Any] | None,
+    now: datetime,
+) -> Tracked:
+    if (first.feature_id, first.amount, first.properties) != (feature.id, amount, dict(properties or {})):
         raise KeyReused(first.key or "")
     return Tracked(applied=False, event=first, access=check(customer, feature.slug, now=now))

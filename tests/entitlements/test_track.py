@@ -7,7 +7,7 @@ from django.db import connection
 from entitlements.balances import Mode
 from entitlements.edit import edit_balance
 from entitlements.models import UsageEvent
-from entitlements.track import LimitReached, NotMetered
+from entitlements.track import KeyReused, LimitReached, NotMetered
 from tests.builders import (
     STAFF,
     allowance,
@@ -112,6 +112,17 @@ def test_a_repeated_key_of_a_fine_amount_is_the_same_event():
     use(acme, "0.12345678", key="k")
 
     assert not use(acme, "0.12345678", key="k").applied
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("other", [{"amount": 4}, {"amount": 3, "properties": {"model": "large"}}])
+def test_a_key_with_another_body_is_refused(other):
+    """P-33"""
+    acme = on(pro(0))
+    use(acme, 3, key="k", properties={"model": "small"})
+
+    with pytest.raises(KeyReused):
+        use(acme, key="k", **other)
 
 
 @pytest.mark.django_db
