@@ -127,7 +127,8 @@ def holds(bucket: Bucket, contribution: Contribution, at: datetime) -> bool:
     if bucket.ends_at is not None and bucket.ends_at <= at:
         return False
     if not contribution.contract.follows_contract:
-        return True  # leaving an assigned plan and coming back resumes its bucket
+        # Leaving an assigned plan and coming back resumes its bucket; one that lasted for ever has no end to wait for.
+        return bucket.ends_at is not None or keeps_for_ever(contribution.item)
     return bucket.item.id == contribution.item.id or bucket.starts_at >= contribution.contract.phase_starts_at
 
 

@@ -13,7 +13,9 @@ from tests.builders import (
     allowance,
     customer,
     default,
+    lasting,
     left,
+    new_version,
     on,
     plan,
     pro,
@@ -195,6 +197,18 @@ def test_tracking_takes_few_queries(django_assert_max_num_queries):
 
     with django_assert_max_num_queries(11):
         use(acme, 1, key="k")
+
+
+@pytest.mark.django_db
+def test_a_default_plan_that_no_longer_lasts_for_ever_locks_nobody_out():
+    """P-12: what was used up for life begins again with the first window of the new version."""
+    community = default(lasting(5, of="credits"))
+    acme = customer()
+    use(acme, 5)
+    new_version(community, allowance(5))
+
+    assert left(acme, now=APRIL_16) == 5
+    assert use(acme, 5, now=APRIL_16).applied
 
 
 @pytest.mark.django_db(transaction=True)
