@@ -1,8 +1,10 @@
 """The journal: who did what, why and when, with what went in and what came of it. For one customer or for all."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -16,10 +18,11 @@ from unfold.admin import ModelAdmin
 from billing_admin.access import requires
 from billing_admin.admin.links import customer_link
 from billing_admin.pages import dress, render_page
-from catalog.money import format_minor
+from catalog.money import format_minor, grouped
 from customers.models import Customer, Operation
 
 A_PAGE = 50
+UNITS = re.compile(r"-?\d+\.\d+")  # how the journal stores decimals
 # What acts are about: the noun before the dot of their verb. A fixed list, since the journal is too long to be searched
 # for the verbs that are in it.
 NOUNS = {
@@ -98,6 +101,8 @@ def _text(name: str, value: Any, currency: str) -> str:
         return ", ".join(f"{_label(k).lower()} {_text(k, v, currency)}" for k, v in value.items() if v is not None)
     if isinstance(value, list):
         return "; ".join(_text(name, part, currency) for part in value)
+    if isinstance(value, str) and UNITS.fullmatch(value):
+        return grouped(Decimal(value))
     at = parse_datetime(value) if isinstance(value, str) and len(value) >= 19 and value[4:5] == "-" else None
     return f"{at.astimezone(UTC):%-d %b %Y, %H:%M} UTC" if at else str(value)
 
