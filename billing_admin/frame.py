@@ -97,6 +97,7 @@ UNFOLD = {
     "SITE_SYMBOL": "receipt_long",
     "SITE_URL": None,
     "SHOW_HISTORY": True,
+    "DASHBOARD_CALLBACK": "billing_admin.admin.dashboard.home",
     "SHOW_VIEW_ON_SITE": False,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": favicon}],
     "BORDER_RADIUS": "6px",

@@ -27,7 +27,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "Read-only": (VIEW,),
     "Ops": OPS,
     "Sales engineer": (*OPS, "customers.enable_plan", "customers.cancel_subscription"),
-    "Finance": (VIEW, "invoicing.pay_invoice", "invoicing.void_invoice"),
+    "Finance": (VIEW, "invoicing.pay_invoice", "invoicing.void_invoice", "billing_admin.change_workerrun"),
     "Admin": (EVERYTHING,),
 }
 

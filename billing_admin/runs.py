@@ -196,6 +196,7 @@ def _park_if_hopeless(subscription: Subscription, now: datetime) -> None:
     with transaction.atomic():
         customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
         switch.park(Subscription.objects.get(pk=subscription.pk), because=because, now=now)
+        _resolve([subscription.public_id], now)  # the parked contract stands for them from now on
         record(
             customer,
             "subscription.parked",
@@ -334,13 +335,12 @@ def _left_to_do(customer: Customer, now: datetime) -> bool:
 
 
 def unpark(subscription: Subscription, *, actor: Actor, now: datetime) -> tuple[Operation, WorkerRun | None]:
-    """Let the clockwork near a contract again, and try at once; former failures no longer count."""
+    """Let the clockwork near a contract again, and try at once."""
     with transaction.atomic():
         customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
         subscription = Subscription.objects.get(pk=subscription.pk)
         because = subscription.parked_because
         switch.unpark(subscription)
-        _resolve([subscription.public_id], now)
         operation = record(
             customer,
             "subscription.unparked",

@@ -1,6 +1,7 @@
 """What the clockwork calls: each task reads the clock and makes one pass. Safe to run twice, at once, and to kill."""
 
 from celery import shared_task
+from celery.signals import worker_ready
 from django.utils import timezone
 
 from billing_admin import runs
@@ -24,4 +25,10 @@ def erase_due() -> None:
 
 @shared_task
 def heartbeat() -> None:
+    runs.heard(runs.CLOCKWORK_HEARD, timezone.now())
+
+
+@worker_ready.connect
+def say_hello(**_: object) -> None:
+    """A worker that has just started is heard at once, not only with the first tick."""
     runs.heard(runs.CLOCKWORK_HEARD, timezone.now())

@@ -129,7 +129,7 @@ def _llm(now: datetime) -> None:
         "enterprise",
         "Enterprise",
         [
-            fee("48000.00", cadence="P1Y"),
+            fee("18000.00", cadence="P1Y"),
             paid("input-tokens", "0.0008", per=1_000, included=2_000_000_000, monthly=True),
             paid("output-tokens", "0.0024", per=1_000, included=500_000_000, monthly=True),
             paid("fine-tuning-hours", "4.00", included=40, monthly=True),

@@ -191,14 +191,14 @@ class World:
                 yield from self.seats_of(joined, level, chance)
                 continue
             every = 1 if company.busy and place == 0 else FINE
-            pending, days = 0.0, (self.until - joined) // DAY
+            pending, days, offset = 0.0, (self.until - joined) // DAY, chance.randrange(every)
             for day in range(1, days + 1):
                 when = joined + day * DAY + timedelta(minutes=chance.randint(0, 600))
                 share = company.grows_from + (1 - company.grows_from) * day / max(days, 1)
                 weekend = 0.35 if when.weekday() >= 5 else 1.25
                 pending += level / 30 * share * weekend * chance.uniform(0.6, 1.4)
                 spacing = every if days - day < RECENT else COARSE
-                if (days - day) % spacing == 0 and pending >= 1:
+                if (days - day) % spacing == offset and pending >= 1:
                     if when < exactly_from or feature not in ACME_USES:
                         yield when, feature, int(pending)
                     pending -= int(pending)

@@ -242,8 +242,8 @@ STORIES = (
             on(
                 "enterprise",
                 Ago(220),
-                reason="Two-year commitment signed on 3 pages: $42,000 a year and 100 fine-tuning hours",
-                base={"amount": Decimal("42000.00")},
+                reason="Two-year commitment signed on 3 pages: $15,600 a year and 100 fine-tuning hours",
+                base={"amount": Decimal("15600.00")},
                 fine_tuning_hours={"included": Decimal(100)},
             ),
             note(219, "Needs invoices to the hospital group, purchase order VH-20991.", by="finance"),

@@ -1,0 +1,304 @@
+"""The first page: six numbers that lead to their rows, two charts, and what needs a person."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from django.core.cache import cache
+from django.db import connection
+from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models.functions import TruncDay, TruncMonth
+from django.http import HttpRequest
+
+from billing_admin import runs
+from billing_admin.admin.acts import moment
+from billing_admin.admin.links import customer_link, invoice_link, link
+from billing_admin.admin.runs import pulse
+from catalog.models import terms_of
+from catalog.money import format_minor, to_minor
+from catalog.periods import Cadence, boundary
+from customers.models import Customer, Phase, Subscription
+from customers.states import LIVE
+from entitlements.models import UsageEvent
+from invoicing.models import Invoice
+from invoicing.states import InvoiceState
+
+A_DAY, A_WEEK = timedelta(days=1), timedelta(days=7)
+MONTHS, DAYS = 12, 30
+# Sums over a long time are looked up again after so many seconds; what needs a person is always fresh.
+KEPT = 300
+# Beyond so many rows a number is the planner's estimate, and says so: counting them would hold the page up.
+COUNTED = 20_000
+NEEDS_A_PERSON = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number. `value` may have several lines, one for each currency."""
+
+    label: str
+    value: tuple[str, ...]
+    note: str
+    url: str
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    label: str
+    words: str
+    share: int  # of the tallest, in percent
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    title: str
+    bars: tuple[Bar, ...]
+    top: str
+    total: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something that waits for a person."""
+
+    what: str
+    why: str
+    url: str
+    tone: str
+    at: datetime | None = None
+
+
+def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """What the first page shows; unfold calls this for its index."""
+    if not request.user.has_perms(["customers.view_customer", "invoicing.view_invoice"]):
+        return context
+    now = moment(request)
+    beat = pulse(now)
+    return {
+        **context,
+        "tiles": tiles(now),
+        "charts": [invoiced_by_month(now), events_by_day(now)],
+        "tasks": tasks(now),
+        "changes": coming_changes(now),
+        "pulse": beat,
+    }
+
+
+# Six numbers ---------------------------------------------------------------------------------------------------------
+
+
+def tiles(now: datetime) -> list[Tile]:
+    live = Subscription.objects.live()
+    unpaid = list(
+        Invoice.objects.unpaid()
+        .order_by()
+        .values("currency")
+        .annotate(
+            due=Sum(F("total") - F("credit_applied") - F("offset") - F("paid")),
+            number=Count("id"),
+            late=Count("id", filter=Q(due_at__lte=now - A_DAY)),
+        )
+    )
+    late = sum(row["late"] for row in unpaid)
+    changes, parked, failed = len(_changes(now)), Subscription.objects.parked().count(), _failing()
+    troubled = parked + failed
+    return [
+        Tile("Customers", (about(Customer.objects.open()),), "", link("customers_customer_changelist")),
+        Tile(
+            "Active subscriptions",
+            (about(live),),
+            f"{about(live.filter(state='past_due'))} past due",
+            link("customers_subscription_changelist") or link("customers_customer_changelist"),
+        ),
+        Tile(
+            "Recurring revenue",
+            monthly_recurring(now),
+            "fees, per month",
+            link("catalog_plan_changelist"),
+        ),
+        Tile(
+            "Open invoices",
+            tuple(format_minor(row["due"], row["currency"]) for row in unpaid) or ("0",),
+            f"{sum(row['number'] for row in unpaid):,} open, {late:,} past due",
+            link("invoicing_invoice_changelist", state="open"),
+            "wait" if late else "",
+        ),
+        Tile("Scheduled changes", (f"{changes:,}",), "in the next 7 days", "#changes"),
+        Tile(
+            "Parked or failed",
+            (f"{troubled:,}",),
+            f"{parked:,} parked, {failed:,} failed",
+            link("billing_admin_workerrun_changelist"),
+            "bad" if troubled else "good",
+        ),
+    ]
+
+
+def about(rows: "QuerySet[Any]") -> str:
+    """How many there are: exactly in a small table, in a large one what the planner expects (≈)."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reltuples FROM pg_class WHERE oid = %s::regclass", [rows.model._meta.db_table])
+        [size] = cursor.fetchone()
+    if size <= COUNTED:
+        return f"{rows.order_by().count():,}"
+    [plan] = json.loads(rows.order_by().explain(format="json"))
+    expected = plan["Plan"]["Plan Rows"]
+    return f"≈ {round(expected, -2):,}"
+
+
+def monthly_recurring(now: datetime) -> tuple[str, ...]:
+    """Fees in force, normalised to a month, by currency: a sum over versions, of which there are few."""
+
+    def read() -> list[tuple[str, str]]:
+        held = (
+            Phase.objects.in_force(now)
+            .filter(subscription__state__in=LIVE, version__plan__kind="billed")
+            .order_by()
+            .values("version_id")
+            .annotate(quantity=Sum("subscription__quantity"))
+        )
+        sums: dict[str, Fraction] = {}
+        for version_id, quantity in held.values_list("version_id", "quantity"):
+            terms = terms_of(version_id)
+            sums[terms.currency] = sums.get(terms.currency, Fraction(0)) + terms.monthly() * quantity
+        return [(currency, str(to_minor(amount, currency))) for currency, amount in sorted(sums.items()) if amount]
+
+    return tuple(format_minor(int(minor), currency) for currency, minor in kept("mrr", read)) or ("0",)
+
+
+def _failing() -> int:
+    number: int = runs.open_failures().values("what").distinct().count()
+    return number
+
+
+def kept(name: str, read: Callable[[], Any]) -> Any:
+    """From the cache, or read and kept for a while."""
+    return cache.get_or_set(f"dashboard:{name}", read, KEPT)
+
+
+# Two charts ----------------------------------------------------------------------------------------------------------
+
+
+def invoiced_by_month(now: datetime) -> Chart:
+    """Totals of the documents of each month, credit notes taken off; in the currency that is invoiced most."""
+    this_month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    firsts = [boundary(this_month, Cadence.parse("P1M"), n) for n in range(1 - MONTHS, 1)]
+
+    def read() -> dict[str, dict[str, int]]:
+        rows = (
+            Invoice.objects.filter(issued_at__gte=firsts[0])
+            .exclude(state=InvoiceState.VOID)
+            .order_by()
+            .values("currency", month=TruncMonth("issued_at", tzinfo=UTC))
+            .annotate(sum=Sum("total"))
+        )
+        found: dict[str, dict[str, int]] = {}
+        for row in rows:
+            found.setdefault(row["currency"], {})[row["month"].date().isoformat()] = row["sum"]
+        return found
+
+    by_currency: dict[str, dict[str, int]] = kept(f"invoiced:{this_month:%Y-%m}", read)
+    currency = max(by_currency, key=lambda code: sum(by_currency[code].values()), default="USD")
+    values = [by_currency.get(currency, {}).get(first.date().isoformat(), 0) for first in firsts]
+    return chart(
+        "Invoiced per month",
+        [f"{first:%b %Y}" for first in firsts],
+        values,
+        lambda minor: format_minor(int(minor), currency),
+    )
+
+
+def events_by_day(now: datetime) -> Chart:
+    """Events of the last days, today last."""
+    today = now.astimezone(UTC).date()
+    days = [today - timedelta(days=n) for n in range(DAYS - 1, -1, -1)]
+    since = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)
+
+    def read() -> dict[str, int]:
+        rows = UsageEvent.objects.filter(pk__gte=first_event_since(since), at__gte=since).order_by()
+        found = rows.values(day=TruncDay("at", tzinfo=UTC)).annotate(number=Count("id"))
+        return {row["day"].date().isoformat(): row["number"] for row in found}
+
+    by_day: dict[str, int] = kept(f"events:{today}", read)
+    return chart(
+        "Usage events per day", [words(d) for d in days], [by_day.get(d.isoformat(), 0) for d in days], "{:,}".format
+    )
+
+
+def words(day: date) -> str:
+    return f"{day.day} {day:%b %Y}"
+
+
+def first_event_since(since: datetime) -> int:
+    """Where to begin reading: events are numbered in the order of their time, so bisect instead of reading them all.
+
+    A day is added for those that came in late.
+    """
+    since -= A_DAY
+    newest = UsageEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    low, high = 0, newest + 1
+    while low < high:
+        middle = (low + high) // 2
+        at = UsageEvent.objects.filter(pk__gte=middle).order_by("pk").values_list("at", flat=True).first()
+        if at is None or at >= since:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def chart(title: str, labels: Sequence[str], values: Sequence[int | Decimal], say: Callable[[Any], str]) -> Chart:
+    top = max(values, default=0)
+    bars = tuple(
+        Bar(label, say(value), round(max(0, value) * 100 / top) if top else 0)
+        for label, value in zip(labels, values, strict=True)
+    )
+    return Chart(title, bars, say(top), say(sum(values)))
+
+
+# What needs a person -------------------------------------------------------------------------------------------------
+
+
+def tasks(now: datetime) -> list[Task]:
+    """What no clockwork can decide, the most urgent first."""
+    found: list[Task] = []
+    if failing := _failing():
+        run_page = link("billing_admin_workerrun_changelist")
+        found.append(Task(f"{failing:,} failed", "a worker could not finish them", run_page, "bad"))
+    for parked in Subscription.objects.parked().select_related("customer").order_by("parked_at")[:NEEDS_A_PERSON]:
+        url = link("billing_admin_workerrun_changelist")
+        found.append(Task(f"{parked.customer} is parked", parked.parked_because, url, "bad", parked.parked_at))
+    late = Invoice.objects.unpaid().filter(due_at__lte=now - A_DAY).select_related("customer").order_by("due_at", "id")
+    for invoice in late[:NEEDS_A_PERSON]:
+        due = format_minor(invoice.due, invoice.currency)
+        why = f"{invoice.customer}, {(now - invoice.due_at).days} days late"
+        found.append(Task(f"{invoice} · {due} unpaid", why, invoice_link(invoice.pk), "wait", invoice.due_at))
+    ending = Subscription.objects.filter(state__in=LIVE, bills_at__lte=now + 2 * A_WEEK, ends_at__lte=now + 2 * A_WEEK)
+    for subscription in ending.select_related("customer", "product").order_by("ends_at", "id")[:NEEDS_A_PERSON]:
+        what = f"{subscription.customer} leaves {subscription.product}"
+        url = customer_link(subscription.customer_id)
+        found.append(Task(what, subscription.end_reason.replace("_", " "), url, "info", subscription.ends_at))
+    return found
+
+
+def coming_changes(now: datetime) -> list[Phase]:
+    """The scheduled changes of the next days, the soonest first."""
+    return _changes(now)[:8]
+
+
+def _changes(now: datetime) -> list[Phase]:
+    soon = now + A_WEEK
+    # A contract is billed no later than its scheduled change, so the index of what is due finds these as well.
+    rows = Phase.objects.kept().filter(
+        subscription__state__in=LIVE,
+        subscription__bills_at__lte=soon,
+        starts_at__gt=now,
+        starts_at__lte=soon,
+    )
+    found = rows.filter(starts_at__gt=F("subscription__started_at")).order_by("starts_at", "id")
+    return list(found.select_related("subscription__customer", "version__plan__product")[:1_000])
