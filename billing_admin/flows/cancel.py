@@ -6,16 +6,15 @@ from datetime import datetime
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from billing_admin.flows.renew import catch_up, end_contract
+from billing_admin.flows.renew import add_ons_of, catch_up, end_contract, open_use, phase_at
 from catalog.money import format_minor
 from customers import switch
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation, Subscription
 from customers.states import SubscriptionState
-from entitlements.readings import open_rows
-from invoicing.lines import Line, total, unused_lines, usage_lines
+from invoicing.lines import Line, total, unused_lines
 from invoicing.models import Invoice
-from invoicing.readings import billed_fees, rated_use
+from invoicing.readings import billed_fees
 
 
 class AlreadyEnded(ValidationError):
@@ -93,28 +92,26 @@ def _refuse_ended(subscription: Subscription) -> None:
 def preview_cancel(
     subscription: Subscription, *, at_once: bool, bill_use: bool = True, credit_unused: bool = True, now: datetime
 ) -> Cancellation:
-    """What cancelling would do: when access ends, what open use costs, what comes back."""
+    """What cancelling would do: when access ends, what open use costs, what comes back; add-ons end with their plan.
+
+    What is overdue is carried out first: nobody can say what is open while a period is not settled.
+    """
+    catch_up(subscription.customer, now=now)
+    subscription.refresh_from_db()
     _refuse_ended(subscription)
     at = now.replace(microsecond=0)
+    at_once = at_once or subscription.period_ends_at is None
     ends_at = at if at_once else subscription.period_ends_at or at
-    phase = subscription.phases.kept().filter(starts_at__lte=at).select_related("version__plan").order_by("id").last()
-    assert phase is not None
-    terms = phase.terms()
-    use: list[Line] = []
-    unused: list[Line] = []
-    if at_once and terms.is_invoiced:
-        if bill_use:
-            for row in open_rows(subscription.customer).filter(subscription=subscription, granted__isnull=False):
-                use += usage_lines(rated_use(row), plan_name=terms.plan_name, currency=terms.currency)
-        if credit_unused:
-            unused = unused_lines(billed_fees(subscription, at), at)
+    ending = [subscription, *add_ons_of(subscription)] if at_once else []
+    use = [line for each in ending for line in open_use(each, at)] if bill_use else []
+    unused = [line for each in ending for line in unused_lines(billed_fees(each, at), at)] if credit_unused else []
     scheduled = subscription.phases.kept().filter(starts_at__gt=at).select_related("version__plan").first()
     return Cancellation(
         ends_at=ends_at,
-        at_once=at_once or subscription.period_ends_at is None,
+        at_once=at_once,
         use_lines=tuple(use),
         unused=tuple(unused),
-        currency=terms.currency,
+        currency=phase_at(subscription, at).version.plan.currency,
         withdraws=f"The change to {scheduled.version.plan.name} is withdrawn." if scheduled else "",
     )
 
@@ -168,8 +165,8 @@ def cancel(
             at=at,
             reason="canceled",
             now=now,
-            credits=list(planned.unused),
             bill_use=bill_use,
+            credit_unused=credit_unused,
         )
         return operation, invoices
     switch.cancel_at(subscription, ends_at=ends_at, reason="canceled", at=at, now=now)

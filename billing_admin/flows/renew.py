@@ -18,9 +18,9 @@ from entitlements.provision import close, close_all, settle
 from entitlements.readings import item_terms, open_rows, standings
 from entitlements.reset import bring_up_to_date
 from invoicing.issue import issue
-from invoicing.lines import Line, renewal_lines, switch_lines, usage_lines
+from invoicing.lines import Line, renewal_lines, switch_lines, unused_lines, usage_lines
 from invoicing.models import Invoice
-from invoicing.readings import rated_use, unbilled
+from invoicing.readings import billed_fees, rated_use, unbilled
 
 MOST_PERIODS = 36
 
@@ -64,10 +64,10 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
     """Settle one boundary of one contract: the earliest that is due. The caller holds the customer's row."""
     at = subscription.bills_at
     assert at is not None and at <= now
-    before = _phase(subscription, at, ending=True)
+    before = phase_at(subscription, at, ending=True)
     if subscription.ends_at is not None and subscription.ends_at <= at:
         return end_contract(customer, subscription, at=at, reason=subscription.end_reason or "canceled", now=now)
-    phase = _phase(subscription, at)
+    phase = phase_at(subscription, at)
     switched = phase.pk != before.pk
     _close_windows(customer, subscription, at=at, now=now)
     lines = _overage(subscription, before, until=at, all_intervals=switched)
@@ -98,14 +98,14 @@ def end_contract(
     at: datetime,
     reason: str,
     now: datetime,
-    credits: list[Line] | None = None,
     bill_use: bool = True,
+    credit_unused: bool = False,
 ) -> list[Invoice]:
-    """End a contract: its windows close, open use is billed, its add-ons end with it."""
-    phase = _phase(subscription, at, ending=True)
+    """End a contract: its windows close, open use is billed, its add-ons end with it in the same way."""
+    phase = phase_at(subscription, at)
     close_all(customer, subscription.pk, ended_at=at, now=now)
-    lines = _overage(subscription, phase, until=None) if bill_use else []
-    lines += credits or []
+    lines = open_use(subscription, at) if bill_use else []
+    lines += unused_lines(billed_fees(subscription, at), at) if credit_unused else []
     switch.end(subscription, at=at, reason=reason, now=now)
     operation = record(
         customer,
@@ -116,13 +116,33 @@ def end_contract(
         effects={"at": at, "reason": reason},
     )
     invoices = issue(customer, lines, now=now, subscription=subscription, phase=phase, operation=operation)
-    if not subscription.add_on:
-        for add_on in customer.subscriptions.live().filter(product_id=subscription.product_id, add_on=True):
-            invoices += end_contract(customer, add_on, at=at, reason="main_plan_ended", now=now)
+    for add_on in add_ons_of(subscription):
+        invoices += end_contract(
+            customer,
+            add_on,
+            at=at,
+            reason="main_plan_ended",
+            now=now,
+            bill_use=bill_use,
+            credit_unused=credit_unused,
+        )
     return invoices
 
 
-def _phase(subscription: Subscription, at: datetime, *, ending: bool = False) -> Phase:
+def add_ons_of(subscription: Subscription) -> list[Subscription]:
+    """The contracts that end with this one: add-ons of its product."""
+    if subscription.add_on:
+        return []
+    others = Subscription.objects.live().filter(customer_id=subscription.customer_id, add_on=True)
+    return list(others.filter(product_id=subscription.product_id).order_by("id"))
+
+
+def open_use(subscription: Subscription, at: datetime) -> list[Line]:
+    """All use of a contract that stands on no invoice yet, as its end would bill it."""
+    return _overage(subscription, phase_at(subscription, at), until=None)
+
+
+def phase_at(subscription: Subscription, at: datetime, *, ending: bool = False) -> Phase:
     """The phase in force from the boundary, or the one that was in force until it."""
     phases = subscription.phases.kept().select_related("version__plan").order_by("-starts_at", "-id")
     found = phases.filter(starts_at__lt=at) if ending else phases.filter(starts_at__lte=at)

@@ -1,0 +1,76 @@
+"""Use that stands on no invoice yet: what a preview says of it, and where it is billed in the end."""
+
+import pytest
+
+from billing_admin.flows.cancel import cancel, preview_cancel
+from tests.builders import (
+    STAFF,
+    allowance,
+    enable,
+    fee,
+    on,
+    plan,
+    pro,
+    the_subscription,
+    use,
+)
+from tests.instants import MARCH_1, MARCH_16, day
+
+pytestmark = pytest.mark.django_db
+
+
+def weekly(name="pro", price=50):
+    return plan(name, fee(price), allowance(10, resets="P1W", price="1"))
+
+
+def test_a_cancellation_shows_the_use_of_windows_that_are_closed_already():
+    """A-26: each answer with its amount."""
+    acme = on(weekly())
+    use(acme, 15, now=MARCH_1)
+    use(acme, 12, now=MARCH_16)
+
+    planned = preview_cancel(the_subscription(acme), at_once=True, credit_unused=False, now=MARCH_16)
+    _, invoices = cancel(
+        the_subscription(acme), at_once=True, credit_unused=False, reason="leaves", actor=STAFF, now=MARCH_16
+    )
+
+    assert planned.total == sum(invoice.total for invoice in invoices) == 700
+
+
+def test_a_cancellation_shows_what_a_late_worker_has_not_settled():
+    """A-26, law 7"""
+    acme = on(weekly())
+    use(acme, 15, now=MARCH_1)
+
+    planned = preview_cancel(the_subscription(acme), at_once=True, now=day("2026-04-16"))
+    _, invoices = cancel(the_subscription(acme), at_once=True, reason="leaves", actor=STAFF, now=day("2026-04-16"))
+
+    assert planned.total == sum(invoice.total for invoice in invoices) == -2500
+
+
+def with_an_add_on():
+    acme = on(pro(50))
+    enable(acme, plan("boost", fee(31), allowance(10, of="calls", price="1"), add_on=True))
+    use(acme, 12, of="calls")
+    return acme.subscriptions.live().get(add_on=False)
+
+
+def test_a_cancellation_shows_what_its_add_ons_owe_and_get_back():
+    """A-26"""
+    main = with_an_add_on()
+
+    planned = preview_cancel(main, at_once=True, now=MARCH_16)
+    _, invoices = cancel(main, at_once=True, reason="leaves", actor=STAFF, now=MARCH_16)
+
+    assert planned.total == sum(invoice.total for invoice in invoices) == -2581 - 1600 + 200
+
+
+def test_forgiving_the_use_of_a_plan_forgives_that_of_its_add_ons():
+    """A-26"""
+    main = with_an_add_on()
+
+    _, invoices = cancel(
+        main, at_once=True, bill_use=False, credit_unused=False, reason="leaves", actor=STAFF, now=MARCH_16
+    )
+
+    assert invoices == []
