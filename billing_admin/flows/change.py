@@ -359,6 +359,7 @@ def _lines_now(
             lines += _priced(opening_lines(proposal.sold, anchor, at, former=held.terms), new)
         else:
             lines += _priced(_charges(proposal.sold, anchor, at, changed, held.terms), new)
+    lines += [] if same_plan and not new_cycle else _closed_overage(position)
     return lines + _overage(position, moves)
 
 
@@ -398,6 +399,15 @@ def _overage(position: Position, moves: Sequence[BucketMove]) -> list[Line]:
             use = replace(position.use[move.before.id], ends_at=position.at)
             lines += usage_lines(use, plan_name=held.terms.plan_name, currency=held.terms.currency)
     return lines
+
+
+def _closed_overage(position: Position) -> list[Line]:
+    """Use of windows that ended since the last invoice: the former plan's account is closed, or its cycle is."""
+    held = position.held
+    if held is None or not held.terms.is_invoiced:
+        return []
+    name, currency = held.terms.plan_name, held.terms.currency
+    return [line for use in position.closed_use for line in usage_lines(use, plan_name=name, currency=currency)]
 
 
 def _replaces(position: Position) -> str:

@@ -18,7 +18,7 @@ from entitlements.balances import Bucket
 from entitlements.models import Balance
 from entitlements.readings import bucket_of, ledger_position, open_rows, standings, used_since
 from invoicing.lines import BilledFee, RatedUse
-from invoicing.readings import account_credit, billed_fees, rated_use
+from invoicing.readings import account_credit, billed_fees, rated_use, unbilled
 
 PREVIEW_LIVES = timedelta(minutes=30)
 
@@ -50,7 +50,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A customer at an instant and a ledger position, as values; nothing in it needs the database again."""
+    """A customer at an instant and a ledger position, as values; nothing in it needs the database again.
+
+    `use` is that of open windows by balance, `closed_use` that of windows that ended and wait for the renewal.
+    """
 
     customer_id: int
     customer_name: str
@@ -64,6 +67,7 @@ class Position:
     anchor_of_product: datetime | None
     buckets: tuple[Bucket, ...]
     use: dict[int, RatedUse]
+    closed_use: tuple[RatedUse, ...]
     fees: tuple[BilledFee, ...]
     account_credit: int
 
@@ -123,6 +127,7 @@ def read_position(
         anchor_of_product=_product_anchor(customer, plan, at),
         buckets=buckets,
         use=_rated(rows, subscription),
+        closed_use=tuple(rated_use(row) for row in unbilled(subscription, at)) if subscription else (),
         fees=tuple(billed_fees(subscription, at)) if subscription else (),
         account_credit=account_credit(customer),
     )

@@ -3,18 +3,22 @@
 import pytest
 
 from billing_admin.flows.cancel import cancel, preview_cancel
+from billing_admin.flows.change import Timing
+from catalog.models import Plan
 from tests.builders import (
     STAFF,
     allowance,
     enable,
     fee,
     on,
+    pass_time,
     plan,
     pro,
     the_subscription,
+    totals,
     use,
 )
-from tests.instants import MARCH_1, MARCH_16, day
+from tests.instants import APRIL_1, MARCH_1, MARCH_16, day
 
 pytestmark = pytest.mark.django_db
 
@@ -74,3 +78,47 @@ def test_forgiving_the_use_of_a_plan_forgives_that_of_its_add_ons():
     )
 
     assert invoices == []
+
+
+@pytest.mark.parametrize("kind", ["billed", "assigned"])
+def test_another_plan_bills_the_windows_that_are_closed_already(kind):
+    """Design 4: another plan bills the overage so far in full at the old rate."""
+    acme = on(weekly())
+    plan("other", *([fee(80)] if kind == "billed" else []), allowance(10), kind=kind)
+    use(acme, 15, now=MARCH_1)
+    use(acme, 12, now=MARCH_16)
+
+    change = enable(acme, Plan.objects.get(key="other"), now=MARCH_16, timing=Timing.NOW).change
+
+    assert sum(line.amount for line in change.lines if line.kind == "usage") == 700
+
+
+def test_a_new_cycle_bills_the_windows_that_are_closed_already():
+    """The next invoice may be a year away."""
+    acme = on(weekly())
+    use(acme, 15, now=MARCH_1)
+
+    change = enable(
+        acme,
+        Plan.objects.get(key="pro"),
+        fee(500, cadence="P1Y"),
+        allowance(10, resets="P1W", price="1"),
+        cadence="P1Y",
+        now=MARCH_16,
+    ).change
+
+    assert [line.amount for line in change.lines if line.kind == "usage"] == [500]
+
+
+def test_a_change_within_the_plan_leaves_closed_windows_to_the_renewal():
+    """A-23"""
+    acme = on(weekly())
+    use(acme, 15, now=MARCH_1)
+    change = enable(
+        acme, Plan.objects.get(key="pro"), fee(60), allowance(10, resets="P1W", price="2"), now=MARCH_16
+    ).change
+    assert not [line for line in change.lines if line.kind == "usage"]
+
+    pass_time(acme, to=APRIL_1)
+
+    assert totals(acme)[-1] == 6000 + 500
