@@ -85,7 +85,9 @@ def refused(request: HttpRequest, exception: Exception | None = None) -> HttpRes
         record_refusal(request, permission="")
     context = {
         "title": "You may not do this",
-        "why": str(exception) if isinstance(exception, Refused) else "Your role does not include this page or act.",
+        "why": f"It takes the permission to {words(exception.permission)}."
+        if isinstance(exception, Refused)
+        else "Your role does not include this page or act.",
     }
     if request.headers.get("HX-Request"):
         return render(request, "parts/refused.html", context, status=403)

@@ -2,7 +2,7 @@
 
 import pytest
 from django.apps import apps
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group, Permission, User
 from structlog.testing import capture_logs
 
 from billing_admin.roles import OURS, ROLES, matches
@@ -145,3 +145,34 @@ def test_a_visitor_is_asked_to_sign_in(client):
     page = client.get(f"/catalog/plan/{plan.pk}/change/")
 
     assert (page.status_code, page.headers["Location"].split("?")[0]) == (302, "/login/")
+
+
+def test_an_admin_cannot_make_superusers_or_take_one_over():
+    boss = User.objects.create_superuser("boss")
+    colleague = User.objects.create_user("colleague", is_staff=True)
+    client = staff("Admin")
+
+    form = client.get(f"/auth/user/{colleague.pk}/change/").content.decode()
+    password = client.get(f"/auth/user/{boss.pk}/password/")
+    taken_over = client.post(f"/auth/user/{boss.pk}/change/", {"username": "mine"})
+
+    assert 'name="is_superuser"' not in form and 'name="groups"' in form
+    assert (password.status_code, taken_over.status_code) == (403, 403)
+
+
+def test_people_and_roles_are_listed_in_few_queries(django_assert_max_num_queries):
+    client = staff("Admin")
+    for _ in range(10):
+        staff("Ops")
+
+    with django_assert_max_num_queries(10):
+        page = client.get("/auth/user/")
+
+    assert b"Ops" in page.content
+
+
+def test_nobody_but_admins_sees_people():
+    """A-53"""
+    assert {role: staff(role).get("/auth/user/").status_code for role in ROLES} == {
+        role: 200 if role == "Admin" else 403 for role in ROLES
+    }

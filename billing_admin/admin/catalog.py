@@ -13,6 +13,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
 from billing_admin.admin import catalog_features, catalog_plans, catalog_products
+from billing_admin.plan_page import item_row
 from billing_admin.templatetags.desk import state
 from catalog.models import Feature, Plan, PlanItem, PlanVersion, Product
 
@@ -198,6 +199,32 @@ class ItemInline(TabularInline):
     extra = 0
     can_delete = False
     show_change_link = False
+    hide_title = True
+    fields = readonly_fields = ("item", "included_words", "resets_words", "limit_words", "price_words")
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[PlanItem]":
+        items: QuerySet[PlanItem] = super().get_queryset(request)
+        return items.select_related("feature", "version__plan")
+
+    @display(description="Item")
+    def item(self, item: PlanItem) -> str:
+        return item_row(item.terms(), item.version.plan.currency).label
+
+    @display(description="Included")
+    def included_words(self, item: PlanItem) -> str:
+        return item_row(item.terms(), item.version.plan.currency).included
+
+    @display(description="Resets")
+    def resets_words(self, item: PlanItem) -> str:
+        return item_row(item.terms(), item.version.plan.currency).resets
+
+    @display(description="Limit")
+    def limit_words(self, item: PlanItem) -> str:
+        return item_row(item.terms(), item.version.plan.currency).limit
+
+    @display(description="Price")
+    def price_words(self, item: PlanItem) -> str:
+        return item_row(item.terms(), item.version.plan.currency).price
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

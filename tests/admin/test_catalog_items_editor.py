@@ -1,4 +1,4 @@
-"""The items editor: typed rows become items, refusals stand at their cell, and what differs from a standard is marked."""
+"""The items editor: what is typed becomes items, refusals stand at their cell, differences are marked."""
 
 from decimal import Decimal
 
