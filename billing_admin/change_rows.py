@@ -155,7 +155,8 @@ def _line_rows(lines: Iterable[Line], invoice_numbers: Mapping[int, str]) -> lis
     for line in lines:
         name = f"{line.kind}:{line.key}:{line.offsets_id or ''}"
         taken[name] = taken.get(name, 0) + 1
-        off = f" — off {invoice_numbers[line.offsets_id]}" if line.offsets_id in invoice_numbers else ""
+        number = invoice_numbers.get(line.offsets_id or 0)
+        off = f" — off {number}" if number else ""
         rows.append(
             LineRow(
                 name=f"{name}:{taken[name]}",

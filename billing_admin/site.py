@@ -1,8 +1,9 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.views.decorators.http import require_http_methods
@@ -10,29 +11,35 @@ from unfold.sites import UnfoldAdminSite
 
 from billing_admin.search import find
 
+View = Callable[..., HttpResponseBase]
+
+
+class Page(NamedTuple):
+    route: str
+    name: str
+    view: View
+
+
+PAGES: list[Page] = []
+
+
+def page(route: str, *, name: str, methods: tuple[str, ...] = ("GET", "POST")) -> Callable[[View], View]:
+    """A page of ours that is about no model: `@page("customers/<int:pk>/enable/", name="enable_plan")`."""
+
+    def register(view: View) -> View:
+        PAGES.append(Page(route, name, require_http_methods(list(methods))(view)))
+        return view
+
+    return register
+
 
 class BackOffice(UnfoldAdminSite):
     """The desk's own admin site: unfold's frame, with a search that finds customers, plans and invoices."""
 
     index_title = "Home"
 
-    def __init__(self, name: str = "admin") -> None:
-        super().__init__(name)
-        self.pages: list[URLPattern] = []
-
-    def page(
-        self, route: str, *, name: str, methods: tuple[str, ...] = ("GET", "POST")
-    ) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
-        """A page of ours that is about no model: `@admin.site.page("customers/<int:pk>/enable/", name=…)`."""
-
-        def register(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-            self.pages.append(path(route, self.admin_view(require_http_methods(methods)(view)), name=name))
-            return view
-
-        return register
-
     def extra_urls(self) -> list[URLPattern]:
-        return self.pages
+        return [path(p.route, self.admin_view(p.view), name=p.name) for p in PAGES]
 
     def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The command palette. Never from a cache: what was renamed or refused a second ago must not show."""

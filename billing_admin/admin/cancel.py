@@ -5,18 +5,20 @@ from datetime import UTC, datetime, time
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 
+from billing_admin.admin.acts import moment
 from billing_admin.admin.enable import ENABLE, permission, said
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.flows.cancel import AlreadyEnded, Cancellation, cancel, preview_cancel, withdraw
 from billing_admin.flows.renew import catch_up
 from billing_admin.pages import ActPage
+from billing_admin.site import page
 from catalog.money import format_minor
 from customers.journal import Actor
 from customers.models import Phase, Subscription
@@ -32,14 +34,15 @@ class SubscriptionAct(ActPage):
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
-        self.now: datetime = request.now
+        self.now = moment(request)
         self.actor = Actor.of(request.user)
         self.subscription = self.read(kwargs["public_id"])
         self.customer = self.subscription.customer
 
     def read(self, public_id: str) -> Subscription:
-        found = Subscription.objects.select_related("customer").with_phases()
-        return get_object_or_404(found, public_id=public_id)
+        subscriptions = Subscription.objects.select_related("customer").with_phases()
+        found: Subscription = get_object_or_404(subscriptions, public_id=public_id)
+        return found
 
     @cached_property
     def phase(self) -> Phase | None:
@@ -142,14 +145,17 @@ class CancelForm(forms.Form):
         whens = [(NOW, "Now"), (ON_A_DAY, "On another day")]
         if cycle_ends_at:
             whens.insert(0, (CYCLE_END, f"At the end of the cycle, {cycle_ends_at:%-d %b %Y}"))
-        self.fields["when"].choices = whens
-        self.initial.setdefault("when", whens[0][0])
-        use, back = total(planned.use_lines), -total(planned.unused)
-        money = f"{format_minor(use, planned.currency)}"
-        self.fields["bill_use"].choices = [("yes", f"Bill it on a final invoice: {money}"), ("no", "Do not bill it")]
-        returned = format_minor(back, planned.currency)
-        self.fields["unused"].choices = [("credit", f"Account credit: {returned}"), ("nothing", "Nothing comes back")]
-        self.initial |= {"bill_use": "yes", "unused": "credit"}
+        use = format_minor(total(planned.use_lines), planned.currency)
+        back = format_minor(-total(planned.unused), planned.currency)
+        self._offer("when", whens)
+        self._offer("bill_use", [("yes", f"Bill it on a final invoice: {use}"), ("no", "Do not bill it")])
+        self._offer("unused", [("credit", f"Account credit: {back}"), ("nothing", "Nothing comes back")])
+
+    def _offer(self, name: str, choices: list[tuple[str, str]]) -> None:
+        """The first choice is the usual one."""
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices, field.initial = choices, choices[0][0]
 
     def clean(self) -> dict[str, Any]:
         answers = super().clean() or {}
@@ -260,6 +266,6 @@ class CancelPage(SubscriptionAct):
         return self.back()
 
 
-admin.site.page("subscriptions/<str:public_id>/withdraw/", name="withdraw_change")(WithdrawPage.as_view())
-admin.site.page("subscriptions/<str:public_id>/uncancel/", name="uncancel_subscription")(WithdrawPage.as_view())
-admin.site.page("subscriptions/<str:public_id>/cancel/", name="cancel_subscription")(CancelPage.as_view())
+page("subscriptions/<str:public_id>/withdraw/", name="withdraw_change")(WithdrawPage.as_view())
+page("subscriptions/<str:public_id>/uncancel/", name="uncancel_subscription")(WithdrawPage.as_view())
+page("subscriptions/<str:public_id>/cancel/", name="cancel_subscription")(CancelPage.as_view())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString
 
 from billing_admin import change_rows
 from billing_admin.access import allowed, require
+from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.change_rows import ChangeRows, marked, rows_of
 from billing_admin.flows.change import PlanChange, Proposal, Timing
@@ -37,6 +38,7 @@ from billing_admin.flows.enable_plan import (
 )
 from billing_admin.items import ItemsForm
 from billing_admin.pages import dress, render_page
+from billing_admin.site import page
 from catalog.models import Plan, PlanVersion, read_terms
 from catalog.publish import InvalidItems
 from catalog.terms import PlanTerms
@@ -109,7 +111,7 @@ class EnablePage:
 
     def __init__(self, request: HttpRequest, pk: int):
         self.request = request
-        self.now: datetime = request.now
+        self.now = moment(request)
         if not allowed(request, ASSIGN):
             require(request, ENABLE)
         self.customer = get_object_or_404(Customer.objects.open(), pk=pk)
@@ -232,7 +234,8 @@ class EnablePage:
         if pinned and number == pinned.number:
             return pinned
         published = PlanVersion.objects.with_items().standard().live().filter(plan=self.plan)
-        return get_object_or_404(published, number=number)
+        asked: PlanVersion = get_object_or_404(published, number=number)
+        return asked
 
     @cached_property
     def items(self) -> ItemsForm:
@@ -362,7 +365,8 @@ class EnablePage:
             self._preview(proposal)
             return None
         except (PreviewOutdated, AlreadyOnPlan) as refused:
-            return self._already(confirmed) or self._look_again(refused)
+            self._look_again(refused)
+            return self._already(confirmed)
         except ValidationError as refused:
             self.problem = said(refused)
             return None
@@ -455,22 +459,22 @@ def done(enabled: Enabled, customer: str) -> SafeString:
     return format_html("{}{}", change_rows.headline(enabled.change, customer), links)
 
 
-@admin.site.page("customers/<int:pk>/enable/", name="enable_plan")
+@page("customers/<int:pk>/enable/", name="enable_plan")
 def enable_plan_page(request: HttpRequest, pk: int) -> HttpResponse:
-    page = EnablePage(request, pk)
-    if page.plan is None:
-        return page.render()
+    visit = EnablePage(request, pk)
+    if visit.plan is None:
+        return visit.render()
     if request.method == "POST" and request.POST.get("act") == "enable":
-        return page.enable() or page.render()
-    page.preview()
-    return page.render()
+        return visit.enable() or visit.render()
+    visit.preview()
+    return visit.render()
 
 
-@admin.site.page("customers/<int:pk>/enable/preview/", name="enable_plan_preview", methods=("POST",))
+@page("customers/<int:pk>/enable/preview/", name="enable_plan_preview", methods=("POST",))
 def enable_plan_preview(request: HttpRequest, pk: int) -> HttpResponse:
     """The right column alone, for whoever is typing."""
-    page = EnablePage(request, pk)
-    if page.plan is None:
+    visit = EnablePage(request, pk)
+    if visit.plan is None:
         raise Http404("Choose a plan first.")
-    page.preview()
-    return TemplateResponse(request, "enable/preview.html", page.context())
+    visit.preview()
+    return TemplateResponse(request, "enable/preview.html", visit.context())

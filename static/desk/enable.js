@@ -26,7 +26,8 @@
     if (event.detail.target.id === "happens") mark(event.detail.target);
   });
 
-  // Plans by their words
+  // Plans by their words. The frame is hidden while it loads, so the browser cannot focus by itself.
+  window.addEventListener("load", () => document.querySelector("[data-plans][autofocus]")?.focus());
   document.addEventListener("input", (event) => {
     if (!event.target.matches("[data-plans]")) return;
     const box = event.target.closest("details");
