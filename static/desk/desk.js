@@ -57,7 +57,7 @@
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.matches("textarea")) {
       event.target.form?.requestSubmit();
     }
-    if (event.key === "Escape") {
+    if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
       for (const open of document.querySelectorAll("details.items__add[open], details.desk-menu[open], details.desk-user[open]")) {
         open.open = false;
         if (open.contains(document.activeElement)) open.querySelector("summary").focus();
@@ -81,9 +81,19 @@
   on("htmx:afterSettle", (event) => {
     const box = dialog();
     if (event.detail.target !== box) return;
-    if (!box.open) box.showModal();
-    const first = box.querySelector("[aria-invalid], [autofocus], input:not([type=hidden]), select, textarea") || box.querySelector("button");
-    first?.focus();
+    if (!box.open) {
+      const opener = document.activeElement;
+      // The focus goes back to what opened it; to the menu's button when that was in a menu, which closes.
+      box.addEventListener("close", () => {
+        const menu = opener?.closest?.("details");
+        if (menu) menu.open = false;
+        (menu?.querySelector("summary") || opener)?.focus?.();
+      }, { once: true });
+      box.showModal();
+    }
+    // What is wrong comes first, wherever it stands; then what is typed into; then whatever there is.
+    const wanted = ["[aria-invalid]", "[autofocus]", "input:not([type=hidden], [type=radio], [type=checkbox]), select, textarea", "input:not([type=hidden])", "button"];
+    wanted.map((what) => box.querySelector(what)).find(Boolean)?.focus();
   });
   on("click", (event) => {
     const box = dialog();
