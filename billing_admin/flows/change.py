@@ -182,7 +182,7 @@ class PlanChange:
             "anchor": self.anchor.isoformat(),
             "lines": [line.identity() for line in self.lines],
             "phase": held.phase_id if held else None,
-            "next": held.next_phase_id if held else None,
+            "next": held.following.phase_id if held and held.following else None,
             "endsAt": held.ends_at.isoformat() if held and held.ends_at else None,
             "terms": self.proposal.version_id or repr(sorted(map(repr, self.proposal.terms.items))),
             "standard": self.proposal.standard.version_id,
@@ -270,7 +270,16 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
         new_cycle=new_cycle,
         lines=tuple(lines),
         moves=tuple(moves),
-        next_invoice=_next_invoice(position, proposal, after, starts_at, scheduled, moves),
+        next_invoice=_next_invoice(
+            position,
+            proposal,
+            after,
+            starts_at,
+            scheduled=scheduled,
+            keeps_schedule=keeps_schedule,
+            lines_now=lines,
+            moves=moves,
+        ),
         access=_access(position, after, moves, starts_at, scheduled),
         differences=tuple(differences(held.terms if held else proposal.standard, proposal.terms)),
         replaces="" if keeps_schedule else _replaces(position),
@@ -414,8 +423,8 @@ def _replaces(position: Position) -> str:
     held = position.held
     if held is None:
         return ""
-    if held.next_starts_at:
-        return f"Replaces the change to {held.next_plan} on {held.next_starts_at:%-d %b %Y}."
+    if held.following:
+        return f"Replaces the change to {held.following.plan_name} on {held.following.phase_starts_at:%-d %b %Y}."
     if held.ends_at:
         return f"Takes back the cancellation on {held.ends_at:%-d %b %Y}."
     return ""
@@ -426,19 +435,48 @@ def _next_invoice(
     proposal: Proposal,
     after: Contract,
     starts_at: datetime,
+    *,
     scheduled: bool,
+    keeps_schedule: bool,
+    lines_now: Sequence[Line],
     moves: Sequence[BucketMove],
 ) -> NextInvoice:
-    """The renewal that follows: fees of the next period, and overage as it stands now."""
+    """What is billed at the next boundary: its fees, and overage as it stands now."""
     held = position.held
-    terms = proposal.sold
     at = starts_at if scheduled else next_bill(proposal.terms, after.anchor, starts_at)
     if at is None:
         return NextInvoice(None, (), 0)
+    kept = held if keeps_schedule else None
+    ends_at = proposal.ends_at or (kept.ends_at if kept else None)
+    following = kept.following if kept else None
+    at = min(date for date in (at, ends_at, following.phase_starts_at if following else None) if date)
+    former, next_terms, anchor = proposal.terms, proposal.sold, after.anchor
     if scheduled and held:
-        lines = _priced(switch_lines(held.terms, terms, after.anchor, at), terms)
-    else:
-        lines = _priced(renewal_lines(terms, after.anchor, at), terms)
+        former = held.terms
+    if following and following.phase_starts_at == at:
+        next_terms, anchor = following.terms.times(following.quantity), following.anchor
+    lines: list[Line] = []
+    if at != ends_at:
+        switched = scheduled or (following is not None and following.phase_starts_at == at)
+        fees = switch_lines(former, next_terms, anchor, at) if switched else renewal_lines(next_terms, anchor, at)
+        lines += _priced(fees, next_terms)
+    lines += _open_overage(position, former, at, scheduled=scheduled, lines_now=lines_now, moves=moves)
+    return NextInvoice(at, tuple(lines), total(lines), any(item.price for item in proposal.terms.items))
+
+
+def _open_overage(
+    position: Position,
+    terms: PlanTerms,
+    at: datetime,
+    *,
+    scheduled: bool,
+    lines_now: Sequence[Line],
+    moves: Sequence[BucketMove],
+) -> list[Line]:
+    """Use of windows that will have ended by the next boundary, as far as it is known and not billed at once."""
+    held = position.held
+    billed = {line.balance_id for line in lines_now}
+    uses = [use for use in position.closed_use if use.balance_id not in billed]
     buckets = [b for b in position.buckets if held and b.owner[0] == held.subscription_id]
     if not scheduled:
         buckets = [m.after for m in moves if m.after is not None and m.fate is Fate.CARRIED]
@@ -449,10 +487,8 @@ def _next_invoice(
         segments = use.segments
         if not scheduled and segments[-1][0].id != bucket.item.id:
             segments = (*segments[:-1], (segments[-1][0], use.used), (bucket.item, use.used))
-        use = replace(use, granted=bucket.granted, segments=segments, ends_at=bucket.ends_at)
-        lines += usage_lines(use, plan_name=terms.plan_name, currency=terms.currency)
-    estimated = any(item.price for item in terms.items)
-    return NextInvoice(at, tuple(lines), total(lines), estimated)
+        uses.append(replace(use, granted=bucket.granted, segments=segments, ends_at=bucket.ends_at))
+    return [line for use in uses for line in usage_lines(use, plan_name=terms.plan_name, currency=terms.currency)]
 
 
 def _access(

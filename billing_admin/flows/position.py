@@ -25,7 +25,7 @@ PREVIEW_LIVES = timedelta(minutes=30)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The contract that a change would be made to."""
+    """The contract that a change would be made to; `following` is the one that is scheduled after it."""
 
     subscription_id: int
     public_id: str
@@ -34,9 +34,7 @@ class Held:
     period: Period | None
     bills_at: datetime | None
     ends_at: datetime | None
-    next_phase_id: int | None
-    next_plan: str
-    next_starts_at: datetime | None
+    following: Contract | None
 
     @property
     def terms(self) -> PlanTerms:
@@ -82,7 +80,8 @@ class Position:
         """The next instant at which this position changes by itself: a period, a window, a scheduled change."""
         edges = [b.ends_at for b in self.buckets if b.ends_at and b.ends_at > self.at]
         if self.held:
-            dates = (self.held.bills_at, self.held.ends_at, self.held.next_starts_at)
+            following = self.held.following
+            dates = (self.held.bills_at, self.held.ends_at, following.phase_starts_at if following else None)
             edges += [date for date in dates if date and date > self.at]
         return min(edges, default=None)
 
@@ -163,9 +162,7 @@ def _held(customer: Customer, subscription: Subscription, at: datetime) -> Held 
         period=plan_period(contract.terms, contract.anchor, at),
         bills_at=subscription.bills_at,
         ends_at=subscription.ends_at,
-        next_phase_id=following.pk if following else None,
-        next_plan=following.version.plan.name if following else "",
-        next_starts_at=following.starts_at if following else None,
+        following=contract_of(following, customer) if following else None,
     )
 
 

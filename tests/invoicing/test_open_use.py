@@ -13,6 +13,7 @@ from tests.builders import (
     on,
     pass_time,
     plan,
+    preview,
     pro,
     the_subscription,
     totals,
@@ -122,3 +123,39 @@ def test_a_change_within_the_plan_leaves_closed_windows_to_the_renewal():
     pass_time(acme, to=APRIL_1)
 
     assert totals(acme)[-1] == 6000 + 500
+
+
+def test_the_next_invoice_of_a_change_that_keeps_the_schedule_is_the_scheduled_plans():
+    """A-15: features-only changes keep the schedule."""
+    acme = on(pro(50))
+    plan("small", fee(20), allowance(10))
+    enable(acme, Plan.objects.get(key="small"), now=MARCH_16)
+
+    change = preview(acme, Plan.objects.get(key="pro"), fee(50), allowance(300), now=MARCH_16)
+    enable(acme, Plan.objects.get(key="pro"), fee(50), allowance(300), now=MARCH_16)
+    pass_time(acme, to=APRIL_1)
+
+    assert change.next_invoice.total == totals(acme)[-1] == 2000
+
+
+def test_the_next_invoice_of_a_change_that_keeps_a_cancellation_has_no_fees():
+    """A-25"""
+    acme = on(plan("pro", fee(50), allowance(10, price="1")))
+    use(acme, 12)
+    cancel(the_subscription(acme), reason="leaves", actor=STAFF, now=MARCH_16)
+
+    change = preview(acme, Plan.objects.get(key="pro"), fee(50), allowance(11, price="1"), now=MARCH_16)
+
+    assert (change.next_invoice.at, change.next_invoice.total) == (APRIL_1, 100)
+
+
+def test_the_next_invoice_of_a_scheduled_change_counts_the_windows_that_are_closed_already():
+    """A-23"""
+    acme = on(weekly())
+    plan("small", fee(20), allowance(10))
+    use(acme, 15, now=MARCH_1)
+
+    change = enable(acme, Plan.objects.get(key="small"), now=MARCH_16).change
+    pass_time(acme, to=APRIL_1)
+
+    assert change.next_invoice.total == totals(acme)[-1] == 2500
