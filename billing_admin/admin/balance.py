@@ -74,13 +74,19 @@ class BalanceForm(forms.Form):
     )
     reason = forms.CharField(label="Reason", max_length=500, widget=forms.TextInput(attrs={"autocomplete": "off"}))
 
-    def __init__(self, *args: Any, choices: list[Choice], chosen: Choice, priced: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, choices: list[Choice], chosen: Choice, priced: bool, reload_url: str = "", **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         bucket = chosen.bucket
         self.fields["bucket"].choices = [(c.key, c.words) for c in choices]  # type: ignore[attr-defined]
         self.fields["bucket"].initial = chosen.key
         if len(choices) == 1:
             self.fields["bucket"].widget = forms.HiddenInput()
+        elif reload_url:
+            # Another bucket has other numbers: the dialog is asked for again.
+            attrs = {"hx-get": reload_url, "hx-target": "#desk-dialog", "hx-trigger": "change"}
+            self.fields["bucket"].widget.attrs |= attrs
         self.fields["to"].initial = plain(bucket.left or Decimal(0))
         if not priced:
             self.fields["to"].help_text = "Positive: more allowance. Negative: use is blocked; nothing is charged."
@@ -134,7 +140,9 @@ class EditBalance(CustomerAct):
     def get_form_kwargs(self) -> dict[str, Any]:
         contract = self.found[self.chosen.place].contribution.contract
         priced = self.chosen.bucket.item.price is not None and contract.terms.is_invoiced
-        return {**super().get_form_kwargs(), "choices": self.choices, "chosen": self.chosen, "priced": priced}
+        said = {"choices": self.choices, "chosen": self.chosen, "priced": priced}
+        reload_url = link("customer_balance", self.customer.pk, self.feature.slug) if self.is_dialog else ""
+        return {**super().get_form_kwargs(), **said, "reload_url": reload_url}
 
     def get_title(self) -> str:
         return f"{self.feature.name} balance"
@@ -253,9 +261,7 @@ def custom_plan_url(customer: Customer, bucket: Bucket) -> str:
 def balance_ledger(request: HttpRequest, key: str, balance: int) -> HttpResponse:
     """Grant, edits, use per day and resets of one window: their sum is the number on the customer's page."""
     customer = find_customer(key)
-    row = (
-        Balance.objects.filter(customer=customer, pk=balance).select_related("feature", "subscription", "plan").first()
-    )
+    row = Balance.objects.filter(customer=customer, pk=balance).select_related("feature", "item__version__plan").first()
     if row is None:
         raise Http404("There is no such balance.")
     context = {"customer": customer, "balance": row, "lines": ledger(row), "back": customer_link(customer.pk)}

@@ -388,5 +388,5 @@ def read_days(
 
 def balances_of(customer: Customer, feature: Feature) -> list[Balance]:
     """All windows of a feature, newest first: what the ledger page lists beside the one shown."""
-    rows = Balance.objects.filter(customer=customer, feature=feature).select_related("subscription", "plan", "feature")
+    rows = Balance.objects.filter(customer=customer, feature=feature)
     return list(rows.order_by("-starts_at", "-id")[:24])
