@@ -154,7 +154,8 @@ def apply_moves(
         later = Decimal(0)
         if row:
             if move.fate is Fate.RENEWED:
-                later = used_later.get(row.pk, Decimal(0))
+                # What was given back meanwhile was used before: it makes room in the old window, not in the fresh one.
+                later = max(Decimal(0), used_later.get(row.pk, Decimal(0)))
                 if later:
                     row.used -= later
                     row.save(update_fields=["used"])

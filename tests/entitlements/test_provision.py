@@ -1,0 +1,49 @@
+"""What a change of plan does to buckets, and what their ledgers say of it."""
+
+import pytest
+
+from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
+from catalog.models import Plan
+from tests.builders import (
+    STAFF,
+    left,
+    on,
+    pro,
+    team,
+    use,
+)
+from tests.instants import MARCH_16
+
+pytestmark = pytest.mark.django_db
+
+
+def named(key):
+    return Plan.objects.get(key=key)
+
+
+def meanwhile(who, proposal, act, *, now=MARCH_16):
+    """Preview, let something happen, confirm."""
+    confirmed = confirmation(preview_plan(who, proposal, now=now))
+    act()
+    who.refresh_from_db()
+    return enable_plan(who, proposal, reason="agreed", actor=STAFF, now=now, confirmed=confirmed)
+
+
+def test_use_counted_between_preview_and_act_belongs_to_the_fresh_window():
+    """A-11: nothing that was used is lost or counted twice."""
+    acme = on(pro(50))
+    use(acme, 30)
+
+    meanwhile(acme, propose(acme, team()), lambda: use(acme, 20, now=MARCH_16))
+
+    assert left(acme, now=MARCH_16) == 480
+
+
+def test_use_given_back_between_preview_and_act_adds_nothing_to_the_fresh_window():
+    """A-22: the fresh grant is what the plan includes."""
+    acme = on(pro(50))
+    use(acme, 30)
+
+    meanwhile(acme, propose(acme, team()), lambda: use(acme, -20, now=MARCH_16))
+
+    assert left(acme, now=MARCH_16) == 500
