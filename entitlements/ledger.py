@@ -34,10 +34,12 @@ def ledger(balance: Balance) -> list[LedgerLine]:
     for day, used in _use_by_day(balance):
         raw.append((day, "used", "Used", -used, "", ""))
     raw.sort(key=lambda line: line[0])
-    lines, after, unlimited = [], Decimal(0), False
+    lines, after, granted, unlimited = [], Decimal(0), Decimal(0), False
     for at, kind, title, amount, who, why in raw:
         if kind in (BalanceEntry.Kind.GRANT, BalanceEntry.Kind.REGRANT):
             unlimited = amount is None
+            # Without a limit nothing is granted; what is granted afterwards begins from nothing again.
+            granted, after = (Decimal(0), after - granted) if amount is None else (granted + amount, after)
         after += amount or Decimal(0)
         lines.append(LedgerLine(at, kind, title, amount, None if unlimited else after, who, why))
     return lines

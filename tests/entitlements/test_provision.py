@@ -4,8 +4,12 @@ import pytest
 
 from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
 from catalog.models import Plan
+from entitlements.ledger import ledger
 from tests.builders import (
     STAFF,
+    allowance,
+    enable,
+    fee,
     left,
     on,
     pro,
@@ -47,3 +51,15 @@ def test_use_given_back_between_preview_and_act_adds_nothing_to_the_fresh_window
     meanwhile(acme, propose(acme, team()), lambda: use(acme, -20, now=MARCH_16))
 
     assert left(acme, now=MARCH_16) == 500
+
+
+def test_the_ledger_of_a_balance_that_was_unlimited_for_a_while_sums_to_what_is_left():
+    """A-37"""
+    acme = on(pro(50))
+    use(acme, 30)
+    enable(acme, named("pro"), fee(50), allowance(None), now=MARCH_16)
+    enable(acme, named("pro"), fee(50), allowance(60), now=MARCH_16)
+
+    lines = ledger(acme.balances.get())
+
+    assert lines[-1].after == left(acme, now=MARCH_16) == 30
