@@ -72,10 +72,13 @@ def standings(
     rows = list(rows)
     remember_items(row.item_id for row in rows)
     found = project(contributions_of(contracts, slug), [bucket_of(row) for row in rows], at)
-    return [
-        replace(s, bucket=replace(s.bucket, since=s.contribution.contract.since, add_on=s.contribution.contract.add_on))
-        for s in found
-    ]
+    return [replace(standing, bucket=_contributed(standing)) for standing in found]
+
+
+def _contributed(standing: Standing) -> Bucket:
+    """The bucket with what a row does not know: whose contribution it is."""
+    contract = standing.contribution.contract
+    return replace(standing.bucket, since=contract.since, add_on=contract.add_on, is_default=contract.is_default)
 
 
 def standings_at(customer: Customer, at: datetime, slug: str | None = None) -> list[Standing]:

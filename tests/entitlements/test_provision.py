@@ -8,6 +8,8 @@ from entitlements.ledger import ledger
 from tests.builders import (
     STAFF,
     allowance,
+    customer,
+    default,
     enable,
     fee,
     left,
@@ -63,3 +65,15 @@ def test_the_ledger_of_a_balance_that_was_unlimited_for_a_while_sums_to_what_is_
     lines = ledger(acme.balances.get())
 
     assert lines[-1].after == left(acme, now=MARCH_16) == 30
+
+
+def test_the_first_plan_of_a_customer_shows_access_without_the_default_product():
+    """P-16"""
+    default(allowance(5))
+    acme = customer()
+    use(acme, 3)
+
+    [change] = enable(acme, pro(50, credits=100)).change.access
+
+    assert (change.before.limit, change.after.limit) == (5, 100)
+    assert left(acme) == 100
