@@ -20,6 +20,7 @@ from billing_admin.flows.renew import catch_up
 from billing_admin.pages import ActPage
 from billing_admin.site import page
 from catalog.money import format_minor
+from customers.holdings import default_contract
 from customers.journal import Actor
 from customers.models import Phase, Subscription
 from customers.switch import NothingScheduled
@@ -227,15 +228,22 @@ class CancelPage(SubscriptionAct):
         ]
         closing = "Use beyond what is included is billed with the closing invoice. " if self._has_prices else ""
         if ends_at := self.subscription.period_ends_at:
-            sentence = f"Access ends on {ends_at:%-d %b %Y}. Nothing is due now. {closing}{self.planned.withdraws}"
-            found.append(Outcome(CYCLE_END, "", "", sentence.strip()))
+            sentence = f"Access ends on {ends_at:%-d %b %Y}. Nothing is due now. {closing}"
+            found.append(Outcome(CYCLE_END, "", "", sentence + self.afterwards))
         sentence = f"Access ends as the chosen day begins (UTC). Fees already invoiced stay. {closing}"
-        found.append(Outcome(ON_A_DAY, "", "", f"{sentence}{self.planned.withdraws}".strip()))
+        found.append(Outcome(ON_A_DAY, "", "", sentence + self.afterwards))
         return found
+
+    @cached_property
+    def afterwards(self) -> str:
+        """What else comes of it: a scheduled change goes, and the default product may take over."""
+        others = self.customer.subscriptions.live().exclude(pk=self.subscription.pk).exists()
+        default = None if others else default_contract(self.customer)
+        return " ".join(filter(None, [self.planned.withdraws, f"Then {default.plan_name} applies." if default else ""]))
 
     def _now(self, use_lines: tuple, unused_lines: tuple) -> str:
         planned = replace(self.planned, use_lines=use_lines, unused=unused_lines)
-        return f"{planned.sentence} {planned.withdraws}".strip()
+        return f"{planned.sentence} {self.afterwards}"
 
     @property
     def _has_prices(self) -> bool:

@@ -25,6 +25,11 @@
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target.id === "happens") mark(event.detail.target);
   });
+  // Signed out meanwhile: the answer is the login page, which does not belong into the column.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.target.id !== "happens" || event.detail.isError || event.detail.serverResponse.includes("happens")) return;
+    event.detail.serverResponse = '<div class="desk-alert desk-alert--bad" role="alert"><span>You have been signed out. <a class="desk-link" href="">Sign in again</a>; what you typed here is not kept.</span></div>';
+  });
 
   // Plans by their words. The frame is hidden while it loads, so the browser cannot focus by itself.
   window.addEventListener("load", () => document.querySelector("[data-plans][autofocus]")?.focus());

@@ -369,6 +369,43 @@ def test_a_plan_reserved_for_another_customer_is_neither_shown_nor_enabled(clien
     assert desk.open(plan="acme-annual-2024").answer.status_code == 404
 
 
+def test_a_plan_made_for_a_deal_is_enabled_for_its_customer_like_any_other(client: Client):
+    """Y-37"""
+    who = customer()
+    deal = plan("acme-annual-2024", fee(900, cadence="P1Y"), cadence="P1Y")
+    PlanReservation.objects.create(plan=deal, customer=who)
+
+    Desk(client, who, now=MARCH_1).open(plan="acme-annual-2024").enable()
+
+    assert totals(who) == [90000]
+
+
+def test_a_lower_price_with_more_features_waits_as_a_whole(client: Client, acme):
+    """A-06"""
+    desk = Desk(client, acme, now=MID_MARCH).open(plan="pro")
+    desk.type("base", amount="30").type("credits", included="250").preview().enable(reason="deal")
+
+    assert left(acme, now=MID_MARCH) == 22
+    assert "1 Apr 2026" in desk.message
+
+
+def test_a_dear_plan_at_a_low_custom_price_is_a_downgrade(client: Client, acme):
+    """A-08"""
+    team()
+    desk = Desk(client, acme, now=MID_MARCH).open(plan="team").type("base", amount="15").preview()
+
+    assert desk.rows.button == "Schedule custom plan for 1 Apr 2026"
+
+
+def test_whoever_is_on_a_plan_that_is_no_longer_offered_is_told_so(client: Client, acme):
+    """Y-36"""
+    Plan.objects.filter(key="pro").update(archived_at=MARCH_16)
+
+    desk = Desk(client, acme, now=MID_MARCH).open(subscription=the_subscription(acme).public_id)
+
+    assert "no longer offered" in desk.text
+
+
 def test_whoever_is_on_an_older_version_starts_from_it_and_may_move(client: Client, acme):
     """A-09"""
     new_version(Plan.objects.get(key="pro"), fee(60), allowance(120))
