@@ -11,6 +11,7 @@ Add, remove, move and "Back to standard" are buttons. With JavaScript they redra
 address; without, they submit the form, and `form.acted` says that it is only to be shown again.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -174,14 +175,19 @@ class ItemsForm:
         self.cadence = cadence
         self.items: list[ItemTerms] = []
         self.error = ""
+        self.stored = digest_of(self.present, cadence, plan.currency)
+        self.seen = self.stored
         self.acted = False
+        self.moved = False  # what the editor started from was changed by somebody else meanwhile
         data = data if data is not None and self.is_bound else QueryDict()
         self._features = features_for(plan, self._slugs(data))
         if self.is_bound:
             self.cadence = data.get(f"{prefix}-cadence", cadence)
             self.rows = [self._typed_row(row_id, data) for row_id in data.getlist(f"{prefix}-row")]
+            self.moved = data.get(f"{prefix}-seen", self.stored) != self.stored
             if act := data.get(f"{prefix}-act", ""):
                 self.acted = True
+                self.seen = data.get(f"{prefix}-seen", self.stored)
                 self._do(act)
         else:
             self.rows = [self._row(f"r{n}", item) for n, item in enumerate(self.present)]
@@ -421,6 +427,12 @@ def new_item(feature: FeatureTerms, cadence: str) -> ItemTerms:
 def free_key(row: Row, taken: set[str]) -> str:
     base = row.feature.slug if row.feature else slugify(row.typed["name"])[:50] or "base-fee"
     return base if base not in taken else next(k for n in range(2, 10_000) if (k := f"{base}-{n}") not in taken)
+
+
+def digest_of(items: Iterable[ItemTerms], cadence: str, currency: str) -> str:
+    """Changes when the stored items change, so that nobody writes over what they have not seen."""
+    text = repr([cadence, *(sorted(typed_of(item, currency).items()) for item in items)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 # Items as text, text as items -----------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -47,16 +46,3 @@ class BackOffice(UnfoldAdminSite):
         if not words:
             return HttpResponse()
         return TemplateResponse(request, "parts/search_results.html", {"words": words, "results": find(request, words)})
-
-
-def take_over() -> None:
-    """Put our site where unfold's default app config left a plain one, with whatever was registered there by then.
-
-    With "unfold.apps.BasicAppConfig" in INSTALLED_APPS Django's `default_site` holds, and this does nothing.
-    """
-    if isinstance(admin.site, BackOffice):
-        return
-    ours = BackOffice()
-    for model, registered in admin.site._registry.items():
-        ours.register(model, type(registered))
-    admin.site = admin.sites.site = ours

@@ -3,9 +3,5 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from billing_admin.site import take_over
-
-take_over()
-
 for module in iter_modules(__path__):
     import_module(f"{__name__}.{module.name}")

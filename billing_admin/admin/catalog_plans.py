@@ -125,7 +125,11 @@ def edit_plan_page(request: DeskRequest, pk: int) -> HttpResponse:
     )
     message = request.POST.get("message", "").strip()
     refused: list[str] = []
-    if request.method == "POST" and form.is_valid():
+    if form.moved:
+        refused = [
+            "Somebody else saved this draft meanwhile. Yours is below: press again to put it in place of theirs."
+        ]
+    elif request.method == "POST" and form.is_valid():
         try:
             return carry_out(request, plan, form, message)
         except InvalidItems as found:

@@ -5,6 +5,7 @@ import time_machine
 from django.db import DatabaseError, transaction
 from django.test import Client
 
+from billing_admin.items import ItemsForm, items_shown
 from catalog.models import Plan, PlanItem, PlanVersion
 from customers.models import Operation
 from tests import builders as a
@@ -443,3 +444,22 @@ def test_a_later_phase_counts_as_assigned():
     page = staff().post(url(plan, "default"))
 
     assert "assigned to Partner" in page.content.decode()
+
+
+def test_nobody_writes_over_a_draft_they_have_not_seen():
+    plan = a.pro()
+    mine, theirs = staff(), staff()
+    seen = form_of(plan).seen
+    theirs.post(url(plan, "edit"), typed(a.fee(60), a.allowance(), **{"items-seen": seen}))
+
+    refused = mine.post(url(plan, "edit"), typed(row(a.fee(50), amount="70"), a.allowance(), **{"items-seen": seen}))
+
+    html = refused.content.decode()
+    assert "Somebody else saved this draft meanwhile" in html and 'value="70"' in html
+    assert plan.versions.get(state="draft").items.get(key="base").amount == 60
+    assert form_of(plan).seen in html
+
+
+def form_of(plan: Plan) -> ItemsForm:
+    items, cadence = items_shown(plan)
+    return ItemsForm(plan=plan, items=items, cadence=cadence)
