@@ -64,7 +64,7 @@ def unbilled(subscription: Subscription, until: datetime | None) -> list[Balance
 
 def unbilled_use(subscriptions: Iterable[Subscription]) -> dict[int, list[Balance]]:
     """Windows with use to pay for that stands on no invoice yet, open ones included, per contract; three queries."""
-    rows = Balance.objects.filter(subscription__in=[s.pk for s in subscriptions], ends_at__isnull=False)
+    rows = Balance.objects.filter(subscription__in=[s.pk for s in subscriptions])
     found: dict[int, list[Balance]] = {}
     for row in _with_use_to_bill(rows):
         found.setdefault(row.subscription_id or 0, []).append(row)

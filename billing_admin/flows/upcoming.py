@@ -55,7 +55,7 @@ def _at_boundary(
     ends = subscription.ends_at is not None and subscription.ends_at <= at
     phase = before if ends else _last(phases, at)
     switched = ends or phase.pk != before.pk
-    lines = _use(use, before.terms(), before.anchor, at, all_intervals=switched)
+    lines = _use(use, before.terms(), before.anchor, at, all_intervals=switched, all_windows=ends)
     terms = phase.terms()
     if terms.is_invoiced and not ends:
         sold = terms.times(phase.quantity)
@@ -77,15 +77,22 @@ def _last(phases: Sequence[Phase], at: datetime, *, ending: bool = False) -> Pha
 
 
 def _use(
-    rows: Sequence[Balance], terms: PlanTerms, anchor: datetime, at: datetime, *, all_intervals: bool
+    rows: Sequence[Balance],
+    terms: PlanTerms,
+    anchor: datetime,
+    at: datetime,
+    *,
+    all_intervals: bool,
+    all_windows: bool,
 ) -> list[Line]:
+    """Use of windows that will have ended; the end of the contract ends them all."""
     if not terms.is_invoiced:
         return []
     lines: list[Line] = []
     for row in rows:
         interval = Cadence.parse(terms.interval_of(item_terms(row.item_id)))
-        due = all_intervals or is_boundary(anchor, interval, at)
-        if due and row.ends_at is not None and row.ends_at <= at:
+        ended = all_windows or (row.ends_at is not None and row.ends_at <= at)
+        if ended and (all_intervals or is_boundary(anchor, interval, at)):
             lines += usage_lines(rated_use(row), plan_name=terms.plan_name, currency=terms.currency)
     return lines
 

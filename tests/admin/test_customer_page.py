@@ -84,6 +84,31 @@ def test_the_upcoming_invoice_is_the_one_that_renewal_writes(desk):
     assert [line.description for line in announced.lines] == [line.description for line in written.lines.all()]
 
 
+def test_the_last_invoice_of_a_canceled_contract_is_announced_with_all_its_use(client):
+    """A-25: the end closes a calendar month's window that would have run on."""
+    since, now, end = day("2026-03-10"), day("2026-04-05"), day("2026-04-10")
+    who = a.on(a.plan("calls", a.fee(10), a.allowance(10, of="calls", price="0.50", calendar=True)), since=since)
+    a.overuse(who, 14, of="calls", now=now)
+    cancel(a.the_subscription(who), reason="moves", actor=a.STAFF, now=now)
+
+    [announced] = CustomerDesk(client, now=now).page(who).answer.context["page"].upcoming
+    a.pass_time(who, to=end)
+
+    assert (announced.at, announced.total) == (end, 200)
+    assert a.totals(who) == [1000, 200]
+
+
+def test_a_scheduled_change_is_announced_at_its_own_price(desk):
+    """A-15"""
+    who = a.on(a.pro(price=50))
+    a.enable(who, a.reread(a.plan("basic", a.fee(40), a.fee(7, key="setup", cadence="P0D"))), now=MARCH_16)
+
+    [announced] = desk.page(who).answer.context["page"].upcoming
+    a.pass_time(who, to=APRIL_1)
+
+    assert a.totals(who) == [5000, announced.total] == [5000, 4700]
+
+
 def test_a_scheduled_change_stands_under_its_product_with_date_and_price(desk):
     """A-15"""
     who = a.on(a.pro(price=50))
