@@ -234,3 +234,10 @@ def test_the_palette_finds_plans_and_says_so_without_a_cache():
     assert "Plan of API" in read(client, "/search/?extended=1&s=pro")
     Plan.objects.update(name="Renamed")
     assert "Renamed" not in read(client, "/search/?extended=1&s=xyz")
+
+
+def test_an_empty_list_says_what_to_do_next():
+    client = staff()
+
+    assert "No products yet" in read(client, "/catalog/product/")
+    assert "No products match “zzz”" in read(client, "/catalog/product/?q=zzz")
