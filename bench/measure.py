@@ -1,0 +1,148 @@
+"""What is measured, one after the other, each figure beside what it is compared with."""
+
+import json
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.cache import cache
+from django.core.management import call_command
+from django.utils import timezone
+
+from bench import sql, web, world
+from bench.report import Report
+from billing_admin import runs
+from launch import static
+from launch.environment import ROOT
+
+CONNECTIONS = (1, 8, 32)
+
+
+def measure(report: Report) -> None:
+    small, large = (1_000, 10_000) if report.quick else (10_000, 100_000)
+    seconds = 1.0 if report.quick else 4.0
+    few, many, most = (100, 1_000, 200) if report.quick else (1_000, 10_000, 2_000)
+    print("Preparing the database …")
+    cache.clear()
+    call_command("migrate", verbosity=0)
+    if static.changed(ROOT, ROOT / "var"):
+        call_command("collectstatic", verbosity=0, interactive=False)
+        static.remember(ROOT, ROOT / "var")
+    now = timezone.now().replace(microsecond=0)
+    made = world.build(now)
+    on_plan = range(world.FIRST_ON_PLAN, world.FIRST_ON_PLAN + small)
+    world.copy(made, on_plan.start, on_plan.stop - 1)
+    world.settle_down()
+    with web.serving() as port:
+        api_calls(report, port, made, on_plan, seconds)
+        cookie = signed_in()
+        before = pages(report, port, cookie, on_plan, small, {})
+        grown = range(world.FIRST_ON_PLAN, world.FIRST_ON_PLAN + large)
+        world.copy(made, on_plan.stop, grown.stop - 1)
+        world.settle_down()
+        pages(report, port, cookie, grown, large, before)
+    clockwork(report, made, grown, few, many, most)
+
+
+def api_calls(report: Report, port: int, made: world.World, numbers: range, seconds: float) -> None:
+    """check and track over HTTP, beside the same statements by pgbench at as many connections."""
+    report.title(f"API, {len(numbers):,} customers; beside it pgbench with the same statements")
+    authorization = {"Authorization": f"Bearer {made.secret}"}
+    one = numbers.start + len(numbers) // 3
+    bodies: dict[str, dict[str, Any]] = {
+        "check": {"customerId": "bench-{n}", "featureSlug": "credits"},
+        "track": {"customerId": "bench-{n}", "featureSlug": "credits", "value": 1, "eventKey": "{k}"},
+    }
+    with TemporaryDirectory() as folder:
+        for call, body in bodies.items():
+            words = {"bench-{n}": f"bench-{one}", "{k}": "caught-1"}
+            statements = sql.caught(call, {k: words.get(str(v), v) for k, v in body.items()}, authorization)
+            file = Path(folder) / f"{call}.sql"
+            file.write_text(sql.script(statements, one, numbers))
+            report.add(f"{call} statements", len(statements), "")
+            request = json_request(f"/api/v1/{call}", body, authorization)
+            web.load(port, request, numbers, connections=8, seconds=1)  # every thread has its connection
+            for connections in CONNECTIONS:
+                found = web.load(port, request, numbers, connections=connections, seconds=seconds)
+                floor = sql.pgbench(file, connections=connections, seconds=seconds * 0.75)
+                name = f"{call} at {connections}"
+                report.add(f"{name}: rate", found["rate"], "/s", floor=floor, against="pgbench, same statements")
+                for share in ("p50", "p95", "p99"):
+                    report.add(f"{name}: {share}", found[share], "ms")
+
+
+def json_request(path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    return {
+        "method": "POST",
+        "path": path,
+        "headers": {"Content-Type": "application/json", **headers},
+        "body": json.dumps(body),
+    }
+
+
+def signed_in() -> str:
+    """The cookie of a signed-in person."""
+    user = User.objects.get(username="bench")
+    session = SessionStore()
+    session[SESSION_KEY] = str(user.pk)
+    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.save()
+    return f"sessionid={session.session_key}"
+
+
+def pages(
+    report: Report, port: int, cookie: str, numbers: range, customers: int, before: dict[str, float]
+) -> dict[str, float]:
+    """The pages that staff open all day, one person at a time; beside them the same with fewer customers."""
+    report.title(f"Pages, {customers:,} customers")
+    addresses = {
+        "customer page": "/customers/customer/{n}/",
+        "customer list": "/customers/customer/",
+        "customer search": "/customers/customer/?q=bench-{n}",
+        "first page": "/",
+        "run page": "/billing_admin/workerrun/",
+    }
+    found = {}
+    for name, path in addresses.items():
+        request = {"method": "GET", "path": path, "headers": {"Cookie": cookie}}
+        web.load(port, request, numbers, connections=2, seconds=5, most=10)
+        measured = web.load(port, request, numbers, connections=1, seconds=5, most=100)
+        against = "with a tenth of the customers" if before else ""
+        report.add(f"{name} p95, {customers:,}", measured["p95"], "ms", floor=before.get(name), against=against)
+        found[name] = measured["p95"]
+    return found
+
+
+def clockwork(report: Report, made: world.World, numbers: range, few: int, many: int, most: int) -> None:
+    """Renewals and resets by one worker. With ten times as many due, each should take no longer."""
+    report.title(f"Clockwork, one worker, {len(numbers):,} customers")
+    default = range(world.FIRST_ON_DEFAULT, world.FIRST_ON_DEFAULT + few + many)
+    world.copy(made, default.start, default.stop - 1, on_default=True)
+    world.settle_down()
+    for name, make_due, run, first in (
+        ("resets", world.make_resets_due, runs.resets, default.start),
+        ("renewals", world.make_renewals_due, runs.renewals, numbers.start + len(numbers) // 2),
+    ):
+        make_due(range(first, first + few))
+        floor = rate(run, made.now, few)
+        report.add(f"{name}, {few:,} due", floor, "/s")
+        make_due(range(first + few, first + few + many))
+        value = rate(run, made.now, most)
+        against = f"with {few:,} due"
+        report.add(f"{name}, {most:,} of {many:,} due", value, "/s", floor=floor, against=against)
+
+
+def rate(run: Callable[..., runs.Pass], now: datetime, most: int) -> float:
+    began = time.perf_counter()
+    this = run(now=now, most=most)
+    spent = time.perf_counter() - began
+    assert this.failed == 0, "a bench of failures would be fast"
+    assert this.done >= most, f"{this.done} done instead of {most}"
+    return this.done / spent
