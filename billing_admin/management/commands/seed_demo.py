@@ -19,6 +19,8 @@ BAR = 30
 class Command(BaseCommand):
     help = "Plays a year of a demo company through the product's own verbs, up to an instant; it takes under a minute."
 
+    shown = -1
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--until", help="where the year ends, as 2026-11-16T09:00 UTC; default: the present hour")
         parser.add_argument("--if-empty", action="store_true", help="do nothing when there are customers already")
@@ -45,9 +47,10 @@ class Command(BaseCommand):
         return sys.stdout.isatty()
 
     def show(self, share: float) -> None:
-        if self.on_terminal:
-            full = round(share * BAR)
-            self.say(f"\r  {'█' * full}{'░' * (BAR - full)} {share:4.0%}")
+        full, percent = round(share * BAR), round(share * 100)
+        if self.on_terminal and percent != self.shown:
+            self.shown = percent
+            self.say(f"\r  {'█' * full}{'░' * (BAR - full)} {percent:3} %")
 
     def say(self, text: str) -> None:
         self.stdout.write(text, ending="")
