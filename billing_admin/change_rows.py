@@ -216,14 +216,17 @@ def _choice_row(choice: Choice, change: PlanChange) -> ChoiceRow:
 
 def access_row(row: AccessChange, change: PlanChange) -> AccessRow:
     """`22 of 100 left → 172 of 250 left`, with what happens to use and reset date."""
+    before, after = access_words(row.before), access_words(row.after)
+    # At the end of a cycle every window is a new one; that alone is no change.
+    is_same = row.is_same or (change.is_scheduled and before == after)
     return AccessRow(
         slug=row.slug,
         name=row.name,
-        before=access_words(row.before),
-        after=access_words(row.after),
-        notes=tuple(_access_notes(row, change)),
-        is_same=row.is_same,
-        is_loss=not row.is_same and _is_loss(row.after),
+        before=before,
+        after=after,
+        notes=() if is_same else tuple(_access_notes(row)),
+        is_same=is_same,
+        is_loss=not is_same and _is_loss(row.after),
     )
 
 
@@ -251,9 +254,9 @@ def _is_loss(after: Access | None) -> bool:
     return after is None or not after.has_access or (after.net is not None and after.net < 0)
 
 
-def _access_notes(row: AccessChange, change: PlanChange) -> list[str]:
+def _access_notes(row: AccessChange) -> list[str]:
     before, after = row.before, row.after
-    if row.is_same or after is None or after.type != METERED or not after.has_access:
+    if after is None or after.type != METERED or not after.has_access:
         return []
     notes = []
     if before and before.used and not _is_level(after):

@@ -44,6 +44,8 @@ FIELDS = (
     *("key", "feature", "name", "included", "unlimited", "value", "reset", "limit", "max_overage"),
     *("amount", "cadence", "quantity", "price", "per"),
 )
+# What a field means that a row of its kind does not have.
+LEFT_OUT = {"reset": NEVER, "limit": HARD, "quantity": "1", "per": "1"}
 CELLS = {
     "name": ("name",),
     "included": ("included", "unlimited", "value"),
@@ -331,7 +333,7 @@ class ItemsForm:
         return self.standard.items if self.standard else ()
 
     def _typed_row(self, row_id: str, data: QueryDict) -> Row:
-        typed = {name: data.get(f"{self.prefix}-{row_id}-{name}", "").strip() for name in FIELDS}
+        typed = {name: data.get(f"{self.prefix}-{row_id}-{name}", LEFT_OUT.get(name, "")).strip() for name in FIELDS}
         return self._compared(row_id, typed)
 
     def _row(self, row_id: str, item: ItemTerms) -> Row:

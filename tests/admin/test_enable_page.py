@@ -49,6 +49,7 @@ def test_more_credits_at_the_same_price_cost_nothing_and_keep_what_was_used(clie
     [credits] = desk.rows.access
     assert (credits.before, credits.after) == ("22 of 100 left", "172 of 250 left")
     assert credits.notes == ("78 used so far stay counted", "resets 1 Apr 2026 (kept)")
+    assert [row.label for row in desk.answer.context["items"] if row.is_changed] == ["Credits"]
 
     desk.enable(reason="Support case 412")
 
