@@ -285,8 +285,8 @@ def reprovision(
     """What happens to the buckets of one contract when its items are replaced at an instant.
 
     Use is carried under the new allowance, with the reset date kept, unless consumables start afresh; levels and
-    lasting balances are always carried. A new cycle brings new reset dates. A change of the reset cadence applies
-    from the end of the open window.
+    lasting balances are always carried. A new cycle brings new reset dates where windows follow the contract. A
+    change of the reset cadence applies from the end of the open window.
     """
     rows = {row.item.feature.slug: row for row in before if row.item.feature}
     moves = []
@@ -294,14 +294,15 @@ def reprovision(
         assert contribution.item.feature is not None
         row = rows.pop(contribution.item.feature.slug, None)
         opened = fresh(contribution, at, not_before=at)
+        new_dates = new_cycle and contribution.contract.follows_contract
         if row is None:
             moves.append(BucketMove(Fate.OPENED, None, opened))
         elif renew_consumables and not keeps_for_ever(contribution.item) and row.ends_at is not None:
-            ends_at = opened.ends_at if new_cycle else row.ends_at
+            ends_at = opened.ends_at if new_dates else row.ends_at
             moves.append(BucketMove(Fate.RENEWED, row, replace(opened, ends_at=ends_at, priority=row.priority)))
         else:
             lasts = keeps_for_ever(contribution.item)
-            ends_at = None if lasts else opened.ends_at if new_cycle or row.ends_at is None else row.ends_at
+            ends_at = None if lasts else opened.ends_at if new_dates or row.ends_at is None else row.ends_at
             moves.append(BucketMove(Fate.CARRIED, row, replace(carried(row, contribution), ends_at=ends_at)))
     moves += [BucketMove(Fate.CLOSED, row, None) for row in rows.values()]
     return moves

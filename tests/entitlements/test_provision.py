@@ -1,13 +1,18 @@
 """What a change of plan does to buckets, and what their ledgers say of it."""
 
+from decimal import Decimal
+
 import pytest
 
 from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
 from catalog.models import Plan
+from entitlements.edit import edit_balance
 from entitlements.ledger import ledger
 from tests.builders import (
     STAFF,
+    access,
     allowance,
+    assigned,
     customer,
     default,
     enable,
@@ -18,7 +23,7 @@ from tests.builders import (
     team,
     use,
 )
-from tests.instants import MARCH_16
+from tests.instants import APRIL_16, MARCH_16
 
 pytestmark = pytest.mark.django_db
 
@@ -77,3 +82,14 @@ def test_the_first_plan_of_a_customer_shows_access_without_the_default_product()
 
     assert (change.before.limit, change.after.limit) == (5, 100)
     assert left(acme) == 100
+
+
+def test_features_of_an_assigned_plan_change_without_moving_a_reset_date_that_was_edited():
+    """Design 4: reset dates are kept."""
+    acme = customer()
+    enable(acme, assigned("partner", allowance(100)))
+    edit_balance(acme, feature="credits", to=Decimal(40), reset_at=APRIL_16, reason="gift", actor=STAFF, now=MARCH_16)
+
+    enable(acme, named("partner"), allowance(200), now=MARCH_16)
+
+    assert (left(acme, now=MARCH_16), access(acme, now=MARCH_16).next_reset_at) == (140, APRIL_16)
