@@ -172,7 +172,12 @@ def project(contributions: Sequence[Contribution], rows: Iterable[Bucket], at: d
     for contribution in contributions:
         assert contribution.item.feature is not None
         row = by_owner.get((contribution.owner, contribution.item.feature.slug))
-        if row is None:
+        left = by_owner.get(((contribution.contract.subscription_id, None), contribution.item.feature.slug))
+        if row is None and left is not None and keeps_for_ever(contribution.item):
+            opened = fresh(contribution, at, not_before=contribution.contract.phase_starts_at)
+            ended = replace(left, ends_at=contribution.contract.phase_starts_at)
+            standings.append(Standing(contribution, moved_to(opened, left), ended=ended))
+        elif row is None:
             standings.append(Standing(contribution, fresh(contribution, at)))
         elif holds(row, contribution, at):
             same = row.item.id == contribution.item.id and row.granted == contribution.granted
@@ -281,28 +286,50 @@ def reprovision(
     *,
     renew_consumables: bool,
     new_cycle: bool,
+    waiting: Sequence[Bucket] = (),
 ) -> list[BucketMove]:
     """What happens to the buckets of one contract when its items are replaced at an instant.
 
     Use is carried under the new allowance, with the reset date kept, unless consumables start afresh; levels and
     lasting balances are always carried. A new cycle brings new reset dates where windows follow the contract. A
-    change of the reset cadence applies from the end of the open window.
+    change of the reset cadence applies from the end of the open window. `waiting` are the buckets that an assigned
+    plan left behind when the customer left it: coming back resumes them.
     """
     rows = {row.item.feature.slug: row for row in before if row.item.feature}
+    left_behind = {row.item.feature.slug: row for row in waiting if row.item.feature}
     moves = []
     for contribution in contributions:
         assert contribution.item.feature is not None
         row = rows.pop(contribution.item.feature.slug, None)
+        resumed = left_behind.get(contribution.item.feature.slug)
+        if resumed and (row is None or not keeps_for_ever(contribution.item)):
+            moves += [BucketMove(Fate.CLOSED, row, None)] if row else []
+            row = resumed
+        elif resumed:
+            moves.append(BucketMove(Fate.CLOSED, resumed, None))
         opened = fresh(contribution, at, not_before=at)
-        new_dates = new_cycle and contribution.contract.follows_contract
         if row is None:
             moves.append(BucketMove(Fate.OPENED, None, opened))
-        elif renew_consumables and not keeps_for_ever(contribution.item) and row.ends_at is not None:
-            ends_at = opened.ends_at if new_dates else row.ends_at
-            moves.append(BucketMove(Fate.RENEWED, row, replace(opened, ends_at=ends_at, priority=row.priority)))
         else:
-            lasts = keeps_for_ever(contribution.item)
-            ends_at = None if lasts else opened.ends_at if new_dates or row.ends_at is None else row.ends_at
-            moves.append(BucketMove(Fate.CARRIED, row, replace(carried(row, contribution), ends_at=ends_at)))
+            renews = renew_consumables and row is not resumed
+            moves.append(_move(row, contribution, opened, renews=renews, new_cycle=new_cycle))
     moves += [BucketMove(Fate.CLOSED, row, None) for row in rows.values()]
     return moves
+
+
+def _move(row: Bucket, contribution: Contribution, opened: Bucket, *, renews: bool, new_cycle: bool) -> BucketMove:
+    """One bucket that goes on, afresh or with what was used of it; under another owner it goes on in a new row."""
+    same_owner = row.owner == contribution.owner
+    new_dates = not same_owner or (new_cycle and contribution.contract.follows_contract)
+    lasts = keeps_for_ever(contribution.item)
+    ends_at = None if lasts else opened.ends_at if new_dates or row.ends_at is None else row.ends_at
+    if renews and not lasts and row.ends_at is not None:
+        return BucketMove(Fate.RENEWED, row, replace(opened, ends_at=ends_at, priority=row.priority))
+    if same_owner:
+        return BucketMove(Fate.CARRIED, row, replace(carried(row, contribution), ends_at=ends_at))
+    return BucketMove(Fate.CARRIED, row, moved_to(opened, row))
+
+
+def moved_to(opened: Bucket, row: Bucket) -> Bucket:
+    """A new bucket with what was used and edited of the one that it carries on."""
+    return replace(opened, used=row.used, adjusted=row.adjusted, priority=row.priority)

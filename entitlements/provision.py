@@ -30,7 +30,7 @@ def hold(customer: Customer, *, alone: bool = False) -> None:
 
 
 def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation: Operation | None = None) -> Balance:
-    """Write a projected bucket with its grant; if somebody opened it in the meantime, theirs is returned."""
+    """Write a projected bucket with its grant; one that is open already is returned, with what the other brings."""
     subscription_id, plan_id = bucket.owner
     row = Balance(
         customer=customer,
@@ -52,9 +52,21 @@ def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation:
     )
     if not present.entries.exists():
         enter(present, BalanceEntry.Kind.GRANT, present.granted, now=now, operation=operation)
-        if present.used:
-            enter(present, BalanceEntry.Kind.MOVED, -present.used, now=now, operation=operation)
+        if moved := present.adjusted - present.used:
+            enter(present, BalanceEntry.Kind.MOVED, moved, now=now, operation=operation)
+    elif bucket.used or bucket.adjusted:
+        present.used, present.adjusted = present.used + bucket.used, present.adjusted + bucket.adjusted
+        present.save(update_fields=["used", "adjusted"])
+        enter(present, BalanceEntry.Kind.MOVED, bucket.adjusted - bucket.used, now=now, operation=operation)
     return present
+
+
+def move_out(balance: Balance, *, now: datetime, operation: Operation | None = None) -> None:
+    """Take what was used and edited out of a bucket that another one carries on."""
+    if moved := balance.used - balance.adjusted:
+        enter(balance, BalanceEntry.Kind.MOVED, moved, now=now, operation=operation)
+    balance.used, balance.adjusted = Decimal(0), Decimal(0)
+    balance.save(update_fields=["used", "adjusted"])
 
 
 def enter(
@@ -118,6 +130,8 @@ def settle(
     for place, standing in enumerate(found):
         bucket = standing.bucket
         if standing.ended is not None and standing.ended.id is not None:
+            if standing.ended.owner != bucket.owner:
+                move_out(by_id[standing.ended.id], now=now)
             close(by_id[standing.ended.id], ended_at=standing.ended.ends_at, now=now)
         if bucket.id is None:
             written[place] = open_bucket(customer, bucket, now=now)
@@ -148,8 +162,14 @@ def apply_moves(
     rows = {row.pk: row for row in Balance.objects.filter(pk__in=ids).order_by("id").select_for_update()}
     for move in moves:
         row = rows.get(move.before.id) if move.before and move.before.id else None
-        if move.fate is Fate.CARRIED and row and move.after:
+        if move.fate is Fate.CARRIED and row and move.after and move.after.id:
             regrant(row, move.after.item, move.after.granted, ends_at=move.after.ends_at, now=now, operation=operation)
+            continue
+        if move.fate is Fate.CARRIED and row and move.after:
+            after = replace(move.after, used=row.used, adjusted=row.adjusted)
+            move_out(row, now=now, operation=operation)
+            close(row, ended_at=now, now=now, operation=operation)
+            open_bucket(customer, after, now=now, operation=operation)
             continue
         later = Decimal(0)
         if row:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
+from customers.contracts import MULTIPLYING
 from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.models import Balance
@@ -68,7 +69,9 @@ def _promised_until(row: Balance) -> datetime | None:
         return None
     ends_at = None
     for phase in row.subscription.kept_phases():
-        if phase.starts_at > row.starts_at and phase.terms().for_feature(row.feature.slug) is None:
+        terms = phase.terms()
+        promises = terms.kind in MULTIPLYING and terms.for_feature(row.feature.slug) is not None
+        if phase.starts_at > row.starts_at and not promises:
             return phase.starts_at
         ends_at = phase.ends_at
     return ends_at

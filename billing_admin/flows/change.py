@@ -19,7 +19,7 @@ from customers.contracts import MULTIPLYING, Contract
 from customers.switch import next_bill
 from entitlements.access import Access, decide
 from entitlements.allowances import contributions_of, sources_of
-from entitlements.balances import Bucket, BucketMove, Fate, fresh, reprovision
+from entitlements.balances import Bucket, BucketMove, Fate, fresh, keeps_for_ever, reprovision
 from invoicing.lines import (
     Line,
     fee_line,
@@ -323,17 +323,19 @@ def _moves(position: Position, after: Contract, kind: ChangeKind, same_plan: boo
     held = position.held
     contributions = contributions_of([after])
     if held is None:
-        return reprovision([], contributions, position.at, renew_consumables=False, new_cycle=True)
+        waiting = position.waiting
+        return reprovision([], contributions, position.at, renew_consumables=False, new_cycle=True, waiting=waiting)
     owner = (held.subscription_id, None) if held.contract.follows_contract else (None, held.contract.plan_id)
     rows = [b for b in position.buckets if b.owner == owner]
     if not held.contract.follows_contract and held.contract.plan_id != after.plan_id:
-        rows = []  # buckets of an assigned plan wait for its return
+        rows = [row for row in rows if keeps_for_ever(row.item)]  # the others wait for their plan's return
     return reprovision(
         rows,
         contributions,
         position.at,
         renew_consumables=_renews_consumables(held.sold, after.terms.times(after.quantity), kind, same_plan),
         new_cycle=new_cycle,
+        waiting=position.waiting,
     )
 
 

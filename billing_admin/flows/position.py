@@ -50,7 +50,8 @@ class Held:
 class Position:
     """A customer at an instant and a ledger position, as values; nothing in it needs the database again.
 
-    `use` is that of open windows by balance, `closed_use` that of windows that ended and wait for the renewal.
+    `waiting` are buckets that the proposed plan left behind. `use` is that of open windows by balance, `closed_use`
+    that of windows that ended and wait for the renewal.
     """
 
     customer_id: int
@@ -64,6 +65,7 @@ class Position:
     default: Contract | None
     anchor_of_product: datetime | None
     buckets: tuple[Bucket, ...]
+    waiting: tuple[Bucket, ...]
     use: dict[int, RatedUse]
     closed_use: tuple[RatedUse, ...]
     fees: tuple[BilledFee, ...]
@@ -125,11 +127,19 @@ def read_position(
         default=default,
         anchor_of_product=_product_anchor(customer, plan, at),
         buckets=buckets,
+        waiting=_waiting(rows, buckets, plan, at),
         use=_rated(rows, subscription),
         closed_use=tuple(rated_use(row) for row in unbilled(subscription, at)) if subscription else (),
         fees=tuple(billed_fees(subscription, at)) if subscription else (),
         account_credit=account_credit(customer),
     )
+
+
+def _waiting(rows: Sequence[Balance], buckets: Sequence[Bucket], plan: Plan, at: datetime) -> tuple[Bucket, ...]:
+    """Open buckets that the proposed plan left behind when the customer left it."""
+    counting = {bucket.id for bucket in buckets}
+    left = [bucket_of(row) for row in rows if row.plan_id == plan.pk and row.pk not in counting]
+    return tuple(bucket for bucket in left if bucket.ends_at is None or bucket.ends_at > at)
 
 
 def _as_of(row: Balance, later: dict[int, Decimal]) -> Balance:

@@ -158,9 +158,9 @@ def _close_windows(customer: Customer, subscription: Subscription, *, at: dateti
     rows = list(open_rows(customer).filter(subscription=subscription, starts_at__lte=at).select_for_update())
     found = standings(own, rows, at)
     settle(customer, found, rows, now=now)
-    kept = {s.contribution.item.feature.slug for s in found if s.contribution.item.feature}
+    kept = {standing.bucket.id for standing in found}
     for row in rows:
-        if row.closed_at is None and row.item.feature and row.item.feature.slug not in kept:
+        if row.closed_at is None and row.pk not in kept:
             close(row, ended_at=at, now=now)
 
 
