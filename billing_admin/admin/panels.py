@@ -354,7 +354,9 @@ def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> Custome
 def _contracts(customer: Customer, subscriptions: Iterable[Subscription], now: datetime) -> list[Contract]:
     phases = [phase for s in subscriptions if (phase := s.phase_at(now))]
     held = order(contract_of(phase, customer) for phase in phases)
-    return held or [c for c in [default_contract(customer)] if c]
+    if held or customer.closed_at:
+        return held
+    return [c for c in [default_contract(customer)] if c]
 
 
 def _bills_use(contract: Contract) -> bool:
@@ -388,5 +390,5 @@ def read_days(
 
 def balances_of(customer: Customer, feature: Feature) -> list[Balance]:
     """All windows of a feature, newest first: what the ledger page lists beside the one shown."""
-    rows = Balance.objects.filter(customer=customer, feature=feature)
+    rows = Balance.objects.filter(customer=customer, feature=feature).select_related("item__version__plan")
     return list(rows.order_by("-starts_at", "-id")[:24])
