@@ -26,6 +26,20 @@ class TooLateToWithdraw(ValidationError):
         super().__init__("The change has taken effect already; make a new change instead.", code="already_in_effect")
 
 
+class ContractParked(ValidationError):
+    def __init__(self, subscription: Subscription):
+        super().__init__(
+            f"{subscription.public_id} is parked: {subscription.parked_because} Look at it and let it go on first.",
+            code="contract_parked",
+        )
+
+
+def refuse_parked(subscription: Subscription) -> None:
+    """What looks ahead from now would step over boundaries that nobody has settled."""
+    if subscription.parked_at is not None:
+        raise ContractParked(subscription)
+
+
 def next_bill(terms: PlanTerms, anchor: datetime, at: datetime) -> datetime | None:
     """The next instant after `at` at which these terms bill something; None when they never do."""
     if terms.kind not in MULTIPLYING or terms.is_one_off:

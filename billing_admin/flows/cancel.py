@@ -60,6 +60,7 @@ def withdraw(subscription: Subscription, *, reason: str = "", actor: Actor, now:
     # Boundaries that nobody settled yet come first: afterwards the contract looks ahead from now.
     catch_up(customer, now=now)
     subscription.refresh_from_db()
+    switch.refuse_parked(subscription)
     if scheduled is None:
         switch.uncancel(subscription, at=now)
         return record(
@@ -142,6 +143,8 @@ def cancel(
     planned = preview_cancel(subscription, at_once=at_once, bill_use=bill_use, credit_unused=credit_unused, now=now)
     at = now.replace(microsecond=0)
     at_once = planned.at_once and ends_at is None
+    if not at_once:
+        switch.refuse_parked(subscription)
     ends_at = ends_at or planned.ends_at
     operation = record(
         customer,

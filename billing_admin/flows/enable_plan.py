@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from billing_admin.flows.change import PlanChange, Proposal, Timing, explain, preview
-from billing_admin.flows.position import Position, read_position
+from billing_admin.flows.position import Position, held_subscription, read_position
 from billing_admin.flows.renew import catch_up
 from catalog.models import Plan, PlanVersion
 from catalog.publish import check_items, tailor
@@ -150,7 +150,7 @@ def _refuse_foreign_currency(customer: Customer, terms: PlanTerms) -> None:
 
 
 def preview_plan(customer: Customer, proposal: Proposal, *, now: datetime) -> PlanChange:
-    """What enabling the proposal would do at this moment. Raises `AlreadyOnPlan`.
+    """What enabling the proposal would do at this moment. Raises `AlreadyOnPlan`, `ContractParked`.
 
     What is overdue is carried out first: a change cannot be priced on a period that nobody has opened yet.
     """
@@ -173,7 +173,10 @@ def _refuse_bad_end(change: PlanChange) -> None:
 
 def _read(customer: Customer, proposal: Proposal, at: datetime, ledger: int | None = None) -> Position:
     plan = Plan.objects.select_related("product").get(pk=proposal.plan_id)
-    return read_position(customer, plan, at=at, ledger=ledger)
+    subscription = held_subscription(customer, plan)
+    if subscription:
+        switch.refuse_parked(subscription)
+    return read_position(customer, plan, at=at, ledger=ledger, subscription=subscription)
 
 
 def _name(proposal: Proposal) -> str:
