@@ -15,6 +15,7 @@ from django.http import HttpResponse, JsonResponse
 from redis.exceptions import RedisError
 
 from billing_admin.api.endpoints import ApiRequest, Caller
+from billing_admin.api.parser import is_storable
 from billing_admin.api.refusals import answer, standard
 from billing_admin.models import ApiKey, IdempotentAnswer, digest
 
@@ -36,6 +37,8 @@ def door(view: View) -> View:
         used = count(request)
         if used is not None and used > rate_limit():
             response = too_many(request)
+        elif not is_storable(request.path):
+            response = standard(HTTPStatus.NOT_FOUND)
         else:
             response = answered_once(request, lambda: view(request, *args, **kwargs))
         if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:

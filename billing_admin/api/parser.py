@@ -9,6 +9,8 @@ from django.utils.datastructures import MultiValueDict
 from ninja.parser import Parser
 from pydantic.alias_generators import to_camel
 
+from billing_admin.api.refusals import BadValue
+
 DEEPEST = 50
 
 
@@ -26,8 +28,15 @@ class ExactParser(Parser):
     def parse_querydict(self, data: "MultiValueDict[str, Any]", list_fields: list[str], request: HttpRequest) -> Any:
         """The last value of each name, which may be written in snake_case too."""
         found = {to_camel(name): data[name] for name in data}
-        _check(found)
+        for name, text in found.items():
+            if not is_storable(name) or not is_storable(text):
+                raise BadValue(ascii(name)[1:-1], "The address holds a text that cannot be kept.")
         return found
+
+
+def is_storable(text: str) -> bool:
+    """Neither NUL nor a lone surrogate: no database keeps those."""
+    return "\0" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def exact(text: str) -> Decimal:
@@ -42,13 +51,12 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _check(value: Any, depth: int = 0) -> None:
-    """Refuse NUL, lone surrogates, and nesting that would exhaust whoever reads it."""
+    """Refuse what no database keeps, and nesting that would exhaust whoever reads it."""
     if depth > DEEPEST:
         raise ValueError("nested too deeply")
     if isinstance(value, str):
-        if "\0" in value:
-            raise ValueError("a text holds a NUL")
-        value.encode()  # lone surrogates cannot be encoded: a UnicodeEncodeError is a ValueError
+        if not is_storable(value):
+            raise ValueError("a text holds a NUL or half a character")
     elif isinstance(value, dict):
         for key, inner in value.items():
             _check(key, depth + 1)

@@ -160,6 +160,11 @@ def test_texts_that_no_database_keeps_are_refused(api, text):
     assert api.post("customers", {"customerId": "acme", "name": text}).status == 400
 
 
+@pytest.mark.parametrize(("path", "query"), [("customers/a%00b", {}), ("customers", {"search": "a\u0000b"})])
+def test_nor_are_they_taken_from_an_address(api, path, query):
+    assert api.get(path, **query).status in (400, 404)
+
+
 def test_names_may_be_written_in_snake_case(api):
     answer = api.post("customers", {"customer_id": "acme", "name": "Acme", "usage_started_at": "2026-01-10T00:00:00Z"})
 
