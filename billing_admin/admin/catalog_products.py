@@ -25,7 +25,7 @@ class NewProductForm(forms.Form):
 
 class NewProduct(ActPage):
     permission = "catalog.add_product"
-    title = "New product"
+    title = "New Product"
     submit = "Create"
     outcome = "Its plan is assigned by hand or API and never invoiced. Next you say what it gives access to."
     form_class = NewProductForm

@@ -410,7 +410,7 @@ class EnablePage:
 
     @property
     def title(self) -> str:
-        return "Change plan" if self.changing else "Enable product"
+        return "Change plan" if self.changing else "Enable Product"
 
     def render(self) -> HttpResponse:
         trail = [

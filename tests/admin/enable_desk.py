@@ -1,4 +1,4 @@
-"""A person at the page "Enable product", in a browser without JavaScript: what the page shows is what gets posted."""
+"""A person at the page "Enable Product", in a browser without JavaScript: what the page shows is what gets posted."""
 
 from datetime import datetime
 from html.parser import HTMLParser

@@ -210,7 +210,7 @@ def test_a_closed_customer_says_when_they_are_erased_and_offers_no_act_but_to_re
     page = desk.page(who)
 
     assert "Personal data is erased on 15 Apr 2026" in page.text
-    assert "Enable product" not in page.text
+    assert "Enable Product" not in page.text
     assert "Reopen" in page.text
 
 

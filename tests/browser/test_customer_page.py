@@ -170,7 +170,7 @@ def test_the_name_confirms_a_deletion(signed_in: SignIn, now: datetime):
     page.wait_for_url("**" + address(who))
 
     expect(page.locator("main, #content").first).to_contain_text("Personal data is erased on")
-    expect(page.locator("text=Enable product")).to_have_count(0)
+    expect(page.locator("text=Enable Product")).to_have_count(0)
 
 
 def test_who_may_only_look_sees_everything_and_changes_nothing(signed_in: SignIn, acme: Customer):
@@ -179,7 +179,7 @@ def test_who_may_only_look_sees_everything_and_changes_nothing(signed_in: SignIn
     page.goto(address(acme))
 
     expect(page.locator(".cus-feature").first).to_contain_text("72 of 100 left")
-    expect(page.locator("text=Enable product")).to_have_count(0)
+    expect(page.locator("text=Enable Product")).to_have_count(0)
     expect(page.locator("[aria-label=Settings]")).to_have_count(0)
     for name, *args in [
         ("customer_balance", acme.pk, "credits"),

@@ -75,7 +75,7 @@ def page(browser: Browser, live_server, mid_march, acme, django_user_model) -> I
     page.get_by_label("Username").fill("sam")
     page.locator("[name=password]").fill("in and out")
     page.locator("[name=password]").press("Enter")
-    expect(page.get_by_role("link", name="Enable product")).to_be_visible()
+    expect(page.get_by_role("link", name="Enable Product")).to_be_visible()
     yield page
     context.close()
     assert not broken
@@ -96,7 +96,7 @@ def reason(page: Page) -> Locator:
 
 def test_a_custom_plan_from_the_customer_page_to_the_changed_balance(page: Page, acme):
     """A-01"""
-    page.get_by_role("link", name="Enable product").click()
+    page.get_by_role("link", name="Enable Product").click()
     page.get_by_label("Find a plan").fill("pro")
     page.get_by_role("link", name=re.compile("^Pro")).click()
     expect(happens(page)).to_contain_text("Nothing changes yet")
@@ -204,7 +204,7 @@ def test_a_feature_is_added_in_the_editor_and_the_preview_follows(page: Page):
 def test_another_plan_is_chosen_and_enabled_by_keyboard_alone(page: Page, acme):
     """A-22"""
     plan("team", fee(200), allowance(500))
-    page.get_by_role("link", name="Enable product").focus()
+    page.get_by_role("link", name="Enable Product").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_label("Find a plan")).to_be_focused()
     page.keyboard.type("team")
