@@ -3,8 +3,9 @@
 Callers hold the customer's row, which serialises the numbers and the account credit of one customer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from string import ascii_uppercase
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -102,7 +103,7 @@ def next_number(customer: Customer, kind: str) -> str:
     """`ACME-0001`; credit notes have a series of their own. Counted in the transaction that issues, so without gaps."""
     series = InvoiceSeries.objects.select_for_update().filter(customer=customer).first()
     if series is None:
-        series = InvoiceSeries.objects.create(customer=customer, prefix=_free_prefix(customer))
+        series = _begin_series(customer)
     if kind == Invoice.Kind.CREDIT_NOTE:
         series.credit_notes += 1
         number = f"{series.prefix}-CN-{series.credit_notes:04}"
@@ -113,14 +114,23 @@ def next_number(customer: Customer, kind: str) -> str:
     return number
 
 
-def _free_prefix(customer: Customer) -> str:
+def _begin_series(customer: Customer) -> InvoiceSeries:
+    """A series under the first prefix that is free; the database decides, also between two who ask at once."""
+    for prefix in _prefixes(customer):
+        InvoiceSeries.objects.bulk_create([InvoiceSeries(customer=customer, prefix=prefix)], ignore_conflicts=True)
+        if series := InvoiceSeries.objects.filter(customer=customer).first():
+            return series
+    raise AssertionError("the alphabet is longer than the names that look like another customer's numbers")
+
+
+def _prefixes(customer: Customer) -> Iterator[str]:
+    """`ACME`; with the row's own number where that is taken; with a letter where a name looks like that."""
     first_word = slugify(customer.name).split("-")[0] or slugify(customer.customer_id) or "customer"
     base = first_word.upper()[:8]
-    taken = InvoiceSeries.objects.filter(prefix__startswith=base).values_list("prefix", flat=True)
-    if base not in taken:
-        return base
-    # The row's own number cannot collide, whoever asks at the same moment.
-    return f"{base[:4]}{customer.pk}"[:12]
+    yield base
+    own = f"{base[:4]}{customer.pk}"[:11]
+    yield own
+    yield from (own + letter for letter in ascii_uppercase)
 
 
 def _settle_new(invoice: Invoice, document: Document, now: datetime) -> None:
