@@ -189,3 +189,24 @@ def test_who_may_see_no_customers_sees_no_numbers_either() -> None:
 
     assert "dash-tile" not in page
     assert "$50.00" not in page
+
+
+def test_a_run_has_a_page_with_its_failures_and_what_became_of_them() -> None:
+    """From the list to the traceback in one click."""
+    [acme, _] = failing_customers()
+    run = WorkerFailure.objects.first().run
+    renew(APRIL_1 + timedelta(minutes=1))
+
+    page = look(browser("Read-only"), f"{PAGE}{run.pk}/change/")
+
+    assert acme.name in page
+    assert "Traceback" in page
+    assert page.count("Done since") == 2
+    assert "Retry" not in page
+
+
+def test_a_run_that_is_not_there_is_not_found() -> None:
+    """No number in an address breaks a page."""
+    client = browser("Read-only")
+
+    assert [client.get(f"{PAGE}{key}/change/").status_code for key in ("999999", "x")] == [404, 404]
