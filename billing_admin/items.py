@@ -23,10 +23,10 @@ from django.http import QueryDict
 from django.urls import reverse
 from django.utils.text import slugify
 
+from catalog.items import InvalidItems, check_items
 from catalog.models import KEY, Feature, Plan
 from catalog.money import exponent, grouped, plain
 from catalog.periods import FEE_CADENCES, NEVER, ONCE, PLAN_CADENCES, RESETS
-from catalog.publish import InvalidItems, check_items
 from catalog.terms import (
     BILLING_PERIOD,
     BOOLEAN,

@@ -18,8 +18,8 @@ from billing_admin.middleware import DeskRequest
 from billing_admin.pages import ActPage, render_page
 from billing_admin.plan_page import custom_rows, item_rows, terms_by_version, version_rows
 from billing_admin.templatetags.desk import state
+from catalog.items import InvalidItems
 from catalog.models import Plan, PlanVersion
-from catalog.publish import InvalidItems
 from catalog.terms import PlanTerms, differences
 from customers.journal import Actor
 

@@ -39,8 +39,8 @@ from billing_admin.flows.enable_plan import (
 from billing_admin.items import ItemsForm
 from billing_admin.pages import dress, render_page
 from billing_admin.site import page
+from catalog.items import InvalidItems
 from catalog.models import Plan, PlanVersion, read_terms
-from catalog.publish import InvalidItems
 from catalog.terms import PlanTerms
 from customers.journal import Actor, ReasonRequired
 from customers.models import Customer, Phase, Subscription

@@ -18,7 +18,7 @@ from billing_admin.api.refusals import SENTENCES, answer, standard
 from billing_admin.api.usage import AccessOut
 from billing_admin.flows.customers import DeletionBlocked
 from billing_admin.flows.enable_plan import PreviewOutdated
-from catalog.publish import InvalidItems
+from catalog.items import InvalidItems
 from entitlements.track import LimitReached
 
 log = structlog.get_logger("billing_admin.api")

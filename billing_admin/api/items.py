@@ -8,9 +8,9 @@ from django.utils.text import slugify
 from pydantic import Field
 
 from billing_admin.api.shapes import Answer, Body, Count, ExactRate, Quantity, Rate, Slug, Units
+from catalog.items import InvalidItems, ItemError
 from catalog.models import Feature
 from catalog.money import plain
-from catalog.publish import InvalidItems, ItemError
 from catalog.terms import BILLING_PERIOD, BOOLEAN, HARD, METERED, SOFT, STATIC, FeatureTerms, ItemTerms, PlanTerms
 
 FEE, USAGE, ALLOWANCE = "fee", "usage", "allowance"

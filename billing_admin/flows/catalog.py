@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from catalog import publish as verbs
+from catalog.items import check_currency
 from catalog.models import Feature, Plan, PlanItem, PlanVersion, Product, unique_key
 from catalog.terms import ItemTerms, differences
 from customers.journal import Actor, record
@@ -102,7 +103,7 @@ def create_plan(
     actor: Actor,
     now: datetime,
 ) -> Plan:
-    verbs.check_currency(currency, settings.CURRENCIES)
+    check_currency(currency, settings.CURRENCIES)
     plan = verbs.create_plan(
         product,
         name=name,
@@ -146,7 +147,7 @@ def edit_plan(
     if currency != plan.currency:
         if is_priced(plan) or subscriptions_of(plan).exists():
             raise CurrencyFixed
-        verbs.check_currency(currency, settings.CURRENCIES)
+        check_currency(currency, settings.CURRENCIES)
     if billing_version != plan.billing_version and subscriptions_of(plan).exists():
         raise BillingVersionFixed
     before = {"name": plan.name, "currency": plan.currency, "billing_version": plan.billing_version}

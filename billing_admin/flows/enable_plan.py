@@ -16,8 +16,9 @@ from django.db.models import Q
 from billing_admin.flows.change import PlanChange, Proposal, Timing, explain, preview
 from billing_admin.flows.position import Position, held_subscription, read_position
 from billing_admin.flows.renew import catch_up
+from catalog.items import check_items
 from catalog.models import Plan, PlanVersion
-from catalog.publish import check_items, tailor
+from catalog.publish import tailor
 from catalog.terms import ChangeKind, ItemTerms, PlanTerms
 from customers import switch
 from customers.journal import Actor, record, require_reason

@@ -5,13 +5,13 @@ from django.core.exceptions import ValidationError
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
+from catalog.items import InvalidItems
 from catalog.models import Feature, Plan, PlanItem, PlanVersion, Product
 from catalog.periods import plan_cadence
 from catalog.publish import (
     CannotBeDefault,
     CannotPublish,
     DefaultExists,
-    InvalidItems,
     VersionFrozen,
     create_plan,
     create_product,

@@ -12,8 +12,8 @@ from billing_admin.flows.enable_plan import (
     preview_plan,
     propose,
 )
+from catalog.items import InvalidItems
 from catalog.models import Plan
-from catalog.publish import InvalidItems
 from catalog.terms import ChangeKind
 from customers.journal import ReasonRequired
 from customers.models import CustomPlan, Operation
