@@ -48,7 +48,10 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a customer should be on. `version_id` names a published version; None: the items are made for them."""
+    """What a customer should be on. `version_id` names a version that exists; None: one is made for them.
+
+    `is_custom` is true of both: of items to be tailored, and of a version that was tailored for them before.
+    """
 
     plan_id: int
     plan_name: str
@@ -57,13 +60,10 @@ class Proposal:
     terms: PlanTerms
     standard: PlanTerms
     version_id: int | None = None
+    is_custom: bool = False
     quantity: int = 1
     timing: Timing | None = None
     ends_at: datetime | None = None
-
-    @property
-    def is_custom(self) -> bool:
-        return self.version_id is None
 
     @property
     def sold(self) -> PlanTerms:

@@ -95,7 +95,7 @@ def propose(
         raise PlanNotOffered(plan, "it has no published version yet. Publish it first.")
     _refuse_unoffered(customer, plan)
     standard = chosen.terms()
-    terms, version_id = standard, standard.version_id
+    terms, version_id, is_custom = standard, standard.version_id, False
     if items is not None:
         terms = replace(standard.with_items(items), cadence=cadence or standard.cadence)
         check_items(plan, terms.cadence, terms.items)
@@ -103,6 +103,7 @@ def propose(
             terms = standard
         else:
             terms, version_id = _own_version(customer, plan, terms)
+            is_custom = True
     _refuse_foreign_currency(customer, terms)
     if quantity < 1:
         raise ValidationError("The quantity is a whole number of 1 or more.", code="bad_quantity")
@@ -114,6 +115,7 @@ def propose(
         terms=terms,
         standard=standard,
         version_id=version_id,
+        is_custom=is_custom,
         quantity=quantity,
         timing=timing,
         ends_at=ends_at,

@@ -387,3 +387,16 @@ def test_each_act_stands_in_the_journal_with_who_and_why():
     newest = Operation.objects.filter(customer=acme).newest()[0]
     assert (newest.verb, newest.actor, newest.reason) == ("plan.enabled", "ops", "support case 412")
     assert newest.inputs["differences"] == ["Credits: 100 → 300"]
+
+
+def test_going_back_to_an_earlier_custom_version_needs_a_reason_too():
+    """Law 10"""
+    acme = on(pro(20, 100))
+    enable(acme, pro_again(), fee(20), allowance(300))
+    enable(acme, pro_again())
+
+    with pytest.raises(ReasonRequired):
+        enable(acme, pro_again(), fee(20), allowance(300), reason="")
+    enable(acme, pro_again(), fee(20), allowance(300), reason="as before")
+
+    assert CustomPlan.objects.filter(customer=acme).count() == 1
