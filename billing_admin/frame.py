@@ -44,7 +44,7 @@ NAVIGATION: dict[str, list[Entry]] = {
     "System": [
         Entry("Runs", "schedule", "admin:billing_admin_workerrun_changelist", "billing_admin.view_workerrun"),
         Entry("History", "history", "admin:customers_operation_changelist", "customers.view_operation"),
-        Entry("API keys", "key", "admin:billing_admin_apikey_changelist", "billing_admin.view_apikey"),
+        Entry("API keys", "key", "admin:billing_admin_apikey_changelist", "billing_admin.change_apikey"),
         Entry("People", "badge", "admin:auth_user_changelist", "auth.view_user"),
         Entry("Roles", "shield_person", "admin:auth_group_changelist", "auth.view_group"),
     ],

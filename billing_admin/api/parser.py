@@ -27,7 +27,7 @@ class ExactParser(Parser):
 
     def parse_querydict(self, data: "MultiValueDict[str, Any]", list_fields: list[str], request: HttpRequest) -> Any:
         """The last value of each name, which may be written in snake_case too."""
-        found = {to_camel(name): data[name] for name in data}
+        found = {to_camel(name): str(data[name]) for name in data}
         for name, text in found.items():
             if not is_storable(name) or not is_storable(text):
                 raise BadValue(ascii(name)[1:-1], "The address holds a text that cannot be kept.")
