@@ -27,7 +27,7 @@ CONNECTIONS = (1, 8, 32)
 def measure(report: Report) -> None:
     small, large = (1_000, 10_000) if report.quick else (10_000, 100_000)
     seconds = 1.0 if report.quick else 4.0
-    few, many, most = (100, 1_000, 200) if report.quick else (1_000, 10_000, 2_000)
+    few, many, most = (100, 1_000, 100) if report.quick else (1_000, 10_000, 1_000)
     print("Preparing the database …")
     cache.clear()
     call_command("migrate", verbosity=0)
