@@ -54,7 +54,7 @@ class NewCustomerForm(forms.Form):
 
 class NewCustomer(ActPage):
     permission = "customers.add_customer"
-    title = "New customer"
+    title = "New Customer"
     submit = "Create customer"
     form_class = NewCustomerForm
 

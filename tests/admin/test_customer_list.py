@@ -94,7 +94,7 @@ def test_an_empty_list_says_what_to_do(desk):
     text = desk.get("customers_customer_changelist").text
 
     assert "No customers yet" in text
-    assert "New customer" in text
+    assert "New Customer" in text
 
 
 def test_a_search_without_result_says_how_search_works(desk):
@@ -108,7 +108,7 @@ def test_a_search_without_result_says_how_search_works(desk):
 
 def test_readers_are_offered_no_new_customer(client):
     """A-53"""
-    assert "New customer" not in CustomerDesk(client, role="Read-only").get("customers_customer_changelist").text
+    assert "New Customer" not in CustomerDesk(client, role="Read-only").get("customers_customer_changelist").text
 
 
 # A hundred thousand customers -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billing_admin.api.v1 import api as described
+from customers.models import Customer
 from tests import builders as world
 from tests.builders import allowance, assigned, customer, enable, feature, fee, on, plan, static, switch
 
@@ -86,7 +87,10 @@ def ids(api) -> dict[str, list[str]]:
     for slug, kind in (("tokens", "metered"), ("sso", "boolean"), ("rate-limit", "static")):
         feature(slug, type=kind)
     who = on(plan("pro", fee(50), allowance(100), switch("sso"), static("100")))
+    Customer.objects.update(customer_id="acme")
+    who.refresh_from_db()
     assigned("partner")
+    assigned("lab", allowance(5), of="labs")
     world.team()
     other = customer("Globex", customer_id="globex")
     enable(other, world.reread(who.subscriptions.get().phases.get().version.plan))
@@ -161,5 +165,25 @@ def test_plain_examples_are_accepted(api, ids):
         answer = api.call(method, address, body)
         if answer.status >= 400:
             refused[f"{method} {path}"] = answer.body
-    allowed = {"POST /api/v1/features", "PATCH /api/v1/customers/{customer_id}", "POST /api/v1/products"}
-    assert {name: body for name, body in refused.items() if name not in allowed} == {}
+    there_already = {"POST /api/v1/customers": "duplicate_customer_id", "POST /api/v1/features": "unique"}
+    assert {name: body["code"] for name, body in refused.items()} == there_already
+
+
+def test_sums_beyond_what_can_be_kept_are_refused(api):
+    """A fee may be large and a quantity may be large; both together are no amount of money."""
+    world.product("api")
+    fees = [{"amount": "99999999999", "quantity": 1_000_000}]
+    api.post("plans", {"productId": "api", "name": "Galaxy", "prices": fees})
+    who = customer()
+
+    answer = api.post(f"customers/{who.customer_id}/plan-changes", {"planKey": "galaxy", "quantity": 10_000})
+
+    assert (answer.status, answer["code"]) == (400, "out_of_range")
+    assert not who.subscriptions.exists()
+
+
+def test_the_largest_quantities_are_counted(api):
+    who = on(plan("pro", fee(1), allowance(None)))
+    body = {"customerId": who.customer_id, "featureSlug": "credits", "value": 10**18 - 1}
+
+    assert [api.post("track", body)["access"]["used"] for _ in range(2)] == [str(10**18 - 1), str(2 * 10**18 - 2)]
