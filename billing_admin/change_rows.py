@@ -12,8 +12,8 @@ from typing import Any
 
 from django.core import signing
 
-from billing_admin.flows.change import AccessChange, Choice, PlanChange, Timing
 from billing_admin.flows.enable_plan import confirmation
+from billing_admin.flows.plan_change import AccessChange, Choice, PlanChange, Timing
 from catalog.money import format_minor, grouped
 from catalog.terms import ALLOCATED, BOOLEAN, METERED, ChangeKind, ItemDifference
 from entitlements.access import Access

@@ -5,8 +5,8 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-from billing_admin.flows.change import PlanChange, Timing
 from billing_admin.flows.enable_plan import Enabled, confirmation, enable_plan, preview_plan, propose
+from billing_admin.flows.plan_change import PlanChange, Timing
 from billing_admin.flows.renew import catch_up
 from catalog.models import Feature, Plan, PlanVersion, Product
 from catalog.publish import create_plan, make_default, open_draft, publish, write_items

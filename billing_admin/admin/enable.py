@@ -23,7 +23,6 @@ from billing_admin.access import allowed, require
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.change_rows import ChangeRows, marked, rows_of
-from billing_admin.flows.change import PlanChange, Proposal, Timing
 from billing_admin.flows.enable_plan import (
     AlreadyOnPlan,
     BadEnd,
@@ -36,6 +35,7 @@ from billing_admin.flows.enable_plan import (
     preview_plan,
     propose,
 )
+from billing_admin.flows.plan_change import PlanChange, Proposal, Timing
 from billing_admin.items import ItemsForm
 from billing_admin.pages import dress, render_page
 from billing_admin.site import page

@@ -16,8 +16,8 @@ from billing_admin.api.operations import OperationOut
 from billing_admin.api.refusals import BadValue
 from billing_admin.api.shapes import Answer, Body, Id, Instant, Money, Quantity, Reason, Slug, as_number
 from billing_admin.api.subscriptions import SubscriptionOut
-from billing_admin.flows.change import PlanChange, Proposal, Timing
 from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
+from billing_admin.flows.plan_change import PlanChange, Proposal, Timing
 from catalog.models import Plan
 from catalog.periods import PLAN_CADENCES
 from customers.models import Customer

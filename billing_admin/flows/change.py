@@ -4,193 +4,19 @@ The same `PlanChange` is shown by the page and the API and carried out by `enabl
 confirmed. Use counted after the position was read changes nothing in it.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 
+from billing_admin.flows.outlook import access_changes, next_invoice
+from billing_admin.flows.plan_change import Choice, PlanChange, Proposal, Timing
 from billing_admin.flows.position import Position
-from catalog.money import format_minor
 from catalog.periods import Cadence, period_containing
-from catalog.terms import ChangeKind, ItemDifference, PlanTerms, compare, differences
+from catalog.terms import ChangeKind, PlanTerms, compare, differences
 from customers.contracts import MULTIPLYING, Contract
-from customers.switch import next_bill
-from entitlements.access import Access, decide
-from entitlements.allowances import contributions_of, sources_of
-from entitlements.balances import Bucket, BucketMove, Fate, fresh, keeps_for_ever, reprovision
-from invoicing.lines import (
-    Line,
-    fee_line,
-    one_time_lines,
-    opening_lines,
-    renewal_lines,
-    switch_lines,
-    total,
-    unused_lines,
-    usage_lines,
-)
-
-
-class Timing(StrEnum):
-    NOW = "now"
-    CYCLE_END = "cycle_end"
-    WITHOUT_BILLING = "without_billing"
-
-
-WORDS = {
-    Timing.NOW: "Now",
-    Timing.CYCLE_END: "At the end of the cycle",
-    Timing.WITHOUT_BILLING: "Now, without billing",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """What a customer should be on. `version_id` names a version that exists; None: one is made for them.
-
-    `is_custom` is true of both: of items to be tailored, and of a version that was tailored for them before.
-    """
-
-    plan_id: int
-    plan_name: str
-    kind: str
-    add_on: bool
-    terms: PlanTerms
-    standard: PlanTerms
-    version_id: int | None = None
-    is_custom: bool = False
-    quantity: int = 1
-    timing: Timing | None = None
-    ends_at: datetime | None = None
-
-    @property
-    def sold(self) -> PlanTerms:
-        """What this customer would pay: the fees for the whole quantity."""
-        return self.terms.times(self.quantity)
-
-
-@dataclass(frozen=True, slots=True)
-class NextInvoice:
-    """The first invoice after the change: when, with which lines. `estimated` while use may still be added."""
-
-    at: datetime | None
-    lines: tuple[Line, ...]
-    total: int
-    estimated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AccessChange:
-    """One feature before and after; None where it is not in the package."""
-
-    slug: str
-    name: str
-    before: Access | None
-    after: Access | None
-
-    @property
-    def is_same(self) -> bool:
-        return _plain(self.before) == _plain(self.after)
-
-
-def _plain(access: Access | None) -> tuple | None:
-    if access is None:
-        return None
-    return access.value, access.unlimited, access.limit, access.net, access.next_reset_at, access.allowed
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Another timing, with its money: `total` is due at once, minor units."""
-
-    timing: Timing
-    total: int
-    starts_at: datetime
-    is_default: bool
-
-    @property
-    def words(self) -> str:
-        return WORDS[self.timing]
-
-
-@dataclass(frozen=True, slots=True)
-class PlanChange:
-    """What will be done when it is confirmed. Money in minor units of `currency`."""
-
-    kind: ChangeKind
-    timing: Timing
-    same_plan: bool
-    starts_at: datetime
-    anchor: datetime
-    new_cycle: bool
-    lines: tuple[Line, ...]
-    moves: tuple[BucketMove, ...]
-    next_invoice: NextInvoice
-    access: tuple[AccessChange, ...]
-    differences: tuple[ItemDifference, ...]
-    replaces: str
-    keeps_schedule: bool
-    currency: str
-    account_credit: int
-    valid_until: datetime
-    position: Position = field(compare=False)
-    proposal: Proposal = field(compare=False)
-    choices: tuple[Choice, ...] = field(default=(), compare=False)
-
-    @property
-    def total(self) -> int:
-        return total(self.lines)
-
-    @property
-    def is_scheduled(self) -> bool:
-        return self.timing is Timing.CYCLE_END
-
-    @property
-    def credit_used(self) -> int:
-        """How much of what is due now comes out of account credit."""
-        charge = total([line for line in self.lines if line.offsets_id is None])
-        return max(0, min(self.account_credit, charge))
-
-    @property
-    def why(self) -> str:
-        """The timing and its reason in one sentence."""
-        day = f"{self.starts_at:%-d %b %Y}"
-        if self.kind is ChangeKind.FIRST:
-            return "Takes effect now — a first plan"
-        if self.kind is ChangeKind.ADD_ON:
-            return "Takes effect now — an add-on beside the main plan"
-        cause = {
-            ChangeKind.FEATURES: "only features change",
-            ChangeKind.UP: "higher price" if not self.new_cycle else "higher price, and a new billing cycle begins",
-            ChangeKind.DOWN: "lower price",
-        }[self.kind]
-        if self.is_scheduled:
-            return f"Takes effect on {day} — {cause}"
-        billed = ", without billing the difference" if self.timing is Timing.WITHOUT_BILLING else ""
-        return f"Takes effect now — {cause}{billed}"
-
-    @property
-    def fingerprint(self) -> str:
-        """What was confirmed, in one word: the kind, the dates, every line, and the rows that it starts from."""
-        held = self.position.held
-        facts = {
-            "kind": self.kind,
-            "timing": self.timing,
-            "startsAt": self.starts_at.isoformat(),
-            "anchor": self.anchor.isoformat(),
-            "lines": [line.identity() for line in self.lines],
-            "phase": held.phase_id if held else None,
-            "next": held.following.phase_id if held and held.following else None,
-            "endsAt": held.ends_at.isoformat() if held and held.ends_at else None,
-            "terms": self.proposal.version_id or repr(sorted(map(repr, self.proposal.terms.items))),
-            "standard": self.proposal.standard.version_id,
-            "plan": self.proposal.plan_id,
-            "quantity": self.proposal.quantity,
-            "others": [(c.subscription_id, c.phase_id) for c in self.position.others],
-        }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+from entitlements.allowances import contributions_of
+from entitlements.balances import BucketMove, Fate, keeps_for_ever, reprovision
+from invoicing.lines import Line, fee_line, one_time_lines, opening_lines, unused_lines, usage_lines
 
 
 def preview(position: Position, proposal: Proposal) -> PlanChange:
@@ -270,7 +96,7 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
         new_cycle=new_cycle,
         lines=tuple(lines),
         moves=tuple(moves),
-        next_invoice=_next_invoice(
+        next_invoice=next_invoice(
             position,
             proposal,
             after,
@@ -280,7 +106,7 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
             lines_now=lines,
             moves=moves,
         ),
-        access=_access(position, after, moves, starts_at, scheduled),
+        access=access_changes(position, after, moves, starts_at, scheduled),
         differences=tuple(differences(held.terms if held else proposal.standard, proposal.terms)),
         replaces="" if keeps_schedule else _replaces(position),
         keeps_schedule=keeps_schedule,
@@ -430,127 +256,3 @@ def _replaces(position: Position) -> str:
     if held.ends_at:
         return f"Takes back the cancellation on {held.ends_at:%-d %b %Y}."
     return ""
-
-
-def _next_invoice(
-    position: Position,
-    proposal: Proposal,
-    after: Contract,
-    starts_at: datetime,
-    *,
-    scheduled: bool,
-    keeps_schedule: bool,
-    lines_now: Sequence[Line],
-    moves: Sequence[BucketMove],
-) -> NextInvoice:
-    """What is billed at the next boundary: its fees, and overage as it stands now."""
-    held = position.held
-    at = starts_at if scheduled else next_bill(proposal.terms, after.anchor, starts_at)
-    if at is None:
-        return NextInvoice(None, (), 0)
-    kept = held if keeps_schedule else None
-    ends_at = proposal.ends_at or (kept.ends_at if kept else None)
-    following = kept.following if kept else None
-    at = min(date for date in (at, ends_at, following.phase_starts_at if following else None) if date)
-    former, next_terms, anchor = proposal.terms, proposal.sold, after.anchor
-    if scheduled and held:
-        former = held.terms
-    if following and following.phase_starts_at == at:
-        next_terms, anchor = following.terms.times(following.quantity), following.anchor
-    lines: list[Line] = []
-    if at != ends_at:
-        switched = scheduled or (following is not None and following.phase_starts_at == at)
-        fees = switch_lines(former, next_terms, anchor, at) if switched else renewal_lines(next_terms, anchor, at)
-        lines += _priced(fees, next_terms)
-    lines += _open_overage(position, former, at, scheduled=scheduled, lines_now=lines_now, moves=moves)
-    return NextInvoice(at, tuple(lines), total(lines), any(item.price for item in proposal.terms.items))
-
-
-def _open_overage(
-    position: Position,
-    terms: PlanTerms,
-    at: datetime,
-    *,
-    scheduled: bool,
-    lines_now: Sequence[Line],
-    moves: Sequence[BucketMove],
-) -> list[Line]:
-    """Use of windows that will have ended by the next boundary, as far as it is known and not billed at once."""
-    held = position.held
-    billed = {line.balance_id for line in lines_now}
-    uses = [use for use in position.closed_use if use.balance_id not in billed]
-    buckets = [b for b in position.buckets if held and b.owner[0] == held.subscription_id]
-    if not scheduled:
-        buckets = [m.after for m in moves if m.after is not None and m.fate is Fate.CARRIED]
-    for bucket in buckets:
-        use = position.use.get(bucket.id or 0)
-        if use is None or bucket.granted is None or (bucket.ends_at and bucket.ends_at > at):
-            continue
-        segments = use.segments
-        if not scheduled and segments[-1][0].id != bucket.item.id:
-            segments = (*segments[:-1], (segments[-1][0], use.used), (bucket.item, use.used))
-        uses.append(replace(use, granted=bucket.granted, segments=segments, ends_at=bucket.ends_at))
-    return [line for use in uses for line in usage_lines(use, plan_name=terms.plan_name, currency=terms.currency)]
-
-
-def _access(
-    position: Position, after: Contract, moves: Sequence[BucketMove], starts_at: datetime, scheduled: bool
-) -> tuple[AccessChange, ...]:
-    """Every feature before and after, against present use. A scheduled change begins with fresh windows."""
-    before_contracts = position.contracts
-    after_contracts = [after, *position.others]
-    own = (position.held.subscription_id, None) if position.held else None
-    if scheduled:
-        kept = [b for b in position.buckets if b.owner != own]
-        new = [
-            _at_switch(position, b)
-            for b in (fresh(c, starts_at, not_before=starts_at) for c in contributions_of([after]))
-        ]
-    else:
-        touched = {m.before.id for m in moves if m.before}
-        kept = [b for b in position.buckets if b.id not in touched and not b.is_default and b.owner != own]
-        if position.held and not position.held.contract.follows_contract:
-            kept = [b for b in kept if b.owner != (None, position.held.contract.plan_id)]
-        new = [m.after for m in moves if m.after]
-    slugs = dict.fromkeys(
-        item.feature.slug for c in [*after_contracts, *before_contracts] for item in c.terms.items if item.feature
-    )
-    rows = []
-    for slug in slugs:
-        before = _decided(slug, before_contracts, position.buckets)
-        later = _decided(slug, after_contracts, [*kept, *new])
-        item = after.terms.for_feature(slug) or next(
-            i for c in before_contracts + after_contracts if (i := c.terms.for_feature(slug))
-        )
-        assert item.feature is not None
-        rows.append(AccessChange(slug, item.feature.name, before, later))
-    return tuple(rows)
-
-
-def _at_switch(position: Position, bucket: Bucket) -> Bucket:
-    """Levels and lasting balances go on with what is used of them."""
-    if bucket.item.reset != "never" or bucket.item.feature is None:
-        return bucket
-    slug = bucket.item.feature.slug
-    row = next((b for b in position.buckets if b.item.feature and b.item.feature.slug == slug), None)
-    return replace(bucket, used=row.used, adjusted=row.adjusted) if row and position.held else bucket
-
-
-def _decided(slug: str, contracts: Sequence[Contract], buckets: Sequence[Bucket]) -> Access | None:
-    sources = sources_of(contracts, slug)
-    if not sources:
-        return None
-    feature = sources[0].item.feature
-    assert feature is not None
-    own = [b for b in buckets if b.item.feature and b.item.feature.slug == slug]
-    return decide(feature, sources, own, holds_plan=True)
-
-
-def explain(change: PlanChange) -> str:
-    """What will be true, in one line for the journal: `Enabled Pro (custom) now: $26.67 due`."""
-    name = f"{change.proposal.plan_name}{' (custom)' if change.proposal.is_custom else ''}"
-    if change.is_scheduled:
-        return f"Scheduled {name} for {change.starts_at:%-d %b %Y}"
-    verb = "Enabled" if change.kind in (ChangeKind.FIRST, ChangeKind.ADD_ON) else "Changed to"
-    money = f": {format_minor(change.total, change.currency)}" if change.lines else ""
-    return f"{verb} {name}{money}"

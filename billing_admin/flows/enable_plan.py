@@ -13,7 +13,8 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 
-from billing_admin.flows.change import PlanChange, Proposal, Timing, explain, preview
+from billing_admin.flows.change import preview
+from billing_admin.flows.plan_change import PlanChange, Proposal, Timing, explain
 from billing_admin.flows.position import Position, held_subscription, read_position
 from billing_admin.flows.renew import catch_up
 from catalog.items import check_items

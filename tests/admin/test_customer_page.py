@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 
 from billing_admin.flows.cancel import cancel
-from billing_admin.flows.change import Timing
+from billing_admin.flows.plan_change import Timing
 from billing_admin.flows.upcoming import upcoming
 from customers.models import Customer, Subscription
 from entitlements.edit import edit_balance

@@ -3,7 +3,7 @@
 import pytest
 
 from billing_admin.flows.cancel import cancel, withdraw
-from billing_admin.flows.change import Timing
+from billing_admin.flows.plan_change import Timing
 from billing_admin.flows.renew import catch_up
 from catalog.models import Plan
 from entitlements.reset import reset_due

@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from billing_admin.flows.cancel import cancel, withdraw
-from billing_admin.flows.change import Timing
+from billing_admin.flows.plan_change import Timing
 from catalog.models import Plan
 from customers.models import Phase, Subscription
 from tests.builders import (

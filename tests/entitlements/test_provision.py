@@ -5,8 +5,8 @@ from decimal import Decimal
 import pytest
 
 from billing_admin.flows.cancel import cancel
-from billing_admin.flows.change import Timing
 from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
+from billing_admin.flows.plan_change import Timing
 from catalog.models import Plan
 from entitlements.edit import edit_balance
 from entitlements.ledger import ledger

@@ -3,7 +3,6 @@ from decimal import Decimal
 
 import pytest
 
-from billing_admin.flows.change import Timing
 from billing_admin.flows.enable_plan import (
     AlreadyOnPlan,
     PreviewOutdated,
@@ -12,6 +11,7 @@ from billing_admin.flows.enable_plan import (
     preview_plan,
     propose,
 )
+from billing_admin.flows.plan_change import Timing
 from catalog.items import InvalidItems
 from catalog.models import Plan
 from catalog.terms import ChangeKind

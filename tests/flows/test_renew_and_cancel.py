@@ -1,7 +1,7 @@
 import pytest
 
 from billing_admin.flows.cancel import AlreadyEnded, cancel, preview_cancel, withdraw
-from billing_admin.flows.change import Timing
+from billing_admin.flows.plan_change import Timing
 from billing_admin.flows.renew import catch_up
 from catalog.models import Plan
 from customers.journal import ReasonRequired

@@ -3,8 +3,8 @@
 import pytest
 
 from billing_admin.flows.cancel import cancel
-from billing_admin.flows.change import Timing
 from billing_admin.flows.enable_plan import PreviewOutdated, confirmation, enable_plan, preview_plan, propose
+from billing_admin.flows.plan_change import Timing
 from catalog.models import Plan
 from invoicing.issue import void
 from invoicing.models import Invoice

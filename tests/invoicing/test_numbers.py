@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connection, transaction
 
-from billing_admin.flows.change import Timing
+from billing_admin.flows.plan_change import Timing
 from catalog.models import Plan
 from tests.builders import allowance, customer, enable, fee, on, pro
 from tests.instants import MARCH_16

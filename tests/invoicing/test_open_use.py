@@ -3,7 +3,7 @@
 import pytest
 
 from billing_admin.flows.cancel import cancel, preview_cancel
-from billing_admin.flows.change import Timing
+from billing_admin.flows.plan_change import Timing
 from catalog.models import Plan
 from tests.builders import (
     STAFF,

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from billing_admin.flows.cancel import cancel, withdraw
-from billing_admin.flows.change import PlanChange, Timing
 from billing_admin.flows.enable_plan import PreviewOutdated, confirmation, enable_plan, preview_plan, propose
+from billing_admin.flows.plan_change import PlanChange, Timing
 from billing_admin.flows.renew import catch_up
 from catalog.models import Plan
 from customers.models import Customer

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from billing_admin.flows.cancel import cancel, withdraw
-from billing_admin.flows.change import Timing
+from billing_admin.flows.plan_change import Timing
 from catalog.models import Plan
 from entitlements.edit import edit_balance
 from invoicing.readings import account_credit

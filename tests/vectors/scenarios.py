@@ -16,8 +16,8 @@ from django.db import connection, transaction
 from django.utils.text import slugify
 
 from billing_admin.flows.cancel import cancel, preview_cancel
-from billing_admin.flows.change import Timing
 from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
+from billing_admin.flows.plan_change import Timing
 from billing_admin.flows.renew import catch_up
 from catalog.models import Feature, Plan
 from catalog.money import to_minor
