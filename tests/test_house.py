@@ -42,9 +42,7 @@ def test_each_app_imports_only_what_lies_below_it(app: str) -> None:
 def test_only_the_doors_read_the_clock() -> None:
     clock = re.compile(r"timezone\.now\(|datetime\.now\(|utcnow\(|time\.time\(\)")
 
-    readers = {
-        str(p.relative_to(ROOT)) for app in STOREYS for p in sources(app) if clock.search(p.read_text())
-    }
+    readers = {str(p.relative_to(ROOT)) for app in STOREYS for p in sources(app) if clock.search(p.read_text())}
 
     assert readers <= CLOCKS, f"the clock is read in {sorted(readers - CLOCKS)}"
 
