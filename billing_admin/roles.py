@@ -29,6 +29,8 @@ ROLES: dict[str, tuple[str, ...]] = {
     "Sales engineer": (*OPS, "customers.enable_plan", "customers.cancel_subscription"),
     "Finance": (VIEW, "invoicing.pay_invoice", "invoicing.void_invoice", "billing_admin.change_workerrun"),
     "Admin": (EVERYTHING,),
+    # For the key of the company's own application: it asks, reports use, and signs customers up; it changes nothing.
+    "Application": (VIEW, "entitlements.add_usageevent", "customers.add_customer"),
 }
 
 

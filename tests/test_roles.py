@@ -176,3 +176,10 @@ def test_nobody_but_admins_sees_people():
     assert {role: staff(role).get("/auth/user/").status_code for role in ROLES} == {
         role: 200 if role == "Admin" else 403 for role in ROLES
     }
+
+
+def test_the_key_of_an_application_asks_counts_and_signs_up_but_changes_nothing():
+    held = permissions_of("Application")
+
+    acts = {code for code in held if ".view_" not in code}
+    assert acts == {"entitlements.add_usageevent", "customers.add_customer"}
