@@ -1,51 +1,23 @@
 """Enable Product as a person does it, in a real browser with JavaScript."""
 
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import time_machine
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from billing_admin.flows.renew import catch_up
 from catalog.models import Plan
 from tests.builders import access, allowance, fee, on, plan, pro, seats, the_subscription, totals, use
 from tests.instants import APRIL_1, day
 
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 MID_MARCH = day("2026-03-16T12:00")  # half of March
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no Chromium here"),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # The browser's own loop runs in this thread; the tests use the database beside it.
-    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=QUIET)
-        yield chromium
-        chromium.close()
-    if before is None:
-        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-    else:
-        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before
 
 
 @pytest.fixture
@@ -63,10 +35,10 @@ def acme():
 
 
 @pytest.fixture
-def page(browser: Browser, live_server, mid_march, acme, django_user_model) -> Iterator[Page]:
+def page(chromium: Browser, live_server, mid_march, acme, django_user_model) -> Iterator[Page]:
     """Signed in, on Acme's page."""
     django_user_model.objects.create_superuser("sam", password="in and out")
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, base_url=live_server.url)
+    context = chromium.new_context(viewport={"width": 1440, "height": 1000}, base_url=live_server.url)
     context.set_default_timeout(15_000)
     page = context.new_page()
     broken: list[str] = []

@@ -36,9 +36,10 @@ def test_a_second_launcher_says_so_and_leaves(tmp_path, monkeypatch):
 
 @pytest.fixture
 def project(scratch: Path) -> Iterator[Path]:
-    """A copy whose path has a space in it; the packages are shared."""
+    """A copy whose path has a space in it; the packages are shared. Without demo data: it has tests of its own."""
     copy = scratch / "a project"
     shutil.copytree(ROOT, copy, ignore=LEFT_BEHIND)
+    (copy / run.SEED.relative_to(ROOT)).unlink()
     (copy / ".venv").symlink_to(sys.prefix)
     (copy / ".gitignore").touch()
     yield copy
