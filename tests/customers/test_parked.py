@@ -3,7 +3,7 @@
 import pytest
 
 from billing_admin.flows.cancel import cancel, withdraw
-from billing_admin.flows.renew import catch_up
+from customers import switch
 from customers.switch import ContractParked
 from tests.builders import STAFF, on, preview, pro, team, the_subscription
 from tests.instants import MARCH_16, day
@@ -13,9 +13,9 @@ pytestmark = pytest.mark.django_db
 LATE = day("2031-03-16")
 
 
-def parked():
-    acme = on(pro(50))
-    catch_up(acme, now=LATE)
+def parked(acme=None):
+    acme = acme or on(pro(50))
+    switch.park(the_subscription(acme), because="More than 36 periods are due.", now=LATE)
     return acme
 
 
@@ -44,7 +44,7 @@ def test_a_parked_contract_can_be_ended_at_once():
 def test_a_cancellation_of_a_parked_contract_is_not_taken_back():
     acme = on(pro(50))
     cancel(the_subscription(acme), ends_at=day("2032-01-01"), reason="term", actor=STAFF, now=MARCH_16)
-    catch_up(acme, now=LATE)
+    parked(acme)
 
     with pytest.raises(ContractParked):
         withdraw(the_subscription(acme), actor=STAFF, now=LATE)
