@@ -134,7 +134,7 @@ def calls(price):
 
 
 @pytest.mark.django_db
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(acts=ACTS)
 def test_a_late_worker_writes_the_same_books(acts):
     """Law 7, A-38"""
