@@ -23,7 +23,7 @@ stop:  ## stop what `make servers` started
 	@$(PYTHON) -m launch stop
 
 test: develop  ## all tests; TESTS="tests/launch -k port" for some
-	@$(IN_VENV) pytest -n 2 $(TESTS)
+	@$(IN_VENV) pytest -n 2 --dist loadgroup $(TESTS)
 
 check: develop  ## what CI checks beside the tests
 	@$(IN_VENV) ruff check .

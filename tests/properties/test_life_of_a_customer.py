@@ -166,7 +166,7 @@ def world() -> list[Plan]:
 
 @pytest.mark.django_db
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(acts=ACTS)
 def test_the_books_balance_after_any_sequence_of_acts(acts):
