@@ -107,13 +107,22 @@ def plan_cadence(items: Iterable[ItemTerms]) -> str:
     return max(used, key=order.index, default="P1M")
 
 
+def plan_items(raw_items: list[dict[str, Any]]) -> list[ItemTerms]:
+    """The items of one plan. Raises `Later` for two balances of one feature, which a plan cannot hold yet."""
+    items = [item_terms(raw) for raw in raw_items]
+    keys = [item.key for item in items]
+    if len(set(keys)) < len(keys):
+        raise Later("two items of one kind on a plan")
+    return items
+
+
 def make_plan(raw: dict[str, Any], *, now: Any) -> Plan:
     for part in ("trial", "free_trial", "credit_systems"):
         if raw.get(part):
             raise Later(part.replace("_", " "))
     group = raw.get("group") or "main"
     product, _ = Product.objects.get_or_create(key=slugify(group), defaults={"name": group.capitalize()})
-    items = [item_terms(item) for item in raw["items"]]
+    items = plan_items(raw["items"])
     plan = create_plan(
         product,
         name=raw["id"],
@@ -133,7 +142,7 @@ def make_plan(raw: dict[str, Any], *, now: Any) -> Plan:
 
 
 def edit_plan(plan: Plan, raw_items: list[dict[str, Any]], *, now: Any) -> None:
-    items = [item_terms(item) for item in raw_items]
+    items = plan_items(raw_items)
     draft = open_draft(plan, by="vectors")
     write_items(draft, items, cadence=plan_cadence(items))
     publish(draft, message="from the file", by="vectors", now=now)

@@ -32,7 +32,7 @@ from entitlements.reset import reset_due
 from entitlements.track import LimitReached, track
 from invoicing.issue import receive_payment
 from invoicing.models import Invoice
-from tests.vectors.catalog import RESETS, Later, edit_plan, item_terms, make_plan, plan_cadence
+from tests.vectors.catalog import RESETS, Later, edit_plan, make_plan, plan_cadence, plan_items
 from tests.vectors.functions import check_function, instant
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
@@ -74,8 +74,10 @@ def play(vector: dict[str, Any]) -> Outcome:
             transaction.set_rollback(True)
     except Later as missing:
         return Outcome("SKIP", vector["id"], f"later: {missing}")
-    except Differs as differs_:
-        differs = str(differs_)
+    except Differs as found:
+        differs = str(found)
+    except ValidationError as refusal:
+        differs = f"refused: {' '.join(refusal.messages)}"
     return Outcome("FAIL", vector["id"], differs) if differs else Outcome("PASS", vector["id"])
 
 
@@ -170,7 +172,7 @@ class Scenario:
         return self._change(plan, step, Timing.NOW)
 
     def _change(self, plan: Plan, step: dict[str, Any], timing: Timing | None) -> None:
-        items = [item_terms(raw) for raw in step["customize_items"]] if "customize_items" in step else None
+        items = plan_items(step["customize_items"]) if "customize_items" in step else None
         version = plan.versions.standard().get(number=step["version"]) if step.get("version") else None
         proposal = propose(
             self.customer,
