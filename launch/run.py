@@ -28,9 +28,9 @@ WEB_STARTS_WITHIN = 60  # seconds
 # Until `seed_demo` can tell them itself.
 LOGINS = """\
   admin     may do everything
-  ops       customers, balances, invoices
-  sales     deals, plans, overrides
-  finance   invoices, credit notes, refunds
+  ops       customers, balances, notes
+  sales     deals, plans, cancellations
+  finance   invoices, payments, voids
   readonly  may look
   The password of each is: demo"""
 

@@ -8,8 +8,8 @@ PEOPLE = {
     # username: role, first name, last name, what the terminal says
     "admin": ("Admin", "Ada", "Admin", "may do everything"),
     "ops": ("Ops", "Olga", "Marsh", "customers, balances, invoices"),
-    "sales": ("Sales engineer", "Samir", "Kaya", "deals, plans, overrides"),
-    "finance": ("Finance", "Fiona", "Lund", "invoices, payments, credit notes"),
+    "sales": ("Sales engineer", "Samir", "Kaya", "deals, plans, cancellations"),
+    "finance": ("Finance", "Fiona", "Lund", "invoices, payments, voids"),
     "readonly": ("Read-only", "Rita", "Onli", "may look"),
 }
 
