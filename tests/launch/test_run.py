@@ -101,7 +101,15 @@ def test_everything_starts_survives_kill_9_and_stops(project):
 
 def first_of(part: str, project: Path) -> psutil.Process:
     """The eldest: the others are its children."""
-    return min((process for process in ours(project) if part in " ".join(process.cmdline())), key=lambda p: p.pid)
+    return min((process for process in ours(project) if part in command_of(process)), key=lambda p: p.pid)
+
+
+def command_of(process: psutil.Process) -> str:
+    """Empty when it has ended since it was listed, as something short-lived may at any moment."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def ours(project: Path) -> list[psutil.Process]:
