@@ -3,7 +3,6 @@
 Rates stay exact (`Decimal`, `Fraction`) until a line is made; then they are rounded once, half away from zero.
 """
 
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -14,11 +13,6 @@ from django.core.exceptions import ValidationError
 
 # Babel follows CLDR; these are the exponents that payment providers and invoices use instead.
 EXPONENTS = {"ISK": 0, "UGX": 0, "HUF": 2, "TWD": 2}
-
-
-class CurrencyMismatch(ValidationError):
-    def __init__(self, one: str, other: str):
-        super().__init__(f"Amounts in {one} and {other} cannot be added up.", code="currency_mismatch")
 
 
 @cache
@@ -89,36 +83,3 @@ def format_rate(rate: Decimal, currency: str, per: int = 1) -> str:
         decimal_quantization=False,
     )
     return f"{shown} per {per:,}" if per != 1 else shown
-
-
-@dataclass(frozen=True, slots=True)
-class Money:
-    """`Money(2667, "USD")` is $26.67. Refuses to be added to another currency."""
-
-    minor: int
-    currency: str
-
-    @classmethod
-    def of(cls, amount: Decimal | Fraction | int | str, currency: str) -> "Money":
-        return cls(to_minor(amount, currency), currency)
-
-    def __add__(self, other: "Money") -> "Money":
-        if other.currency != self.currency:
-            raise CurrencyMismatch(self.currency, other.currency)
-        return Money(self.minor + other.minor, self.currency)
-
-    def __sub__(self, other: "Money") -> "Money":
-        return self + -other
-
-    def __neg__(self) -> "Money":
-        return Money(-self.minor, self.currency)
-
-    def __bool__(self) -> bool:
-        return self.minor != 0
-
-    def __str__(self) -> str:
-        return format_minor(self.minor, self.currency)
-
-    @property
-    def major(self) -> Decimal:
-        return to_major(self.minor, self.currency)

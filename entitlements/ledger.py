@@ -1,13 +1,9 @@
-"""Reading: the ledger of one balance, whose sum is the number on the page; and use by day."""
+"""Reading: the ledger of one balance, whose sum is the number on the page."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from django.db.models import DateField, Sum
-from django.db.models.functions import Cast, TruncDay
-
-from customers.models import Customer
 from entitlements.models import Balance, BalanceEntry, UsageEvent
 
 
@@ -56,21 +52,3 @@ def _use_by_day(balance: Balance) -> list[tuple[datetime, Decimal]]:
         _, before = days.get(day, (at, Decimal(0)))
         days[day] = (at, before + part)
     return list(days.values())
-
-
-def usage_by_day(customer: Customer, *, now: datetime, days: int = 30) -> dict[int, list[Decimal]]:
-    """Units per day for each feature over the last days (today last), in one query: {feature id: [units …]}."""
-    first = (now - timedelta(days=days - 1)).astimezone(UTC).date()
-    rows = (
-        UsageEvent.objects.filter(customer=customer, at__gte=datetime(first.year, first.month, first.day, tzinfo=UTC))
-        .annotate(day=Cast(TruncDay("at", tzinfo=UTC), DateField()))
-        .values("feature_id", "day")
-        .annotate(units=Sum("taken"))
-    )
-    series: dict[int, list[Decimal]] = {}
-    for row in rows:
-        values = series.setdefault(row["feature_id"], [Decimal(0)] * days)
-        place = (row["day"] - first).days
-        if 0 <= place < days:
-            values[place] = row["units"]
-    return series

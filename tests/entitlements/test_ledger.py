@@ -1,9 +1,9 @@
 import pytest
 
 from catalog.models import Plan
-from entitlements.ledger import ledger, usage_by_day
-from tests.builders import allowance, enable, fee, left, on, plan, pro, use
-from tests.instants import MARCH_1, MARCH_16, day
+from entitlements.ledger import ledger
+from tests.builders import allowance, enable, fee, left, on, pro, use
+from tests.instants import MARCH_16, day
 
 pytestmark = pytest.mark.django_db
 
@@ -40,22 +40,3 @@ def test_a_window_that_ended_says_so():
     first = acme.balances.order_by("id").first()
 
     assert ledger(first)[-1].title == "Window ended"
-
-
-def test_use_by_day_ends_today_and_has_a_place_for_every_day():
-    """A-50"""
-    acme = on(plan("pro", allowance(100)))
-    use(acme, 3, now=MARCH_1)
-    use(acme, 4, now=MARCH_16)
-
-    [series] = usage_by_day(acme, now=MARCH_16, days=16).values()
-
-    assert (len(series), series[0], series[-1], sum(series)) == (16, 3, 4, 7)
-
-
-def test_use_by_day_is_read_in_one_query(django_assert_num_queries):
-    acme = on(pro(50))
-    use(acme, 3)
-
-    with django_assert_num_queries(1):
-        usage_by_day(acme, now=MARCH_16)
