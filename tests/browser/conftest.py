@@ -1,4 +1,4 @@
-"""A real browser at the real application. Without Chromium its tests are skipped, but fail in CI, which must not hide it."""
+"""A real browser at the real application. Without Chromium its tests are skipped; in CI they fail."""
 
 import os
 from collections.abc import Callable, Iterator
