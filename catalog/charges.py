@@ -53,6 +53,17 @@ class Price:
         amounts = (self.rate, self.percent, self.fixed, self.transaction_min, self.line_min)
         return any(amounts) or any(tier.unit or tier.flat for tier in self.tiers)
 
+    @property
+    def charges_at_zero(self) -> bool:
+        """Whether a window without any use costs something."""
+        first_flat = self.model in TIERED and bool(self.tiers) and bool(self.tiers[0].flat)
+        return first_flat or bool(self.line_min)
+
+    @property
+    def is_indivisible(self) -> bool:
+        """Whether the whole volume of a window has one price, so that it cannot change in its middle."""
+        return self.model in (PACKAGE, VOLUME, STAIRSTEP)
+
     def to_json(self) -> dict[str, Any]:
         """As stored: decimals as plain strings, what is not set left out."""
         found: dict[str, Any] = {"model": self.model}
@@ -71,6 +82,8 @@ class Price:
                 {"up_to": None if t.up_to is None else plain(t.up_to), "unit": plain(t.unit), "flat": plain(t.flat)}
                 for t in self.tiers
             ]
+        if self.charges_at_zero:
+            found["at_zero"] = True  # what the database looks for: windows to bill although nothing was used
         return found
 
     @classmethod
