@@ -400,13 +400,13 @@ def _bound(price: Price, name: str, without: float) -> Fraction | float:
 
 
 def _bends(*prices: Price) -> list[Decimal]:
-    points = {ZERO, Decimal(1)}
+    """Quantities at which one of the prices may turn or jump, each with the next larger quantity."""
+    bounds = {tier.up_to for price in prices for tier in price.tiers if tier.up_to is not None}
+    points = {ZERO, Decimal(1), *bounds}
     for price in prices:
-        points.add(price.pack)
-        for tier in price.tiers:
-            if tier.up_to is not None:
-                points |= {tier.up_to, tier.up_to + price.pack}
-                points |= {_whole_packs(other, tier.up_to) for other in prices}
+        for bound in (ZERO, *bounds):
+            whole = bound // price.pack * price.pack
+            points |= {whole, whole + price.pack, whole + 2 * price.pack}
     return sorted(points | {point + SMALLEST for point in points})
 
 

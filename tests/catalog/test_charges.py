@@ -263,6 +263,7 @@ def test_a_price_is_told_in_a_few_words(price, words):
         (Price(PERCENTAGE, percent=D(3), fixed=D(1)), Price(PERCENTAGE, percent=D(2), fixed=D(1)), True),
         (Price(PERCENTAGE, percent=D(3)), Price(PERCENTAGE, percent=D(2), fixed=D(1)), False),
         (Price(PERCENTAGE, percent=D(3)), Price(PERCENTAGE, percent=D(3), transaction_max=D(9)), True),
+        (tiered(VOLUME, (5, 0, "0.005"), (None, "0.004"), pack=2), Price(rate=D("0.002")), False),
         (Price(rate=D(1)), Price(rate=D(1), line_min=D(5)), False),
         (Price(rate=D(1)), Price(rate=D(1), line_max=D(5)), True),
     ],
