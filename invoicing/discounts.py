@@ -1,0 +1,124 @@
+"""Discounts: what coupons take off the charges of a document, before tax. Pure.
+
+Percents come one after the other, each on what the former left; fixed amounts follow. A discount is rounded once, on
+its total, and spread over its lines by largest remainder. It takes at most its charges: credits are money that was
+really paid, so they are neither discounted nor eaten up.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from catalog.money import format_minor, plain, round_half_away
+from invoicing.allocation import allocate_within
+from invoicing.lines import UNUSED, Line
+
+DISCOUNT, INVOICE_CREDIT = "discount", "invoice_credit"
+
+
+@dataclass(frozen=True, slots=True)
+class DiscountTerms:
+    """A coupon as it holds for one customer: a percent (0–100), or an amount in minor units that is left to give.
+
+    `keys` and `plans` limit it to items and to plans; None is every one. `once`: one document uses it up.
+    """
+
+    id: int
+    label: str
+    percent: Decimal | None = None
+    amount: int | None = None
+    keys: frozenset[str] | None = None
+    plans: frozenset[int] | None = None
+    once: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.percent is None) == (self.amount is None):
+            raise ValueError("A discount is either a percent or an amount.")
+        if self.percent is not None and not 0 <= self.percent <= 100:
+            raise ValueError("A percent lies between 0 and 100.")
+
+    def covers(self, line: Line, plan_id: int | None) -> bool:
+        return (self.keys is None or line.key in self.keys) and (self.plans is None or plan_id in self.plans)
+
+
+@dataclass(frozen=True, slots=True)
+class Deduction:
+    """What one coupon or invoice credit takes off: `amount` (above zero), and its `parts` as (line index, amount)."""
+
+    kind: str
+    source_id: int
+    label: str
+    amount: int
+    parts: tuple[tuple[int, int], ...]
+    sum: str
+
+
+def discount(
+    lines: Sequence[Line],
+    discounts: Iterable[DiscountTerms],
+    plan_of: Callable[[Line], int | None] | None = None,
+) -> list[Deduction]:
+    """What each discount takes, in order; one that finds nothing to take is left out. The same id counts once.
+
+    `plan_of` names the plan of a line; without it a discount that is limited to plans takes nothing.
+    """
+    left = [line.amount if is_charge(line) else 0 for line in lines]
+    plans = [plan_of(line) if plan_of else None for line in lines]
+    found = []
+    for terms in _in_order(discounts):
+        limits = [
+            rest if rest and terms.covers(line, plan_id) else 0
+            for line, plan_id, rest in zip(lines, plans, left, strict=True)
+        ]
+        if deduction := _deduct(terms, limits, lines):
+            take(deduction, left)
+            found.append(deduction)
+    return found
+
+
+def is_charge(line: Line) -> bool:
+    return line.amount > 0 and line.kind != UNUSED
+
+
+def _in_order(discounts: Iterable[DiscountTerms]) -> list[DiscountTerms]:
+    once: dict[int, DiscountTerms] = {}
+    for terms in discounts:
+        once.setdefault(terms.id, terms)
+    return sorted(once.values(), key=lambda terms: terms.percent is None)
+
+
+def _deduct(terms: DiscountTerms, limits: Sequence[int], lines: Sequence[Line]) -> Deduction | None:
+    charged = sum(limits)
+    if not charged:
+        return None
+    currency = lines[0].currency
+    if terms.percent is None:
+        return deduct(DISCOUNT, terms.id, terms.label, terms.amount or 0, charged, limits, currency)
+    amount = round_half_away(Fraction(terms.percent) * charged / 100)
+    words = f"{plain(terms.percent)} % of {format_minor(charged, currency)} = {format_minor(amount, currency)}"
+    return _spread(DISCOUNT, terms.id, terms.label, amount, limits, words)
+
+
+def deduct(
+    kind: str, source_id: int, label: str, to_give: int, most: int, limits: Sequence[int], currency: str
+) -> Deduction | None:
+    """A fixed amount, as far as `most` lets it: spread over the lines up to their limits. What is left is said."""
+    amount = max(0, min(to_give, most))
+    words = f"{format_minor(amount, currency)} off {format_minor(most, currency)}"
+    if to_give > amount:
+        words += f"; {format_minor(to_give - amount, currency)} remains"
+    return _spread(kind, source_id, label, amount, limits, words)
+
+
+def _spread(kind: str, source_id: int, label: str, amount: int, limits: Sequence[int], words: str) -> Deduction | None:
+    if amount <= 0:
+        return None
+    parts = tuple((index, part) for index, part in enumerate(allocate_within(amount, limits)) if part)
+    return Deduction(kind, source_id, label, amount, parts, f"{label}: {words}")
+
+
+def take(deduction: Deduction, left: list[int]) -> None:
+    """Brings what is left of each line up to date, in place."""
+    for index, part in deduction.parts:
+        left[index] -= part
