@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
-from typing import Any
 
 from catalog.money import format_minor, plain, round_half_away
 
@@ -41,7 +40,7 @@ class LineTax:
         return self.rate.inclusive
 
     def to_json(self) -> dict[str, Any]:
-        """As a line keeps it."""
+        """As a line keeps it: the percent as a plain string, amounts in minor units."""
         rate = self.rate
         return {
             "id": rate.id,
@@ -55,18 +54,6 @@ class LineTax:
     def sum(self, currency: str) -> str:
         """`VAT 20 % on $10.00 = $2.00`, or of an inclusive one `VAT 20 % within the price, on $10.00 net = $2.00`."""
         return _words(self.rate, self.taxable, self.amount, currency)
-
-    def to_json(self) -> dict[str, Any]:
-        """As a document keeps it: the percent as a plain string, amounts in minor units."""
-        rate = self.rate
-        return {
-            "id": rate.id,
-            "name": rate.name,
-            "percent": plain(rate.percent),
-            "inclusive": rate.inclusive,
-            "taxable": self.taxable,
-            "amount": self.amount,
-        }
 
 
 @dataclass(frozen=True, slots=True)
