@@ -14,6 +14,7 @@ from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.db.models import Model
 
+from catalog.charges import Price
 from billing_admin.flows.customers import create_customer
 from billing_admin.flows.enable_plan import enable_plan, propose
 from billing_admin.models import ApiKey
@@ -71,7 +72,7 @@ def _sell(features: Sequence[Feature], *, now: datetime) -> None:
     items = [
         ItemTerms(key="base", amount=Decimal(50), cadence="P1M"),
         ItemTerms(key="credits", feature=credits, included=Decimal(10**9), reset="P1M", limit=HARD),
-        ItemTerms(key="api-calls", feature=calls, included=Decimal(0), reset="P1M", limit=SOFT, price=Decimal("0.01")),
+        ItemTerms(key="api-calls", feature=calls, included=Decimal(0), reset="P1M", limit=SOFT, price=Price(rate=Decimal("0.01"))),
     ]
     api = Product.objects.create(key="api", name="API")
     pro = create_plan(api, name="Pro", key="pro", by="bench", currency="USD", items=items)

@@ -23,6 +23,7 @@ from django.http import QueryDict
 from django.urls import reverse
 from django.utils.text import slugify
 
+from catalog.charges import Price
 from catalog.items import InvalidItems, check_items
 from catalog.models import KEY, Feature, Plan
 from catalog.money import exponent, grouped, plain
@@ -321,7 +322,7 @@ class ItemsForm:
             if own is None:
                 raise Wrong("amount", "Fees of this plan are set in Stripe.")
             return own
-        return replace(item, price=own.price if own else None, price_per=own.price_per if own else 1)
+        return replace(item, price=own.price if own else None)
 
     # Rows -----------------------------------------------------------------------------------------------------------
 
@@ -456,8 +457,8 @@ def typed_of(item: ItemTerms, currency: str) -> dict[str, str]:
         "amount": "" if item.amount is None else major(item.amount, currency),
         "cadence": item.cadence,
         "quantity": str(item.quantity),
-        "price": "" if item.price is None else major(item.price * item.price_per, currency),
-        "per": str(item.price_per),
+        "price": "" if item.price is None else major(item.price.rate * item.price.per, currency),
+        "per": str(item.price.per if item.price else 1),
     }
 
 
@@ -530,7 +531,6 @@ def read_allowance(row: Row) -> ItemTerms:
     if row.typed["limit"] not in (HARD, SOFT):
         raise Wrong("limit", "A limit is hard or soft.")
     soft = row.typed["limit"] == SOFT
-    price, per = read_price(row)
     return replace(
         item,
         included=None if unlimited else number(row, "included", decimals=6),
@@ -539,18 +539,17 @@ def read_allowance(row: Row) -> ItemTerms:
         reset_anchor=CALENDAR if anchor else BILLING_PERIOD,
         limit=row.typed["limit"],
         max_overage=number(row, "max_overage", decimals=6) if soft else None,
-        price=price,
-        price_per=per,
+        price=read_price(row),
     )
 
 
-def read_price(row: Row) -> tuple[Decimal | None, int]:
+def read_price(row: Row) -> Price | None:
     """A price is typed per 1, 1,000 or 1,000,000 units, and kept per unit, exactly."""
     per = row.typed["per"] or "1"
     if not re.fullmatch(r"[0-9]{1,9}", per) or int(per) < 1:
         raise Wrong("per", "A price is per 1, 1,000 or 1,000,000 units.")
     typed = number(row, "price", decimals=12)
-    return (None if typed is None else typed / int(per)), int(per)
+    return None if typed is None else Price(rate=typed / int(per), per=int(per))
 
 
 def named(row: Row) -> str:

@@ -29,8 +29,10 @@ BEGIN
     RAISE EXCEPTION 'Version % was published and cannot be deleted. Archive it.', OLD.id
       USING ERRCODE = 'restrict_violation';
   END IF;
-  IF (NEW.plan_id, NEW.number, NEW.tailored, NEW.cadence, NEW.published_at)
-     IS DISTINCT FROM (OLD.plan_id, OLD.number, OLD.tailored, OLD.cadence, OLD.published_at)
+  IF (NEW.plan_id, NEW.number, NEW.tailored, NEW.cadence, NEW.published_at,
+      NEW.trial_days, NEW.trial_end, NEW.commitment)
+     IS DISTINCT FROM (OLD.plan_id, OLD.number, OLD.tailored, OLD.cadence, OLD.published_at,
+      OLD.trial_days, OLD.trial_end, OLD.commitment)
      OR NEW.state = 'draft' THEN
     RAISE EXCEPTION 'Version % is %: it is frozen. Make a new version.', OLD.id, OLD.state
       USING ERRCODE = 'restrict_violation';

@@ -124,16 +124,17 @@ def _check_allowance(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) ->
     if item.price is None:
         return
     if item.cadence:
-        _check_interval(cadence, item.cadence, list(PLAN_CADENCES), wrong)
-    if item.price < 0:
+        if not (item.is_prepaid and item.cadence == ONCE):
+            _check_interval(cadence, item.cadence, list(PLAN_CADENCES), wrong)
+    if item.price.rate < 0:
         wrong("price", "A usage price cannot be negative.", "negative_price")
-    if _decimals(item.price) > 12:
+    if _decimals(item.price.rate) > 12:
         wrong("price", "At most 12 decimals per unit.", "too_many_decimals")
     if item.unlimited:
         wrong("price", "Unlimited usage has no overage to price.", "price_on_unlimited")
     if plan.kind == Plan.Kind.ASSIGNED and item.price:
         wrong("price", "An assigned plan is never invoiced, so usage cannot be priced.", "price_on_assigned_plan")
-    if item.reset == NEVER:
+    if item.reset == NEVER and item.is_usage:
         wrong("reset", "Usage that is billed needs a reset, so that there is an end to bill at.", "priced_never_resets")
 
 

@@ -13,6 +13,7 @@ from django.utils.text import slugify
 from simple_history.models import HistoricalRecords
 
 from catalog import terms
+from catalog.charges import Price
 from catalog.periods import FEE_CADENCES, NEVER, PLAN_CADENCES, RESETS
 
 KEY = RegexValidator(
@@ -187,11 +188,25 @@ class PlanVersion(models.Model):
         PUBLISHED = "published", "Published"
         ARCHIVED = "archived", "Archived"
 
+    class TrialEnd(models.TextChoices):
+        CHARGE = terms.CHARGE, "The first period begins and is billed"
+        CANCEL = terms.CANCEL, "The subscription ends"
+
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField()
     tailored = models.BooleanField(default=False, help_text="Made for one customer; numbered in a series of its own.")
     state = models.CharField(max_length=10, choices=State, default=State.DRAFT)
     cadence = models.CharField(max_length=5, default="P1M", choices={k: k for k in PLAN_CADENCES})
+    trial_days = models.PositiveSmallIntegerField(default=0, help_text="Free days before the first period; 0: none.")
+    trial_end = models.CharField(max_length=6, choices=TrialEnd, default=TrialEnd.CHARGE)
+    commitment = models.DecimalField(
+        max_digits=24,
+        decimal_places=12,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="What a period costs at least; the difference is billed at its close.",
+    )
     commit_message = models.CharField(max_length=500, blank=True)
     created_by = models.CharField(max_length=150, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -238,6 +253,10 @@ def read_terms(version: PlanVersion) -> terms.PlanTerms:
         cadence=version.cadence,
         items=tuple(item.terms() for item in version.items.all()),
         kind=version.plan.kind,
+        billing_version=version.plan.billing_version,
+        trial_days=version.trial_days,
+        trial_end=version.trial_end,
+        commitment=version.commitment,
         plan_name=version.plan.invoice_display_name,
         version_id=version.pk,
     )
@@ -261,6 +280,16 @@ class PlanItem(models.Model):
     class ResetAnchor(models.TextChoices):
         BILLING_PERIOD = terms.BILLING_PERIOD, "Billing period"
         CALENDAR = terms.CALENDAR, "Calendar"
+
+    class Term(models.TextChoices):
+        IN_ADVANCE = terms.IN_ADVANCE, "In advance"
+        IN_ARREARS = terms.IN_ARREARS, "In arrears"
+        INSTANT = terms.INSTANT, "At once, from the wallet"
+
+    class Proration(models.TextChoices):
+        PRORATE = terms.PRORATE, "The share of the period that is left"
+        IN_FULL = terms.IN_FULL, "The whole period"
+        NEXT_CYCLE = terms.NEXT_CYCLE, "From the next period"
 
     version = models.ForeignKey(PlanVersion, on_delete=models.CASCADE, related_name="items")
     position = models.PositiveSmallIntegerField(default=0)
@@ -287,11 +316,11 @@ class PlanItem(models.Model):
         max_digits=24, decimal_places=6, null=True, blank=True, validators=[MinValueValidator(0)]
     )
     value = models.CharField(max_length=500, blank=True, help_text="A static feature's number or text.")
-    # A usage price, in arrears
-    price = models.DecimalField(
-        max_digits=24, decimal_places=12, null=True, blank=True, validators=[MinValueValidator(0)]
-    )
-    price_per = models.PositiveIntegerField(default=1, help_text="How the price is shown: per 1, per 1,000 …")
+    # A price of units: by use, prepaid, or per seat
+    price = models.JSONField(null=True, blank=True, help_text="The charge model with its exact numbers.")
+    term = models.CharField(max_length=10, choices=Term, blank=True, help_text="Empty: the usual one of its kind.")
+    on_increase = models.CharField(max_length=10, choices=Proration, default=Proration.PRORATE)
+    on_decrease = models.CharField(max_length=10, choices=Proration, default=Proration.PRORATE)
 
     class Meta:
         ordering = ("position", "id")
@@ -304,21 +333,18 @@ class PlanItem(models.Model):
             ),
             models.CheckConstraint(
                 name="item_is_a_fee_or_a_feature",
-                condition=Q(feature=None, amount__isnull=False, price=None, included=None, unlimited=False)
+                condition=Q(feature=None, amount__isnull=False, price__isnull=True, included=None, unlimited=False)
                 & ~Q(cadence="")
                 | Q(feature__isnull=False, amount=None, quantity=1) & (Q(cadence="") | Q(price__isnull=False)),
                 violation_error_message="An item is either a fee (with an amount) or a feature.",
             ),
             models.CheckConstraint(
                 name="item_numbers_not_negative",
-                condition=(Q(amount=None) | Q(amount__gte=0))
-                & (Q(price=None) | Q(price__gte=0))
-                & (Q(included=None) | Q(included__gte=0)),
+                condition=(Q(amount=None) | Q(amount__gte=0)) & (Q(included=None) | Q(included__gte=0)),
             ),
             models.CheckConstraint(
                 name="unlimited_includes_no_number", condition=Q(unlimited=False) | Q(included=None)
             ),
-            models.CheckConstraint(name="price_per_positive", condition=Q(price_per__gt=0)),
         ]
 
     def __str__(self) -> str:
@@ -338,8 +364,92 @@ class PlanItem(models.Model):
             reset_anchor=self.reset_anchor,
             limit=self.limit,
             max_overage=self.max_overage,
-            price=self.price,
-            price_per=self.price_per,
+            price=None if self.price is None else Price.from_json(self.price),
+            term=self.term,
+            on_increase=self.on_increase,
+            on_decrease=self.on_decrease,
             value=self.value,
             id=self.pk,
         )
+
+
+class Coupon(models.Model):
+    """A discount or a reward: what it gives, for how long, on what, how often."""
+
+    class Kind(models.TextChoices):
+        PERCENT = "percent", "Percent off"
+        FIXED = "fixed", "Amount off"
+        INVOICE_CREDIT = "invoice_credit", "Credit for invoices"
+        FREE_PRODUCT = "free_product", "Free product"
+        FEATURE_GRANT = "feature_grant", "Units of a feature"
+
+    class Duration(models.TextChoices):
+        ONCE = "once", "One invoice"
+        REPEATING = "repeating", "Several billing periods"
+        FOREVER = "forever", "For ever"
+
+    code = models.CharField(max_length=60, unique=True, validators=[KEY])
+    name = models.CharField(max_length=120, help_text="What customers read on invoices.")
+    kind = models.CharField(max_length=15, choices=Kind)
+    percent = models.DecimalField(max_digits=7, decimal_places=4, null=True, blank=True)
+    amount = models.BigIntegerField(null=True, blank=True, help_text="Minor units; amount off and invoice credit.")
+    currency = models.CharField(max_length=3, blank=True)
+    duration = models.CharField(max_length=10, choices=Duration, default=Duration.ONCE)
+    periods = models.PositiveSmallIntegerField(null=True, blank=True, help_text="How many billing periods it lasts.")
+    plans = models.ManyToManyField(Plan, blank=True, related_name="coupons", help_text="Empty: every plan.")
+    item_keys = models.JSONField(default=list, blank=True, help_text="Empty: every item.")
+    first_time_only = models.BooleanField(default=False, help_text="Only for customers who never paid an invoice.")
+    max_redemptions = models.PositiveIntegerField(null=True, blank=True)
+    redeem_by = models.DateTimeField(null=True, blank=True)
+    free_plan = models.ForeignKey(Plan, on_delete=models.PROTECT, null=True, blank=True, related_name="free_by")
+    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, null=True, blank=True, related_name="granted_by")
+    units = models.DecimalField(max_digits=24, decimal_places=6, null=True, blank=True)
+    lasts_days = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How long a credit, a product or units last."
+    )
+    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ArchivableQuerySet.as_manager()
+    history = HistoricalRecords()
+
+    class Meta:
+        ordering = ("name",)
+        constraints = [
+            models.CheckConstraint(
+                name="coupon_percent_in_range", condition=Q(percent=None) | Q(percent__gt=0, percent__lte=100)
+            ),
+            models.CheckConstraint(name="coupon_amount_positive", condition=Q(amount=None) | Q(amount__gt=0)),
+            models.CheckConstraint(
+                name="coupon_gives_something",
+                condition=Q(kind="percent", percent__isnull=False)
+                | Q(kind__in=["fixed", "invoice_credit"], amount__isnull=False) & ~Q(currency="")
+                | Q(kind="free_product", free_plan__isnull=False)
+                | Q(kind="feature_grant", feature__isnull=False, units__gt=0),
+            ),
+            models.CheckConstraint(
+                name="coupon_repeating_has_periods",
+                condition=~Q(duration="repeating") | Q(periods__isnull=False, periods__gt=0),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PromoCode(models.Model):
+    """A word that customers type to get a coupon, with limits of its own. Stored in upper case."""
+
+    coupon = models.ForeignKey(Coupon, on_delete=models.PROTECT, related_name="promo_codes")
+    code = models.CharField(max_length=40, unique=True)
+    max_redemptions = models.PositiveIntegerField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    first_time_only = models.BooleanField(default=False)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("code",)
+
+    def __str__(self) -> str:
+        return self.code

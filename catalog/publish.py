@@ -6,6 +6,8 @@ Nothing here touches a published item; a change of what is sold is always a new 
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -98,12 +100,28 @@ def open_draft(plan: Plan, *, by: str) -> PlanVersion:
     draft = PlanVersion.objects.create(
         plan=plan,
         number=_next_number(plan, tailored=False),
-        cadence=current.cadence if current else "P1M",
         created_by=by,
+        **(conditions_of(current) if current else {}),
     )
     if current:
         _insert(draft, current.terms().items)
     return draft
+
+
+def conditions_of(source: PlanVersion | PlanTerms) -> dict[str, Any]:
+    """What a version says beside its items: cadence, trial, commitment."""
+    return {name: getattr(source, name) for name in ("cadence", "trial_days", "trial_end", "commitment")}
+
+
+@transaction.atomic
+def write_conditions(draft: PlanVersion, *, trial_days: int, trial_end: str, commitment: Decimal | None) -> None:
+    """Set the trial and the minimum commitment of a draft. Raises `ValidationError` naming the field."""
+    draft = PlanVersion.objects.select_for_update(of=("self",)).get(pk=draft.pk)
+    if draft.is_frozen:
+        raise VersionFrozen(draft)
+    draft.trial_days, draft.trial_end, draft.commitment = trial_days, trial_end, commitment
+    draft.full_clean(exclude=["plan"], validate_unique=False, validate_constraints=False)
+    draft.save(update_fields=["trial_days", "trial_end", "commitment"])
 
 
 @transaction.atomic
@@ -140,8 +158,10 @@ def _insert(version: PlanVersion, items: Sequence[ItemTerms]) -> None:
             reset_anchor=item.reset_anchor,
             limit=item.limit,
             max_overage=item.max_overage,
-            price=item.price,
-            price_per=item.price_per,
+            price=None if item.price is None else item.price.to_json(),
+            term=item.term,
+            on_increase=item.on_increase,
+            on_decrease=item.on_decrease,
             value=item.value,
         )
         for position, item in enumerate(items)
@@ -185,9 +205,9 @@ def tailor(plan: Plan, proposal: PlanTerms, *, by: str, reason: str, now: dateti
         plan=plan,
         number=_next_number(plan, tailored=True),
         tailored=True,
-        cadence=proposal.cadence,
         commit_message=reason[:500],
         created_by=by,
+        **conditions_of(proposal),
     )
     _insert(version, proposal.items)
     version.state, version.published_at = PlanVersion.State.PUBLISHED, now
@@ -230,7 +250,7 @@ def duplicate_access(source: Plan, target: Plan, *, by: str) -> PlanVersion:
 
 def _without_price(item: ItemTerms, taken: set[str]) -> ItemTerms:
     key = item.key if item.key not in taken else f"{item.key}-access"
-    return replace(item, key=key, price=None, price_per=1, id=None)
+    return replace(item, key=key, price=None, term="", cadence="", id=None)
 
 
 @transaction.atomic

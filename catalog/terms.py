@@ -4,12 +4,13 @@ Terms are built from a version's items (which are frozen once published, so they
 that describes a custom plan that does not exist yet. Everything here is pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 
+from catalog.charges import Price, describe, differs_cheaper, first_tier, prepaid_amount, prepaid_units, rate
 from catalog.money import format_rate, grouped, plain
 from catalog.periods import NEVER, ONCE, Cadence, every
 
@@ -17,6 +18,10 @@ BOOLEAN, METERED, STATIC = "boolean", "metered", "static"
 CONSUMABLE, ALLOCATED = "consumable", "allocated"
 HARD, SOFT = "hard", "soft"
 BILLING_PERIOD, CALENDAR = "billing_period", "calendar"
+IN_ADVANCE, IN_ARREARS, INSTANT = "in_advance", "in_arrears", "instant"
+# What a change of a level or of a prepaid quantity costs at once.
+PRORATE, IN_FULL, NEXT_CYCLE = "prorate", "full", "next_cycle"
+CHARGE, CANCEL = "charge", "cancel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +42,14 @@ class FeatureTerms:
 
 @dataclass(frozen=True, slots=True)
 class ItemTerms:
-    """One line of a plan: a fee (`feature` is None), an allowance, or an allowance with a usage price.
+    """One line of a plan: a fee (`feature` is None), an allowance, or an allowance with a price.
 
-    `amount` is a fee per unit and `cadence` in major units; `price` is per unit used beyond `included`, of which
-    `None` together with `unlimited=False` means "nothing included". A `cadence` on a priced allowance bills its use
-    more often than the plan. `value` is a static feature's number or text.
+    `amount` is a fee per unit and `cadence` in major units. `price` says what units beyond `included` cost (`None`
+    together with `unlimited=False`: nothing is included). When it is asked for is the `term`: use is billed in arrears
+    unless it is bought in advance (prepaid) or taken from the wallet at once (instant); a priced level (seats) is
+    always billed in advance. A `cadence` on a priced allowance bills it more often than the plan. `value` is a static
+    feature's number or text. `bought` is what one customer has: prepaid units including the included ones, or their
+    level; None on a rate card.
     """
 
     key: str
@@ -56,9 +64,12 @@ class ItemTerms:
     reset_anchor: str = BILLING_PERIOD
     limit: str = HARD
     max_overage: Decimal | None = None
-    price: Decimal | None = None
-    price_per: int = field(default=1, compare=False)
+    price: Price | None = None
+    term: str = ""
+    on_increase: str = PRORATE
+    on_decrease: str = PRORATE
     value: str = ""
+    bought: Decimal | None = None
     id: int | None = field(default=None, compare=False)
 
     @property
@@ -85,9 +96,55 @@ class ItemTerms:
         return self.is_fee and self.cadence != ONCE
 
     @property
+    def is_seats(self) -> bool:
+        """A level whose units beyond the included ones are paid in advance."""
+        return self.feature is not None and self.feature.is_allocated and self.price is not None
+
+    @property
+    def is_prepaid(self) -> bool:
+        """Units that the customer chooses and pays in advance."""
+        return self.price is not None and self.term == IN_ADVANCE and not self.is_seats
+
+    @property
+    def is_instant(self) -> bool:
+        """Use that the customer's wallet pays event by event."""
+        return self.price is not None and self.term == INSTANT
+
+    @property
+    def is_usage(self) -> bool:
+        """Use that is billed after its window has ended."""
+        return self.price is not None and not (self.is_prepaid or self.is_seats or self.is_instant)
+
+    @property
+    def in_advance(self) -> bool:
+        """Whether its amount is asked for when a period begins (a one-time amount: when the plan does)."""
+        return self.is_prepaid or self.is_seats or (self.is_fee and self.term != IN_ARREARS)
+
+    @property
     def granted(self) -> Decimal | None:
-        """Units of one window; None without a limit."""
-        return None if self.unlimited else (self.included or Decimal(0))
+        """Units of one window, bought packs included; None without a limit."""
+        if self.unlimited:
+            return None
+        included = self.included or Decimal(0)
+        if self.is_prepaid and self.price is not None and self.bought is not None:
+            return prepaid_units(self.price, self.bought, included)
+        return included
+
+    @property
+    def advance(self) -> Fraction:
+        """What one whole interval costs in advance, in major units: a fee, bought packs, paid seats."""
+        if self.is_fee:
+            return self.fee
+        included, bought = self.included or Decimal(0), self.bought
+        if self.price is None or bought is None or not (self.is_prepaid or self.is_seats):
+            return Fraction(0)
+        if self.is_prepaid:
+            return prepaid_amount(self.price, bought, included) * self.quantity
+        return rate(self.price, max(Decimal(0), bought - included * self.quantity)).amount
+
+    def interval(self, plan_cadence: str) -> str:
+        """How often the item is billed."""
+        return self.cadence or plan_cadence
 
     @property
     def fee(self) -> Fraction:
@@ -133,9 +190,7 @@ class ItemTerms:
             return f"{times}{text} once" if self.cadence == ONCE else f"{times}{text} / {every(self.cadence)}"
         if self.price is None:
             return "—"
-        unit = (self.feature.unit if self.feature else "") or "unit"
-        per = f"{self.price_per:,} {unit}s" if self.price_per != 1 else unit
-        return f"{format_rate(self.price * self.price_per, currency)} / {per}"
+        return describe(self.price, currency, (self.feature.unit if self.feature else "") or "unit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +202,10 @@ class PlanTerms:
     cadence: str
     items: tuple[ItemTerms, ...]
     kind: str = "billed"
+    billing_version: int = 1
+    trial_days: int = 0
+    trial_end: str = CHARGE
+    commitment: Decimal | None = None
     plan_name: str = field(default="", compare=False)
     version_id: int | None = field(default=None, compare=False)
 
@@ -171,8 +230,22 @@ class PlanTerms:
         return [item for item in self.fees if item.is_recurring_fee]
 
     @property
+    def advance_items(self) -> list[ItemTerms]:
+        """What is paid when a period begins: recurring fees, prepaid units, seats."""
+        return [item for item in self.items if item.in_advance and item.interval(self.cadence) != ONCE]
+
+    @property
+    def arrears_fees(self) -> list[ItemTerms]:
+        return [item for item in self.recurring_fees if not item.in_advance]
+
+    @property
+    def once_items(self) -> list[ItemTerms]:
+        """What is paid once: set-up fees, and prepaid units that last."""
+        return [item for item in self.items if item.interval(self.cadence) == ONCE]
+
+    @property
     def usage_items(self) -> list[ItemTerms]:
-        return [item for item in self.items if item.price is not None]
+        return [item for item in self.items if item.is_usage]
 
     @property
     def metered(self) -> list[ItemTerms]:
@@ -180,12 +253,13 @@ class PlanTerms:
 
     @property
     def is_free(self) -> bool:
-        return all(item.is_free for item in self.items)
+        return all(item.is_free for item in self.items) and not self.commitment
 
     @property
     def is_one_off(self) -> bool:
-        """Only `P0D` fees: it never renews and its balances last."""
-        return bool(self.fees) and not self.recurring_fees and not self.usage_items
+        """Only `P0D` amounts: it never renews and its balances last."""
+        recurring = self.recurring_fees or self.usage_items or self.advance_items or self.commitment
+        return bool(self.once_items) and not recurring
 
     @property
     def is_invoiced(self) -> bool:
@@ -195,35 +269,56 @@ class PlanTerms:
     def tick(self) -> str:
         """The shortest interval at which something of these terms is billed. Plan cadences divide each other."""
         intervals = [self.cadence, *(item.cadence for item in self.recurring_fees)]
-        intervals += [self.interval_of(item) for item in self.usage_items]
+        intervals += [self.interval_of(item) for item in (*self.usage_items, *self.advance_items)]
         return min(intervals, key=lambda code: Cadence.parse(code).months)
 
     def interval_of(self, item: ItemTerms) -> str:
         """How often an item is billed."""
-        return item.cadence or self.cadence
+        return item.interval(self.cadence)
 
     @property
     def longest_price_interval(self) -> int:
         """Months of the longest interval that carries an amount; 0 for a free plan."""
         months = [Cadence.parse(i.cadence).months for i in self.recurring_fees if i.amount]
-        months += [Cadence.parse(self.interval_of(i)).months for i in self.usage_items if i.price]
-        return max(months, default=0)
+        priced = [i for i in self.items if i.price and self.interval_of(i) != ONCE]
+        return max(months + [Cadence.parse(self.interval_of(i)).months for i in priced], default=0)
 
-    def monthly(self) -> Fraction:
-        """In-advance amounts, normalised to a month: what "dearer" and "cheaper" are decided on."""
-        return sum((i.fee * Cadence.parse(i.cadence).monthly_factor() for i in self.recurring_fees), start=Fraction(0))
+    def monthly(self, *, listed: bool = False) -> Fraction:
+        """In-advance amounts, normalised to a month: what "dearer" and "cheaper" are decided on.
 
-    def times(self, quantity: int) -> "PlanTerms":
-        """The rate card for so many at once: each fee times the quantity."""
-        if quantity == 1:
+        `listed` takes the first tier of what is prepaid instead of what this customer bought, and no seats: so are
+        different plans compared.
+        """
+        total = Fraction(0)
+        for item in self.recurring_fees if listed else [*self.advance_items, *self.arrears_fees]:
+            total += item.advance * Cadence.parse(self.interval_of(item)).monthly_factor()
+        if listed:
+            for item in self.advance_items:
+                if item.is_prepaid and item.price is not None:
+                    total += Fraction(first_tier(item.price)) * Cadence.parse(self.interval_of(item)).monthly_factor()
+        return total
+
+    def sold(self, quantity: int = 1, bought: Mapping[str, Decimal] | None = None) -> "PlanTerms":
+        """The rate card as one customer has it: fees for the quantity, units and levels by item key.
+
+        Prepaid units that nobody chose are the included ones, so that none are paid.
+        """
+        found = bought or {}
+        if quantity == 1 and not any(item.is_prepaid or item.is_seats for item in self.items):
             return self
-        return replace(
-            self, items=tuple(replace(i, quantity=i.quantity * quantity) if i.is_fee else i for i in self.items)
-        )
+        items = []
+        for item in self.items:
+            if item.is_prepaid or item.is_seats:
+                least = Decimal(0) if item.is_seats else (item.included or Decimal(0))
+                item = replace(item, bought=max(found.get(item.key, least), least))
+            multiplied = item.is_fee or item.is_prepaid or item.is_seats
+            items.append(replace(item, quantity=item.quantity * quantity) if multiplied else item)
+        return replace(self, items=tuple(items))
 
     def content(self) -> tuple:
         """What makes two rate cards the same: cadence and the items by key, whatever their order or names."""
-        return self.cadence, frozenset(replace(item, name="") for item in self.items)
+        items = frozenset(replace(item, name="") for item in self.items)
+        return self.cadence, self.trial_days, self.trial_end, self.commitment, items
 
     def with_items(self, items: Iterable[ItemTerms]) -> "PlanTerms":
         return replace(self, items=tuple(items), version_id=None)
@@ -253,22 +348,26 @@ def compare(old: PlanTerms, new: PlanTerms) -> ChangeKind:
         return ChangeKind.UP
     if new.longest_price_interval > old.longest_price_interval:
         return ChangeKind.UP
-    if new.monthly() != old.monthly():
-        return ChangeKind.UP if new.monthly() > old.monthly() else ChangeKind.DOWN
+    before, after = old.monthly(listed=not same_plan), new.monthly(listed=not same_plan)
+    if after != before:
+        return ChangeKind.UP if after > before else ChangeKind.DOWN
     if same_plan and _usage_only_cheaper(old, new):
         return ChangeKind.DOWN
     return ChangeKind.UP
 
 
 def _same_money(old: PlanTerms, new: PlanTerms) -> bool:
-    fees = {(i.key, i.fee, i.cadence) for i in old.fees if i.amount} == {
-        (i.key, i.fee, i.cadence) for i in new.fees if i.amount
-    }
-    return fees and old.cadence == new.cadence and _rates(old) == _rates(new)
+    same = _advances(old) == _advances(new) and old.cadence == new.cadence and old.commitment == new.commitment
+    return same and _rates(old) == _rates(new)
 
 
-def _rates(terms: PlanTerms) -> dict[str, Decimal]:
-    return {i.feature.slug: i.price for i in terms.usage_items if i.feature and i.price is not None}
+def _advances(terms: PlanTerms) -> set[tuple]:
+    """Every amount that is asked for whatever is used; what units cost that nobody bought counts too."""
+    return {(i.key, i.advance, terms.interval_of(i), i.term) for i in terms.items if i.advance}
+
+
+def _rates(terms: PlanTerms) -> dict[str, Price]:
+    return {i.feature.slug: i.price for i in terms.items if i.feature and i.price is not None and not i.is_prepaid}
 
 
 def _only_usage(terms: PlanTerms) -> bool:
@@ -278,8 +377,10 @@ def _only_usage(terms: PlanTerms) -> bool:
 def _usage_only_cheaper(old: PlanTerms, new: PlanTerms) -> bool:
     """A usage rate is lower and none is higher. A feature that is no longer priced counts as lower."""
     before, after = _rates(old), _rates(new)
-    pairs = [(before.get(slug, Decimal(0)), after.get(slug, Decimal(0))) for slug in before | after]
-    return any(b > a for b, a in pairs) and not any(a > b for b, a in pairs)
+    free = Price()
+    pairs = [(before.get(slug, free), after.get(slug, free)) for slug in before | after]
+    changed = [(b, a) for b, a in pairs if b != a]
+    return bool(changed) and all(differs_cheaper(b, a) for b, a in changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +415,7 @@ class ItemDifference:
         return f"{self.label}: {', '.join(parts)}"
 
 
-_SHOWN = ("amount", "quantity", "cadence", "granted", "value", "reset", "reset_anchor", "limit", "max_overage", "price")
+_SHOWN = ("amount", "quantity", "cadence", "granted", "value", "reset", "reset_anchor", "limit", "max_overage", "price", "term")
 
 
 def _words(item: ItemTerms, name: str, currency: str) -> str:

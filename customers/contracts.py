@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
 from catalog.terms import PlanTerms
 
@@ -11,7 +12,10 @@ MULTIPLYING = ("billed", "stripe")
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """A plan version that applies to a customer. Without a subscription it is the default product, virtually."""
+    """A plan version that applies to a customer. Without a subscription it is the default product, virtually.
+
+    `terms` know what was `bought` (units by item key); a trial is a period of its own, until `trial_ends_at`.
+    """
 
     plan_id: int
     plan_name: str
@@ -26,6 +30,8 @@ class Contract:
     add_on: bool = False
     quantity: int = 1
     is_custom: bool = False
+    bought: tuple[tuple[str, Decimal], ...] = ()
+    trial_ends_at: datetime | None = None
 
     @property
     def is_default(self) -> bool:

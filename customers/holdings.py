@@ -14,12 +14,13 @@ def contract_of(phase: Phase, customer: Customer) -> Contract:
     """The value of a phase; reads `phase.subscription` and `phase.version.plan`, which should be joined already."""
     subscription, plan = phase.subscription, phase.version.plan
     follows = plan.kind in MULTIPLYING
+    bought = phase.bought_units()
     return Contract(
         plan_id=plan.pk,
         plan_name=plan.name,
         kind=plan.kind,
         version_id=phase.version_id,
-        terms=terms_of(phase.version_id),
+        terms=terms_of(phase.version_id).sold(bought=bought),
         anchor=phase.anchor if follows else customer.usage_anchor,
         since=subscription.started_at,
         phase_starts_at=phase.starts_at,
@@ -28,6 +29,8 @@ def contract_of(phase: Phase, customer: Customer) -> Contract:
         add_on=subscription.add_on,
         quantity=phase.quantity,
         is_custom=phase.version.tailored,
+        bought=tuple(sorted(bought.items())),
+        trial_ends_at=phase.ends_at if phase.is_trial else None,
     )
 
 

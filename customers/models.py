@@ -1,7 +1,9 @@
 """Who buys, under which plan: customers, their contracts, the phases of each, and the journal of every act."""
 
 import secrets
+from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
@@ -13,7 +15,7 @@ from django.db.models import F, Func, Prefetch, Q, Value
 from django.db.models.functions import Upper
 from simple_history.models import HistoricalRecords
 
-from catalog.models import Plan, PlanVersion, Product
+from catalog.models import Coupon, Plan, PlanVersion, Product, PromoCode
 from catalog.terms import PlanTerms
 from customers.states import LIVE, NEXT, CannotMove, SubscriptionState
 
@@ -37,6 +39,14 @@ def new_subscription_id() -> str:
 
 def new_operation_id() -> str:
     return public_id("op")
+
+
+def new_override_id() -> str:
+    return public_id("ovr")
+
+
+def new_applied_coupon_id() -> str:
+    return public_id("dis")
 
 
 class CustomerQuerySet(models.QuerySet):
@@ -69,6 +79,9 @@ class Customer(models.Model):
     usage_started_at = models.DateTimeField(
         null=True, blank=True, help_text="Where windows of assigned and default plans are counted from."
     )
+    locale = models.CharField(max_length=12, default="en_US", help_text="Language and signs of what they read.")
+    billing_address = models.TextField(blank=True)
+    tax_number = models.CharField(max_length=40, blank=True)
     created_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True, editable=False)
     erase_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -83,6 +96,9 @@ class Customer(models.Model):
             ("enable_plan", "Can enable and change billed plans and make custom plans"),
             ("assign_plan", "Can assign plans that are never invoiced"),
             ("cancel_subscription", "Can cancel subscriptions"),
+            ("activate_unpaid", "Can activate a plan before its first invoice is paid"),
+            ("extend_trial", "Can extend trials"),
+            ("pause_collection", "Can pause the collection of a subscription"),
         ]
         # Prefix searches ignore case, so each searched column has an index on its upper-case form.
         indexes = [
@@ -110,7 +126,12 @@ class PlanReservation(models.Model):
 
 class PhaseQuerySet(models.QuerySet):
     def kept(self) -> "PhaseQuerySet":
-        return self.filter(withdrawn_at=None)
+        """Those that were in force or will be: neither withdrawn nor waiting for a payment."""
+        return self.filter(withdrawn_at=None, pending_since=None)
+
+    def pending(self) -> "PhaseQuerySet":
+        """Those that begin once their invoice is paid."""
+        return self.filter(withdrawn_at=None, pending_since__isnull=False)
 
     def in_force(self, now: datetime) -> "PhaseQuerySet":
         return self.kept().filter(Q(ends_at=None) | Q(ends_at__gt=now), starts_at__lte=now)
@@ -146,11 +167,16 @@ class Subscription(models.Model):
 
     State = SubscriptionState
 
+    class WhilePaused(models.TextChoices):
+        KEEP_AS_DRAFT = "keep_as_draft", "Keep invoices as drafts"
+        VOID = "void", "Void them"
+        MARK_UNCOLLECTIBLE = "mark_uncollectible", "Mark them as uncollectible"
+
     public_id = models.CharField(max_length=24, unique=True, default=new_subscription_id, editable=False)
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="subscriptions")
     product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="subscriptions")
     add_on = models.BooleanField(default=False)
-    state = models.CharField(max_length=10, choices=SubscriptionState, default=SubscriptionState.SCHEDULED)
+    state = models.CharField(max_length=15, choices=SubscriptionState, default=SubscriptionState.SCHEDULED)
     quantity = models.PositiveIntegerField(default=1, help_text="Of the phase that the present period began with.")
     started_at = models.DateTimeField()
     period_starts_at = models.DateTimeField(null=True)
@@ -163,6 +189,13 @@ class Subscription(models.Model):
     ended_at = models.DateTimeField(null=True)
     parked_at = models.DateTimeField(null=True)
     parked_because = models.CharField(max_length=500, blank=True)
+    trial_ends_at = models.DateTimeField(null=True, help_text="Use before it is never billed.")
+    net_terms_days = models.PositiveSmallIntegerField(null=True, help_text="Days to pay; empty: the account's.")
+    payment_window_hours = models.PositiveSmallIntegerField(null=True, help_text="Empty: the account's.")
+    approve_first_invoice = models.BooleanField(null=True, help_text="Empty: as the account does.")
+    collection_paused_at = models.DateTimeField(null=True)
+    collection_resumes_at = models.DateTimeField(null=True)
+    collection_behavior = models.CharField(max_length=20, choices=WhilePaused, blank=True)
 
     objects = SubscriptionQuerySet.as_manager()
     history = HistoricalRecords(excluded_fields=["period_starts_at", "period_ends_at", "bills_at"])
@@ -172,7 +205,7 @@ class Subscription(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["customer", "product"],
-                condition=Q(add_on=False, state__in=["scheduled", "active", "past_due"]),
+                condition=Q(add_on=False, state__in=["scheduled", "pending_payment", "trialing", "active", "past_due"]),
                 name="one_main_plan_per_product",
             ),
             models.CheckConstraint(name="quantity_positive", condition=Q(quantity__gt=0)),
@@ -180,7 +213,7 @@ class Subscription(models.Model):
         indexes = [
             models.Index(
                 fields=["bills_at"],
-                condition=Q(state__in=["active", "past_due"], parked_at=None),
+                condition=Q(state__in=["trialing", "active", "past_due"], parked_at=None),
                 name="subscription_due",
             ),
         ]
@@ -202,10 +235,13 @@ class Subscription(models.Model):
         return next((p for p in self.kept_phases() if p.covers(now)), None)
 
     def next_phase(self, now: datetime) -> "Phase | None":
-        return next((p for p in self.kept_phases() if p.starts_at > now), None)
+        """The scheduled change; what a trial was begun for is none."""
+        current, found = self.phase_at(now), next((p for p in self.kept_phases() if p.starts_at > now), None)
+        return None if found is None or (current and found.continues(current)) else found
 
     def kept_phases(self) -> "list[Phase]":
-        return sorted((p for p in self.phases.all() if p.withdrawn_at is None), key=lambda p: (p.starts_at, p.pk))
+        kept = (p for p in self.phases.all() if p.withdrawn_at is None and p.pending_since is None)
+        return sorted(kept, key=lambda p: (p.starts_at, p.pk))
 
 
 class Phase(models.Model):
@@ -222,6 +258,9 @@ class Phase(models.Model):
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True)
     withdrawn_at = models.DateTimeField(null=True)
+    is_trial = models.BooleanField(default=False)
+    bought = models.JSONField(default=dict, help_text="Prepaid units by item key, the included ones counted.")
+    pending_since = models.DateTimeField(null=True, help_text="Waits for its invoice to be paid; not in force.")
 
     objects = PhaseQuerySet.as_manager()
 
@@ -235,7 +274,7 @@ class Phase(models.Model):
             # Equality of a plain integer would need an extension; a range of one number does not.
             ExclusionConstraint(
                 name="phases_do_not_overlap",
-                condition=Q(withdrawn_at=None),
+                condition=Q(withdrawn_at=None, pending_since=None),
                 expressions=[
                     (
                         Func("subscription", "subscription", Value("[]"), function="int8range"),
@@ -255,6 +294,100 @@ class Phase(models.Model):
 
     def terms(self) -> PlanTerms:
         return self.version.terms()
+
+    def continues(self, trial: "Phase") -> bool:
+        """Whether it is what a trial was begun for, rather than a change of it."""
+        same = (self.version_id, self.quantity, self.bought) == (trial.version_id, trial.quantity, trial.bought)
+        return trial.is_trial and not self.is_trial and same
+
+    def sold(self, levels: Mapping[str, Decimal] | None = None) -> PlanTerms:
+        """The terms as this customer has them: its quantity, the units they bought, the levels handed in by key."""
+        return self.terms().sold(self.quantity, self.bought_units() | dict(levels or {}))
+
+    def bought_units(self) -> dict[str, Decimal]:
+        return {key: Decimal(units) for key, units in self.bought.items()}
+
+
+class PriceOverrideQuerySet(models.QuerySet):
+    def in_force(self) -> "PriceOverrideQuerySet":
+        """Not revoked; whether its cycles are used up is derived from documents."""
+        return self.filter(revoked_at=None)
+
+
+class PriceOverride(models.Model):
+    """Another price for one item of one subscription, for so many of its billing periods (None: until revoked).
+
+    `components` are as they came in: type, label, amount_cents, recurrence_rule. Appended and revoked, never edited.
+    """
+
+    class Mode(models.TextChoices):
+        REPLACE = "replace", "Instead of the item's own price"
+        ADD = "add", "Beside the item's own price"
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_override_id, editable=False)
+    subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, related_name="price_overrides")
+    item_key = models.CharField(max_length=60)
+    mode = models.CharField(max_length=7, choices=Mode, default=Mode.REPLACE)
+    components = models.JSONField()
+    cycles = models.PositiveSmallIntegerField(null=True)
+    reason = models.TextField()
+    created_by = models.CharField(max_length=150)
+    created_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+    revoked_by = models.CharField(max_length=150, blank=True)
+    revoke_reason = models.TextField(blank=True)
+
+    objects = PriceOverrideQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        permissions = [("override_price", "Can override prices")]
+        constraints = [
+            models.CheckConstraint(name="override_cycles_positive", condition=Q(cycles=None) | Q(cycles__gt=0)),
+        ]
+        indexes = [models.Index(fields=["subscription", "item_key"], name="override_of_contract")]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+
+class AppliedCouponQuerySet(models.QuerySet):
+    def in_force(self, now: datetime) -> "AppliedCouponQuerySet":
+        return self.filter(Q(ends_at=None) | Q(ends_at__gt=now), removed_at=None)
+
+
+class AppliedCoupon(models.Model):
+    """A coupon on a customer, or on one of their subscriptions. What remains of it is counted from documents."""
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_applied_coupon_id, editable=False)
+    customer = models.ForeignKey("Customer", on_delete=models.PROTECT, related_name="applied_coupons")
+    subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, null=True, related_name="applied_coupons")
+    coupon = models.ForeignKey(Coupon, on_delete=models.PROTECT, related_name="applied")
+    promo_code = models.ForeignKey(PromoCode, on_delete=models.PROTECT, null=True, related_name="applied")
+    applied_at = models.DateTimeField()
+    applied_by = models.CharField(max_length=150)
+    reason = models.TextField(blank=True)
+    ends_at = models.DateTimeField(null=True)
+    removed_at = models.DateTimeField(null=True)
+    removed_by = models.CharField(max_length=150, blank=True)
+
+    objects = AppliedCouponQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("id",)
+        permissions = [("apply_coupon", "Can apply and remove coupons")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["customer", "coupon"],
+                condition=Q(removed_at=None, ends_at=None),
+                name="coupon_once_per_customer",
+                violation_error_message="This customer has this coupon already.",
+            ),
+        ]
+        indexes = [models.Index(fields=["coupon"], condition=Q(removed_at=None), name="applied_coupon_live")]
+
+    def __str__(self) -> str:
+        return f"{self.coupon} for {self.customer}"
 
 
 class CustomPlan(models.Model):

@@ -6,6 +6,8 @@ from django.db import models
 
 class SubscriptionState(models.TextChoices):
     SCHEDULED = "scheduled", "Scheduled"
+    PENDING_PAYMENT = "pending_payment", "Pending payment"
+    TRIALING = "trialing", "Trialing"
     ACTIVE = "active", "Active"
     PAST_DUE = "past_due", "Past due"
     ENDED = "ended", "Ended"
@@ -13,12 +15,19 @@ class SubscriptionState(models.TextChoices):
 
 
 NEXT: dict[str, set[str]] = {
-    SubscriptionState.SCHEDULED: {SubscriptionState.ACTIVE, SubscriptionState.WITHDRAWN},
+    SubscriptionState.SCHEDULED: {
+        SubscriptionState.PENDING_PAYMENT,
+        SubscriptionState.TRIALING,
+        SubscriptionState.ACTIVE,
+        SubscriptionState.WITHDRAWN,
+    },
+    SubscriptionState.PENDING_PAYMENT: {SubscriptionState.ACTIVE, SubscriptionState.ENDED},
+    SubscriptionState.TRIALING: {SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE, SubscriptionState.ENDED},
     SubscriptionState.ACTIVE: {SubscriptionState.PAST_DUE, SubscriptionState.ENDED},
     SubscriptionState.PAST_DUE: {SubscriptionState.ACTIVE, SubscriptionState.ENDED},
 }
 # Those that give access: a customer whose payment is late keeps what they have until the contract ends.
-LIVE = (SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE)
+LIVE = (SubscriptionState.TRIALING, SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE)
 
 
 class CannotMove(ValidationError):

@@ -4,13 +4,17 @@ They write the subscription and its phases, nothing else; the desk's flows add b
 Callers hold the customer's row and hand in prepared instants; nothing here decides money.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 
 from django.core.exceptions import ValidationError
+from django.db.models import Q
 
 from catalog.models import PlanVersion
+from catalog.money import plain
 from catalog.periods import Cadence, Period, boundary, count_until, period_containing
-from catalog.terms import PlanTerms
+from catalog.terms import CANCEL, PlanTerms
 from customers.contracts import MULTIPLYING
 from customers.models import Customer, Phase, Subscription
 from customers.states import SubscriptionState
@@ -62,10 +66,16 @@ def start(
     anchor: datetime,
     at: datetime,
     quantity: int = 1,
+    bought: Mapping[str, Decimal] | None = None,
     ends_at: datetime | None = None,
     end_reason: str = "",
+    trial_ends_at: datetime | None = None,
+    pending: bool = False,
 ) -> tuple[Subscription, Phase]:
-    """A new contract, active from the instant."""
+    """A new contract: active from the instant, on trial until another one, or waiting for its first payment.
+
+    A trial is a phase of its own; the one that follows it is returned with the contract's terms.
+    """
     subscription = Subscription(
         customer=customer,
         product_id=version.plan.product_id,
@@ -75,13 +85,119 @@ def start(
         ends_at=ends_at,
         end_reason=end_reason,
     )
-    subscription.move_to(SubscriptionState.ACTIVE)
+    if trial_ends_at:
+        subscription.move_to(SubscriptionState.TRIALING)
+        subscription.save()
+        return subscription, begin_trial(subscription, version, quantity, bought, at=at, until=trial_ends_at)
+    subscription.move_to(SubscriptionState.PENDING_PAYMENT if pending else SubscriptionState.ACTIVE)
     set_period(subscription, version.terms(), anchor, at)
     subscription.save()
     phase = Phase.objects.create(
-        subscription=subscription, version=version, anchor=anchor, quantity=quantity, starts_at=at, ends_at=ends_at
+        subscription=subscription,
+        version=version,
+        anchor=anchor,
+        quantity=quantity,
+        bought=as_json(bought),
+        starts_at=at,
+        ends_at=ends_at,
     )
     return subscription, phase
+
+
+def as_json(bought: Mapping[str, Decimal] | None) -> dict[str, str]:
+    return {key: plain(units) for key, units in (bought or {}).items()}
+
+
+def begin_trial(
+    subscription: Subscription,
+    version: PlanVersion,
+    quantity: int,
+    bought: Mapping[str, Decimal] | None,
+    *,
+    at: datetime,
+    until: datetime,
+) -> Phase:
+    """A free phase, and the one that is charged after it; or the end of the contract, where the terms say so."""
+    terms = version.terms()
+    units = as_json(bought)
+    trial = Phase.objects.create(
+        subscription=subscription,
+        version=version,
+        anchor=at,
+        quantity=quantity,
+        bought=units,
+        starts_at=at,
+        ends_at=until,
+        is_trial=True,
+    )
+    subscription.trial_ends_at = until
+    if terms.trial_end == CANCEL:
+        subscription.ends_at, subscription.end_reason = until, "trial_ended"
+    elif subscription.ends_at is None or subscription.ends_at > until:
+        _follow_trial(subscription, trial)
+    _set_trial_period(subscription, trial)
+    subscription.save()
+    return trial
+
+
+def _set_trial_period(subscription: Subscription, trial: Phase) -> None:
+    subscription.period_starts_at, subscription.period_ends_at = trial.starts_at, trial.ends_at
+    subscription.bills_at = trial.ends_at
+
+
+def extend_trial(subscription: Subscription, *, until: datetime, at: datetime) -> Phase:
+    """Another end of a running trial; what begins after it moves along."""
+    trial = _current(subscription, at)
+    following = subscription.phases.kept().filter(starts_at__gt=at).first()
+    if following:
+        # Out of the way first: two phases may not overlap, not even for a moment.
+        following.withdrawn_at = at
+        following.save(update_fields=["withdrawn_at"])
+    trial.ends_at = until
+    trial.save(update_fields=["ends_at"])
+    if following:
+        following.withdrawn_at, following.starts_at, following.anchor = None, until, until
+        following.save(update_fields=["withdrawn_at", "starts_at", "anchor"])
+    elif subscription.ends_at is not None:
+        subscription.ends_at = until
+    subscription.trial_ends_at = until
+    _set_trial_period(subscription, trial)
+    subscription.save()
+    return trial
+
+
+def activate(subscription: Subscription, phase: Phase, *, at: datetime) -> None:
+    """Let a contract that waited for its first payment give access from now on."""
+    subscription.move_to(SubscriptionState.ACTIVE)
+    set_period(subscription, phase.terms(), phase.anchor, at)
+    subscription.save()
+
+
+def add_pending(
+    subscription: Subscription,
+    version: PlanVersion,
+    *,
+    anchor: datetime,
+    at: datetime,
+    quantity: int,
+    bought: Mapping[str, Decimal] | None,
+    now: datetime,
+) -> Phase:
+    """A phase that begins once its invoice is paid; until then the one in force goes on."""
+    return Phase.objects.create(
+        subscription=subscription,
+        version=version,
+        anchor=anchor,
+        quantity=quantity,
+        bought=as_json(bought),
+        starts_at=at,
+        pending_since=now,
+    )
+
+
+def drop_pending(subscription: Subscription, *, now: datetime) -> None:
+    """Give up phases that wait for a payment."""
+    subscription.phases.pending().update(withdrawn_at=now)
 
 
 def set_period(subscription: Subscription, terms: PlanTerms, anchor: datetime, at: datetime) -> None:
@@ -90,7 +206,7 @@ def set_period(subscription: Subscription, terms: PlanTerms, anchor: datetime, a
     subscription.period_starts_at = period.starts_at if period else None
     subscription.period_ends_at = period.ends_at if period else None
     stops = [next_bill(terms, anchor, at), subscription.ends_at]
-    switch = subscription.phases.filter(withdrawn_at=None, starts_at__gt=at).first() if subscription.pk else None
+    switch = subscription.phases.kept().filter(starts_at__gt=at).first() if subscription.pk else None
     if switch:
         stops.append(switch.starts_at)
     subscription.bills_at = min((stop for stop in stops if stop), default=None)
@@ -105,21 +221,48 @@ def switch_now(
     now: datetime,
     quantity: int,
     keep_schedule: bool,
+    bought: Mapping[str, Decimal] | None = None,
+    trial_ends_at: datetime | None = None,
+    pending: Phase | None = None,
 ) -> Phase:
-    """End the phase in force and begin another. A scheduled change or end goes, unless it is kept."""
+    """End the phase in force and begin another. A scheduled change or end goes, unless it is kept.
+
+    `pending` is a phase that waited for its payment: it begins now, with the periods that were paid for.
+    """
     current = _current(subscription, at)
     if not keep_schedule:
-        withdraw_next(subscription, at=at, now=now)
+        _drop_next(subscription, at=at, now=now)
         subscription.ends_at, subscription.end_reason = None, ""
         current.ends_at = None
     ends_at = current.ends_at
     current.ends_at = at
     current.save(update_fields=["ends_at"])
-    phase = Phase.objects.create(
-        subscription=subscription, version=version, anchor=anchor, quantity=quantity, starts_at=at, ends_at=ends_at
-    )
     subscription.quantity = quantity
-    set_period(subscription, version.terms(), anchor, at)
+    if subscription.state == SubscriptionState.TRIALING and not keep_schedule:
+        subscription.move_to(SubscriptionState.ACTIVE)
+        subscription.trial_ends_at = at
+    if trial_ends_at:
+        subscription.move_to(SubscriptionState.TRIALING)
+        return begin_trial(subscription, version, quantity, bought, at=at, until=trial_ends_at)
+    if pending is not None:
+        phase = pending
+        phase.pending_since, phase.starts_at, phase.ends_at = None, at, ends_at
+        phase.save(update_fields=["pending_since", "starts_at", "ends_at"])
+    else:
+        phase = Phase.objects.create(
+            subscription=subscription,
+            version=version,
+            anchor=anchor,
+            quantity=quantity,
+            bought=as_json(bought),
+            starts_at=at,
+            ends_at=ends_at,
+            is_trial=current.is_trial and keep_schedule,
+        )
+    if phase.is_trial:
+        _set_trial_period(subscription, phase)
+    else:
+        set_period(subscription, version.terms(), anchor, at)
     subscription.save()
     return phase
 
@@ -133,44 +276,84 @@ def schedule(
     quantity: int,
     at: datetime,
     now: datetime,
+    bought: Mapping[str, Decimal] | None = None,
 ) -> Phase:
     """The next phase: it begins when the one in force ends. What was scheduled before is replaced."""
-    withdraw_next(subscription, at=at, now=now)
+    _drop_next(subscription, at=at, now=now)
     subscription.ends_at, subscription.end_reason = None, ""
     current = _current(subscription, at)
     current.ends_at = starts_at
     current.save(update_fields=["ends_at"])
     phase = Phase.objects.create(
-        subscription=subscription, version=version, anchor=anchor, quantity=quantity, starts_at=starts_at
+        subscription=subscription,
+        version=version,
+        anchor=anchor,
+        quantity=quantity,
+        bought=as_json(bought),
+        starts_at=starts_at,
     )
-    set_period(subscription, current.terms(), current.anchor, at)
+    _set_period_of(subscription, current, at)
     subscription.save()
     return phase
 
 
+def _set_period_of(subscription: Subscription, current: Phase, at: datetime) -> None:
+    if current.is_trial:
+        _set_trial_period(subscription, current)
+        if subscription.ends_at is not None and subscription.bills_at is not None:
+            subscription.bills_at = min(subscription.bills_at, subscription.ends_at)
+    else:
+        set_period(subscription, current.terms(), current.anchor, at)
+
+
 def withdraw_next(subscription: Subscription, *, at: datetime, now: datetime) -> Phase | None:
-    """Take back the scheduled phase, if any; the present one runs on."""
-    scheduled = subscription.phases.filter(withdrawn_at=None, starts_at__gt=at).first()
+    """Take back the scheduled phase, if any; the present one runs on, and a trial ends in what it was begun for."""
+    scheduled = _drop_next(subscription, at=at, now=now)
+    if scheduled is None:
+        return None
+    current = _current(subscription, at)
+    if current.is_trial and subscription.ends_at is None:
+        _follow_trial(subscription, current)
+    _set_period_of(subscription, current, at)
+    subscription.save()
+    return scheduled
+
+
+def _drop_next(subscription: Subscription, *, at: datetime, now: datetime) -> Phase | None:
+    """Withdraw what comes next; the present phase then ends with the contract, a trial where it was going to."""
+    scheduled = subscription.phases.kept().filter(starts_at__gt=at).first()
     if scheduled is None:
         return None
     scheduled.withdrawn_at = now
     scheduled.save(update_fields=["withdrawn_at"])
     current = _current(subscription, at)
-    current.ends_at = subscription.ends_at
+    current.ends_at = subscription.trial_ends_at if current.is_trial else subscription.ends_at
     current.save(update_fields=["ends_at"])
-    set_period(subscription, current.terms(), current.anchor, at)
-    subscription.save()
     return scheduled
+
+
+def _follow_trial(subscription: Subscription, trial: Phase) -> Phase:
+    """What is charged after a trial."""
+    assert trial.ends_at is not None
+    return Phase.objects.create(
+        subscription=subscription,
+        version=trial.version,
+        anchor=trial.ends_at,
+        quantity=trial.quantity,
+        bought=trial.bought,
+        starts_at=trial.ends_at,
+        ends_at=subscription.ends_at,
+    )
 
 
 def cancel_at(subscription: Subscription, *, ends_at: datetime, reason: str, at: datetime, now: datetime) -> None:
     """Plan the end of the contract; what was scheduled beyond it is withdrawn."""
-    withdraw_next(subscription, at=at, now=now)
+    _drop_next(subscription, at=at, now=now)
     current = _current(subscription, at)
     current.ends_at = ends_at
     current.save(update_fields=["ends_at"])
     subscription.ends_at, subscription.end_reason = ends_at, reason
-    set_period(subscription, current.terms(), current.anchor, at)
+    _set_period_of(subscription, current, at)
     subscription.save()
 
 
@@ -179,18 +362,21 @@ def uncancel(subscription: Subscription, *, at: datetime) -> None:
     if subscription.ends_at is None:
         raise NothingScheduled
     current = _current(subscription, at)
-    current.ends_at = None
+    current.ends_at = subscription.trial_ends_at if current.is_trial else None
     current.save(update_fields=["ends_at"])
     subscription.ends_at, subscription.end_reason = None, ""
-    set_period(subscription, current.terms(), current.anchor, at)
+    if current.is_trial:
+        _follow_trial(subscription, current)
+    _set_period_of(subscription, current, at)
     subscription.save()
 
 
 def end(subscription: Subscription, *, at: datetime, reason: str, now: datetime) -> None:
     """End the contract at the instant; history stays."""
-    withdraw_next(subscription, at=at, now=now)
-    subscription.phases.filter(withdrawn_at=None, starts_at__lte=at, ends_at=None).update(ends_at=at)
-    subscription.phases.filter(withdrawn_at=None, starts_at__lte=at, ends_at__gt=at).update(ends_at=at)
+    _drop_next(subscription, at=at, now=now)
+    drop_pending(subscription, now=now)
+    begun = subscription.phases.kept().filter(starts_at__lte=at)
+    begun.filter(Q(ends_at=None) | Q(ends_at__gt=at)).update(ends_at=at)
     subscription.move_to(SubscriptionState.ENDED)
     subscription.ended_at, subscription.end_reason = at, reason
     subscription.ends_at = subscription.ends_at or at
@@ -201,8 +387,10 @@ def end(subscription: Subscription, *, at: datetime, reason: str, now: datetime)
 def roll(subscription: Subscription, phase: Phase, *, at: datetime) -> None:
     """Enter the period that begins at the boundary, under the phase that is in force from it."""
     subscription.quantity = phase.quantity
-    set_period(subscription, phase.terms(), phase.anchor, at)
-    subscription.save(update_fields=["quantity", "period_starts_at", "period_ends_at", "bills_at"])
+    if subscription.state == SubscriptionState.TRIALING and not phase.is_trial:
+        subscription.move_to(SubscriptionState.ACTIVE)
+    _set_period_of(subscription, phase, at)
+    subscription.save(update_fields=["state", "quantity", "period_starts_at", "period_ends_at", "bills_at"])
 
 
 def park(subscription: Subscription, *, because: str, now: datetime) -> None:
@@ -218,7 +406,8 @@ def unpark(subscription: Subscription) -> None:
 
 def _current(subscription: Subscription, at: datetime) -> Phase:
     phase = (
-        subscription.phases.filter(withdrawn_at=None, starts_at__lte=at)
+        subscription.phases.kept()
+        .filter(starts_at__lte=at)
         .select_related("version__plan__product")
         .order_by("-starts_at", "-id")
         .first()

@@ -45,6 +45,9 @@ class Contribution:
         """The regular window that contains the instant."""
         on_calendar = self.item.reset_anchor == CALENDAR
         regular = window(self.item.reset, self.contract.anchor, at, on_calendar=on_calendar)
+        trial_end = self.contract.trial_ends_at
+        if trial_end is not None and regular.ends_at is not None:
+            regular = Period(regular.starts_at, min(regular.ends_at, trial_end))
         if self.contract.follows_contract and regular.starts_at < self.contract.since:
             return Period(self.contract.since, regular.ends_at)
         return regular

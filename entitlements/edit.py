@@ -8,6 +8,7 @@ from decimal import Decimal
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from catalog.charges import rate
 from catalog.money import format_minor, grouped, to_minor
 from catalog.periods import NEVER
 from customers.holdings import contracts_at
@@ -100,7 +101,7 @@ def preview_edit(
         ends_at = reset_at
     overage = max(ZERO, -to)
     currency = chosen.contribution.contract.terms.currency
-    billed = item.price is not None and chosen.contribution.contract.terms.is_invoiced
+    billed = item.is_usage and chosen.contribution.contract.terms.is_invoiced
     return BalanceEdit(
         bucket=bucket,
         contract_name=chosen.contribution.contract.plan_name,
@@ -109,7 +110,7 @@ def preview_edit(
         adjusts=to - bucket.left,
         next_granted=chosen.contribution.granted,
         charged_units=overage if billed else ZERO,
-        charge=to_minor(overage * (item.price or ZERO), currency) if billed else 0,
+        charge=to_minor(rate(item.price, overage).amount, currency) if billed and item.price else 0,
         currency=currency,
     )
 

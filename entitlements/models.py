@@ -44,13 +44,16 @@ class Balance(models.Model):
     class Source(models.TextChoices):
         PLAN_ITEM = "plan_item", "Plan"
         DEFAULT = "default", "Default product"
+        BONUS = "bonus", "Bonus"
+        PURCHASE = "purchase", "Purchase"
 
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="balances")
     feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="balances")
     source = models.CharField(max_length=10, choices=Source, default=Source.PLAN_ITEM)
     subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, null=True, related_name="balances")
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, null=True, related_name="balances")
-    item = models.ForeignKey(PlanItem, on_delete=models.PROTECT, related_name="balances")
+    item = models.ForeignKey(PlanItem, on_delete=models.PROTECT, null=True, related_name="balances")
+    label = models.CharField(max_length=120, blank=True, help_text="A bonus or purchase: what it is called.")
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
@@ -76,7 +79,9 @@ class Balance(models.Model):
             ),
             models.CheckConstraint(
                 name="bucket_has_one_owner",
-                condition=Q(subscription=None, plan__isnull=False) | Q(subscription__isnull=False, plan=None),
+                condition=Q(source__in=["bonus", "purchase"], subscription=None, plan=None)
+                | Q(source__in=["plan_item", "default"], item__isnull=False)
+                & (Q(subscription=None, plan__isnull=False) | Q(subscription__isnull=False, plan=None)),
             ),
             models.CheckConstraint(
                 name="bucket_ends_after_start", condition=Q(ends_at=None) | Q(ends_at__gte=F("starts_at"))

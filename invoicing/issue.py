@@ -3,9 +3,11 @@
 Callers hold the customer's row, which serialises the numbers and the account credit of one customer.
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from string import ascii_uppercase
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -14,8 +16,9 @@ from django.utils.text import slugify
 from catalog.money import format_minor
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation, Phase, Subscription
-from invoicing.lines import Document, Line, documents
-from invoicing.models import CreditEntry, Invoice, InvoiceLine, InvoiceSeries, Payment
+from invoicing.documents import Document
+from invoicing.models import CreditEntry, Deduction, Invoice, InvoiceLine, InvoiceSeries, Payment
+from invoicing.pipeline import Drawn, DrawnLine
 from invoicing.readings import account_credit
 from invoicing.states import InvoiceState
 
@@ -25,77 +28,133 @@ class BadPayment(ValidationError):
         super().__init__(why, code=code)
 
 
-def issue(
-    customer: Customer,
-    lines: Sequence[Line],
-    *,
-    now: datetime,
-    subscription: Subscription | None = None,
-    phase: Phase | None = None,
-    operation: Operation | None = None,
-    phases: dict[int, Phase] | None = None,
-) -> list[Invoice]:
-    """Write and issue the documents of these lines; nothing for no lines. A sum below zero is a credit note.
+@dataclass(frozen=True, slots=True)
+class Issuing:
+    """How documents come into the world. `phases` names the phase of a line by its item, where it is not `phase`.
 
-    `phases` names the phase of a line by its item, where they differ from `phase`.
+    A draft waits until `draft_until` (None: until somebody issues it); `gates` is the phase that its payment starts,
+    `expires_at` how long it may stay unpaid.
     """
-    return [
-        _issue_one(customer, document, now, subscription, phase, operation, phases or {})
-        for document in documents(lines)
-    ]
+
+    subscription: Subscription | None = None
+    phase: Phase | None = None
+    operation: Operation | None = None
+    phases: Mapping[int, Phase] = field(default_factory=dict)
+    net_terms_days: int = 0
+    is_draft: bool = False
+    draft_until: datetime | None = None
+    gates: Phase | None = None
+    expires_at: datetime | None = None
+    awaits_approval: bool = False
 
 
-def _issue_one(
-    customer: Customer,
-    document: Document,
-    now: datetime,
-    subscription: Subscription | None,
-    phase: Phase | None,
-    operation: Operation | None,
-    phases: dict[int, Phase],
-) -> Invoice:
-    starts = [line.starts_at for line in document.lines if line.starts_at]
-    ends = [line.ends_at for line in document.lines if line.ends_at]
-    kind = Invoice.Kind.CREDIT_NOTE if document.is_credit_note else Invoice.Kind.INVOICE
+def issue(
+    customer: Customer, documents: Sequence[Document], *, now: datetime, how: Issuing | None = None
+) -> list[Invoice]:
+    """Write and issue documents; a total below zero is a credit note."""
+    how = how or Issuing()
+    issued = []
+    for document in documents:
+        invoice = write(customer, document, how=how)
+        if not how.is_draft or invoice.kind == Invoice.Kind.CREDIT_NOTE:
+            settle_issued(invoice, now=now, net_terms_days=how.net_terms_days)
+        issued.append(invoice)
+    return issued
+
+
+def write(customer: Customer, document: Document, *, how: Issuing) -> Invoice:
+    """A document as a draft, with its lines and deductions."""
+    drawn = document.drawn
     invoice = Invoice(
-        kind=kind,
+        kind=Invoice.Kind.CREDIT_NOTE if document.is_credit_note else Invoice.Kind.INVOICE,
         customer=customer,
-        subscription=subscription,
-        operation=operation,
+        subscription=how.subscription,
+        operation=how.operation,
         currency=document.currency,
-        total=document.total,
-        covers_from=min(starts, default=None),
-        covers_until=max(ends, default=None),
-        number=next_number(customer, kind),
-        issued_at=now,
-        due_at=now if kind == Invoice.Kind.INVOICE else None,
+        offsets_id=document.offsets_id,
+        issues_at=how.draft_until,
+        gates=how.gates,
+        expires_at=how.expires_at,
+        awaits_approval=how.awaits_approval,
+        **totals_of(drawn),
     )
-    invoice.move_to(InvoiceState.OPEN)
-    if document.offsets_id:
-        invoice.offsets_id = document.offsets_id
     invoice.save()
+    write_lines(invoice, drawn, how=how)
+    return invoice
+
+
+def totals_of(drawn: Drawn) -> dict[str, Any]:
+    """The columns of an invoice that are sums over its parts."""
+    starts = [line.line.starts_at for line in drawn.lines if line.line.starts_at]
+    ends = [line.line.ends_at for line in drawn.lines if line.line.ends_at]
+    return {
+        "subtotal": drawn.subtotal,
+        "discount_total": drawn.discount_total,
+        "credit_total": drawn.credit_total,
+        "tax_added": drawn.tax_added,
+        "tax_included": drawn.tax_included,
+        "total": drawn.total,
+        "covers_from": min(starts, default=None),
+        "covers_until": max(ends, default=None),
+    }
+
+
+def write_lines(invoice: Invoice, drawn: Drawn, *, how: Issuing) -> None:
+    """The rows of what was drawn up: lines with their deductions and taxes, and who gave the deductions."""
     InvoiceLine.objects.bulk_create(
-        InvoiceLine(
+        _row(invoice, position, found, how) for position, found in enumerate(drawn.lines)
+    )
+    Deduction.objects.bulk_create(
+        Deduction(
             invoice=invoice,
             position=position,
-            kind=line.kind,
-            subscription=subscription,
-            phase=phases.get(line.item_id or 0, phase),
-            item_id=line.item_id,
-            balance_id=line.balance_id,
-            source_id=line.source_id,
-            key=line.key,
-            description=line.description,
-            quantity=line.quantity,
-            rate=line.rate,
-            starts_at=line.starts_at,
-            ends_at=line.ends_at,
-            amount=line.amount,
-            derivation=line.derivation,
+            kind=found.kind,
+            applied_coupon_id=found.source_id if found.kind == Deduction.Kind.DISCOUNT else None,
+            invoice_credit_id=found.source_id if found.kind == Deduction.Kind.INVOICE_CREDIT else None,
+            label=found.label,
+            amount=found.amount,
+            derivation={"sum": found.sum},
         )
-        for position, line in enumerate(document.lines)
+        for position, found in enumerate(drawn.deductions)
     )
-    _settle_new(invoice, document, now)
+
+
+def _row(invoice: Invoice, position: int, drawn: DrawnLine, how: Issuing) -> InvoiceLine:
+    line = drawn.line
+    return InvoiceLine(
+        invoice=invoice,
+        position=position,
+        kind=line.kind,
+        subscription=how.subscription,
+        phase=how.phases.get(line.item_id or 0, how.phase),
+        item_id=line.item_id,
+        balance_id=line.balance_id,
+        source_id=line.source_id,
+        override_id=line.override_id,
+        key=line.key,
+        description=line.description,
+        quantity=line.quantity,
+        rate=line.rate,
+        starts_at=line.starts_at,
+        ends_at=line.ends_at,
+        amount=line.amount,
+        discounted=drawn.discounted,
+        credited=drawn.credited,
+        tax=sum(tax.amount for tax in drawn.taxes),
+        taxes=[tax.to_json() for tax in drawn.taxes],
+        derivation=line.derivation,
+    )
+
+
+def settle_issued(invoice: Invoice, *, now: datetime, net_terms_days: int = 0) -> Invoice:
+    """Issue a draft: it gets its number and dates, and takes account credit; nothing of it changes afterwards."""
+    invoice.number = next_number(invoice.customer, invoice.kind)
+    invoice.issued_at, invoice.issues_at = now, None
+    invoice.awaits_approval = False
+    if invoice.kind == Invoice.Kind.INVOICE:
+        invoice.due_at = now + timedelta(days=net_terms_days)
+    invoice.move_to(InvoiceState.OPEN)
+    _settle_new(invoice, now)
     return invoice
 
 
@@ -133,16 +192,18 @@ def _prefixes(customer: Customer) -> Iterator[str]:
     yield from (own + letter for letter in ascii_uppercase)
 
 
-def _settle_new(invoice: Invoice, document: Document, now: datetime) -> None:
-    if document.offsets_id:
-        target = Invoice.objects.select_for_update().get(pk=document.offsets_id)
-        target.offset += -document.total
+def _settle_new(invoice: Invoice, now: datetime) -> None:
+    if invoice.offsets_id:
+        target = Invoice.objects.select_for_update().get(pk=invoice.offsets_id)
+        target.offset += -invoice.total
         target.save(update_fields=["offset"])
         _pay_if_settled(target, now)
+        invoice.settlement = Invoice.Settlement.OFFSET
         invoice.move_to(InvoiceState.PAID)
         invoice.paid_at = now
     elif invoice.kind == Invoice.Kind.CREDIT_NOTE:
         enter_credit(invoice.customer, CreditEntry.Kind.CREDIT_NOTE, -invoice.total, invoice=invoice, now=now)
+        invoice.settlement = Invoice.Settlement.ACCOUNT_CREDIT
         invoice.move_to(InvoiceState.PAID)
         invoice.paid_at = now
     else:
@@ -178,6 +239,8 @@ def receive_payment(invoice: Invoice, *, amount: int, reference: str, actor: Act
         raise BadPayment("A payment is more than zero.")
     customer = Customer.objects.select_for_update().get(pk=invoice.customer_id)
     invoice = Invoice.objects.select_for_update().get(pk=invoice.pk)
+    if invoice.kind == Invoice.Kind.INVOICE and invoice.state == InvoiceState.VOID:
+        return _keep_late_payment(customer, invoice, amount, reference.strip(), actor=actor, now=now)
     if invoice.kind != Invoice.Kind.INVOICE or invoice.state not in (InvoiceState.OPEN, InvoiceState.UNCOLLECTIBLE):
         why = f"{invoice} is {invoice.get_state_display().lower()}; there is nothing to pay."
         raise BadPayment(why, code="nothing_to_pay")
@@ -204,6 +267,38 @@ def receive_payment(invoice: Invoice, *, amount: int, reference: str, actor: Act
     return payment
 
 
+def annul(invoice: Invoice, *, reason: str, now: datetime) -> int:
+    """Make a draft or an open invoice void; what was paid or applied becomes account credit. Returns that amount."""
+    returned = invoice.credit_applied + invoice.paid
+    invoice.move_to(InvoiceState.VOID)
+    invoice.voided_at, invoice.void_reason = now, reason
+    invoice.next_reminder_at = invoice.expires_at = invoice.issues_at = None
+    invoice.save(
+        update_fields=["state", "voided_at", "void_reason", "next_reminder_at", "expires_at", "issues_at"]
+    )
+    if returned:
+        enter_credit(invoice.customer, CreditEntry.Kind.RETURNED, returned, invoice=invoice, now=now)
+    return returned
+
+
+def _keep_late_payment(
+    customer: Customer, invoice: Invoice, amount: int, reference: str, *, actor: Actor, now: datetime
+) -> Payment:
+    """Money for an invoice that is void is the customer's: it becomes account credit, and somebody should know."""
+    payment = Payment.objects.create(invoice=invoice, amount=amount, reference=reference, actor=actor.name, at=now)
+    enter_credit(customer, CreditEntry.Kind.LATE, amount, invoice=invoice, now=now)
+    record(
+        customer,
+        "payment.late",
+        f"{format_minor(amount, invoice.currency)} came for {invoice}, which is void: now account credit",
+        actor=actor,
+        now=now,
+        inputs={"invoice": invoice.public_id, "amount": amount, "reference": reference},
+        effects={"toAccountCredit": amount, "alert": True},
+    )
+    return payment
+
+
 @transaction.atomic
 def void(invoice: Invoice, *, reason: str, actor: Actor, now: datetime) -> Invoice:
     """Cancel an open invoice: nothing is owed any more, what was paid or applied becomes account credit."""
@@ -212,12 +307,7 @@ def void(invoice: Invoice, *, reason: str, actor: Actor, now: datetime) -> Invoi
     invoice = Invoice.objects.select_for_update().get(pk=invoice.pk)
     if invoice.kind != Invoice.Kind.INVOICE:
         raise ValidationError("Only invoices can be voided.", code="not_an_invoice")
-    invoice.move_to(InvoiceState.VOID)
-    invoice.voided_at, invoice.void_reason = now, reason
-    invoice.save(update_fields=["state", "voided_at", "void_reason"])
-    returned = invoice.credit_applied + invoice.paid
-    if returned:
-        enter_credit(customer, CreditEntry.Kind.RETURNED, returned, invoice=invoice, now=now)
+    returned = annul(invoice, reason=reason, now=now)
     record(
         customer,
         "invoice.voided",

@@ -4,18 +4,24 @@ A share of time is exact by the second: the price of a whole period times the se
 of the anchored period that contains the start. A line is rounded once, half away from zero.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from catalog.charges import prepaid, rate, rate_use
 from catalog.money import format_minor, format_rate, grouped, plain, round_half_away, to_minor
-from catalog.periods import ONCE, Cadence, Period, is_boundary, period_containing
-from catalog.terms import ItemTerms, PlanTerms
+from catalog.periods import Cadence, Period, is_boundary, period_containing
+from catalog.terms import IN_FULL, ItemTerms, PlanTerms
 
 FEE, ONE_TIME, UNUSED, USAGE = "fee", "one_time", "unused", "usage"
+PREPAID, SEATS, SEATS_ADDED = "prepaid", "seats", "seats_added"
+OVERRIDE, MANUAL, MINIMUM, MAXIMUM, TRUE_UP = "override", "manual", "minimum", "maximum", "true_up"
+CORRECTION = "correction"
+# Paid for a span of time ahead: what a change may give back.
+ADVANCE = (FEE, PREPAID, SEATS, SEATS_ADDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class Line:
     balance_id: int | None = None
     source_id: int | None = None
     offsets_id: int | None = None
+    override_id: int | None = None
 
     def identity(self) -> tuple:
         """What makes two lines the same to whoever confirmed them."""
@@ -45,10 +52,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class BilledFee:
-    """A fee line that was invoiced and whose time is not over: what a change may credit.
+    """A line paid ahead whose time is not over: what a change may credit.
 
-    `price` is what the whole `period` cost; `net` is what the line charged, in minor units. `paid_share` is the part
-    of its invoice that was paid by cash or account credit.
+    `price` is what the whole `period` cost after its discounts and without what was given back already; `net` is what
+    is left of the line's charge, in minor units. `paid_share` is the part of its invoice that was paid by cash or
+    account credit. `unused_share` bounds the credit of bought units: what was used of them is not given back.
     """
 
     line_id: int
@@ -62,66 +70,201 @@ class BilledFee:
     invoice_id: int
     invoice_due: int = 0
     paid_share: Fraction = Fraction(1)
+    kind: str = FEE
+    units: Decimal = Decimal(1)
+    unused_share: Fraction = Fraction(1)
+
+    def share(self, at: datetime) -> Fraction:
+        """The part that was not used at the instant."""
+        return min(self.period.left(at), self.unused_share)
 
 
 def label(plan_name: str, item: ItemTerms) -> str:
     return f"{plan_name} · {item.name}" if item.name and item.name != plan_name else plan_name
 
 
-def fee_line(item: ItemTerms, period: Period, *, since: datetime, plan_name: str, currency: str) -> Line:
-    """The fee of a period from an instant in it: all of it from its start, else the exact share that is left."""
+def advance_line(item: ItemTerms, period: Period, *, since: datetime, plan_name: str, currency: str) -> Line:
+    """A fee, bought packs or seats for a period from an instant in it: all from its start, else the share left."""
     share = period.left(since)
-    amount = to_minor(item.fee * share, currency)
-    what = label(plan_name, item)
+    amount = to_minor(item.advance * share, currency)
+    what = label(plan_name, item) if item.is_fee else unit_label(plan_name, item)
+    kind = FEE if item.is_fee else SEATS if item.is_seats else PREPAID
     return Line(
-        FEE,
+        kind,
         item.key,
         what if share == 1 else f"{what} (from {since:%-d %b %Y})",
         amount,
         currency,
-        quantity=Decimal(item.quantity),
+        quantity=units_paid(item),
         rate=item.amount,
         starts_at=max(since, period.starts_at),
         ends_at=period.ends_at,
-        derivation=_share_of_time(what, item.fee, item.amount, item.quantity, period, since, amount, currency),
+        derivation=_share_of_time(what, item, period, since, amount, currency),
+        item_id=item.id,
+    )
+
+
+def more_line(before: ItemTerms, after: ItemTerms, period: Period, *, at: datetime, plan_name: str, currency: str) -> Line:
+    """The whole period's price of units that are bought on top of what was paid for already."""
+    amount = to_minor(after.advance - before.advance, currency)
+    units = units_paid(after) - units_paid(before)
+    then, now = format_minor(to_minor(before.advance, currency), currency), price_words(after, currency)
+    shown = format_minor(amount, currency)
+    return Line(
+        PREPAID,
+        after.key,
+        f"{plan_name} · {grouped(units)} more {after.label.lower() if not after.name else after.name}",
+        amount,
+        currency,
+        quantity=units,
+        starts_at=at,
+        ends_at=period.ends_at,
+        derivation={
+            "sum": f"{now} − {then} paid already = {shown}, for the whole period",
+            "price": str(after.advance - before.advance),
+            "periodStartsAt": period.starts_at.isoformat(),
+            "periodEndsAt": (period.ends_at or at).isoformat(),
+        },
+        item_id=after.id,
+    )
+
+
+def seats_line(
+    item: ItemTerms, billed: Decimal, period: Period, *, at: datetime, plan_name: str, currency: str
+) -> Line:
+    """Seats that came on top of `billed` paid ones during a period: the share of it that is left, or all of it."""
+    assert item.price is not None and item.feature is not None
+    paid = units_paid(item)
+    whole = rate(item.price, paid).amount - rate(item.price, billed).amount
+    share = Fraction(1) if item.on_increase == IN_FULL else period.left(at)
+    amount = to_minor(whole * share, currency)
+    more = paid - billed
+    price, shown = format_minor(to_minor(whole, currency), currency), format_minor(amount, currency)
+    left = int(((period.ends_at or at) - max(at, period.starts_at)).total_seconds())
+    passed = "" if share == 1 else f" × {left:,} s / {period.seconds:,} s"
+    return Line(
+        SEATS_ADDED,
+        item.key,
+        f"{plan_name} · {grouped(more)} more {item.label.lower() if not item.name else item.name}"
+        f" (from {at:%-d %b %Y})",
+        amount,
+        currency,
+        quantity=more,
+        starts_at=at,
+        ends_at=period.ends_at,
+        derivation={
+            "sum": f"{grouped(paid)} instead of {grouped(billed)}: {price}{passed} = {shown}",
+            "price": str(whole),
+            "periodStartsAt": period.starts_at.isoformat(),
+            "periodEndsAt": (period.ends_at or at).isoformat(),
+        },
+        item_id=item.id,
+    )
+
+
+def fewer_seats_lines(fees: Sequence[BilledFee], item: ItemTerms, billed: Decimal, at: datetime) -> list[Line]:
+    """The credits for seats that were paid ahead and are given up: the newest charges first."""
+    assert item.price is not None
+    rest = rate(item.price, billed).amount - rate(item.price, units_paid(item)).amount
+    units = billed - units_paid(item)
+    given: list[BilledFee] = []
+    for fee in reversed([fee for fee in fees if fee.key == item.key]):
+        price = min(rest, fee.price)
+        if price <= 0:
+            continue
+        of_these = min(units, fee.units)
+        given.append(replace(fee, price=price, units=of_these))
+        rest, units = rest - price, units - of_these
+    return [replace(line, quantity=-fee.units) for fee in given for line in unused_lines([fee], at)]
+
+
+def units_paid(item: ItemTerms) -> Decimal:
+    """How many of it are paid for: the quantity of a fee, the units in bought packs, the seats beyond the included."""
+    if item.is_fee:
+        return Decimal(item.quantity)
+    included = item.included or Decimal(0)
+    if item.is_seats:
+        return max(Decimal(0), (item.bought or Decimal(0)) - included * item.quantity)
+    return ((item.granted or Decimal(0)) - included) * item.quantity
+
+
+def unit_label(plan_name: str, item: ItemTerms) -> str:
+    """`Pro · 300 credits`: what a line of bought units or seats is called."""
+    assert item.feature is not None
+    return f"{plan_name} · {grouped(units_paid(item))} {item.label.lower() if not item.name else item.name}"
+
+
+def arrears_line(
+    item: ItemTerms, period: Period, *, since: datetime, until: datetime, plan_name: str, currency: str
+) -> Line:
+    """A fee for the share of its period that has passed between two instants."""
+    since, until = max(since, period.starts_at), min(until, period.ends_at or until)
+    share = Fraction(max(0, int((until - since).total_seconds())), period.seconds)
+    amount = to_minor(item.fee * share, currency)
+    what = label(plan_name, item)
+    price = price_words(item, currency)
+    whole = share == 1
+    passed = f"{int((until - since).total_seconds()):,} s / {period.seconds:,} s"
+    days = _days(int((until - since).total_seconds()), period.seconds)
+    return Line(
+        FEE,
+        item.key,
+        f"{what} ({since:%-d %b} – {until:%-d %b %Y})",
+        amount,
+        currency,
+        quantity=Decimal(item.quantity),
+        rate=item.amount,
+        starts_at=since,
+        ends_at=until,
+        derivation={
+            "sum": f"{what}, whole period: {price} = {format_minor(amount, currency)}"
+            if whole
+            else f"{what}, {days}: {price} × {passed} = {format_minor(amount, currency)}",
+            "inArrears": True,
+        },
         item_id=item.id,
     )
 
 
 def one_time_line(item: ItemTerms, *, at: datetime, plan_name: str, currency: str) -> Line:
-    amount = to_minor(item.fee, currency)
-    rate = format_rate(item.amount or Decimal(0), currency)
-    sum_ = f"{item.quantity} × {rate} = {format_minor(amount, currency)}"
+    """What is paid once: a set-up fee, or units that last."""
+    amount = to_minor(item.advance, currency)
+    what = label(plan_name, item) if item.is_fee else unit_label(plan_name, item)
     return Line(
         ONE_TIME,
         item.key,
-        f"{label(plan_name, item)} (once)",
+        f"{what} (once)",
         amount,
         currency,
-        quantity=Decimal(item.quantity),
+        quantity=units_paid(item),
         rate=item.amount,
         starts_at=at,
-        derivation={"sum": sum_},
+        derivation={"sum": f"{price_words(item, currency)} = {format_minor(amount, currency)}"},
         item_id=item.id,
     )
 
 
+def price_words(item: ItemTerms, currency: str) -> str:
+    """How the whole amount of an item comes about: `5 × $10.00`, `3 packs × $10.00`."""
+    if item.is_fee:
+        price = format_rate(item.amount or Decimal(0), currency)
+        return f"{item.quantity} × {price}" if item.quantity != 1 else price
+    assert item.price is not None
+    if item.is_seats:
+        return rate(item.price, units_paid(item)).words(currency)
+    times = f"{item.quantity} × " if item.quantity != 1 else ""
+    words = prepaid(item.price, item.bought or Decimal(0), item.included or Decimal(0)).words(currency)
+    return f"{times}{words}"
+
+
 def _share_of_time(
-    what: str,
-    fee: Fraction,
-    rate: Decimal | None,
-    quantity: int,
-    period: Period,
-    since: datetime,
-    amount: int,
-    currency: str,
+    what: str, item: ItemTerms, period: Period, since: datetime, amount: int, currency: str
 ) -> dict[str, Any]:
     assert period.ends_at is not None
-    price = format_rate(rate or Decimal(0), currency)
-    price = f"{quantity} × {price}" if quantity != 1 else price
+    price = price_words(item, currency)
     left = int((period.ends_at - max(since, period.starts_at)).total_seconds())
     found: dict[str, Any] = {
-        "price": str(fee),
+        "price": str(item.advance),
         "periodStartsAt": period.starts_at.isoformat(),
         "periodEndsAt": period.ends_at.isoformat(),
         "seconds": left,
@@ -150,7 +293,7 @@ def unused_lines(fees: Iterable[BilledFee], at: datetime) -> list[Line]:
     lines: list[Line] = []
     offset: dict[int, int] = {}
     for fee in fees:
-        whole = min(to_minor(fee.price * fee.period.left(at), fee.currency), fee.net)
+        whole = min(to_minor(fee.price * fee.share(at), fee.currency), fee.net)
         if whole <= 0:
             continue
         due = max(0, fee.invoice_due - offset.get(fee.invoice_id, 0))
@@ -187,6 +330,7 @@ def _unused(fee: BilledFee, at: datetime, amount: int, offsets_id: int | None, w
         ends_at=fee.ends_at,
         derivation={
             "sum": f"{fee.label}, {days} unused: {price} × {left:,} s / {fee.period.seconds:,} s = {shown}{note}",
+            "price": str(fee.price * Fraction(amount, whole)),
             "seconds": left,
             "periodSeconds": fee.period.seconds,
         },
@@ -209,6 +353,7 @@ class RatedUse:
     segments: tuple[tuple[ItemTerms, Decimal], ...]
     starts_at: datetime
     ends_at: datetime | None
+    transactions: tuple[Decimal, ...] = ()
 
     @property
     def included(self) -> Decimal:
@@ -222,14 +367,23 @@ class RatedUse:
 def usage_lines(use: RatedUse, *, plan_name: str, currency: str) -> list[Line]:
     """Use beyond what was included, in full, each unit at the price that was in force when it was used.
 
-    An edit that took more than was granted is charged with the first units.
+    An edit that took more than was granted is charged with the first units. Tiers count on from price to price; a
+    price of the whole volume cannot be split, so the first one holds for the window.
     """
-    return [
-        _usage(use, item, units, plan_name, currency) for item, units in _units_beyond(use) if units > 0 and item.price
-    ]
+    lines: list[Line] = []
+    before = Decimal(0)
+    for item, units in _units_beyond(use):
+        if item.price and item.is_usage:
+            if units > 0 or item.price.charges_at_zero:
+                lines.append(_usage(use, item, units, before, plan_name, currency))
+        before += units
+    return lines
 
 
 def _units_beyond(use: RatedUse) -> list[tuple[ItemTerms, Decimal]]:
+    first = use.segments[0][0]
+    if first.price is not None and first.price.is_indivisible:
+        return [(first, use.overage)]
     covered = use.granted + use.adjusted
     before = min(Decimal(0), covered)
     units: dict[int | str, tuple[ItemTerms, Decimal]] = {}
@@ -243,10 +397,13 @@ def _units_beyond(use: RatedUse) -> list[tuple[ItemTerms, Decimal]]:
     return list(units.values())
 
 
-def _usage(use: RatedUse, item: ItemTerms, units: Decimal, plan_name: str, currency: str) -> Line:
+def _usage(use: RatedUse, item: ItemTerms, units: Decimal, before: Decimal, plan_name: str, currency: str) -> Line:
     assert item.feature is not None and item.price is not None
-    amount = to_minor(Fraction(item.price) * Fraction(units), currency)
-    rate = format_rate(item.price, currency, item.price_per)
+    if before:
+        rated = rate(item.price, units, before=before)
+    else:
+        rated = rate_use(item.price, use.included + units, use.included, transactions=use.transactions)
+    amount = to_minor(rated.amount, currency)
     what = label(plan_name, item) if item.name else f"{plan_name} · {item.feature.name}"
     beyond = f" beyond {grouped(use.included)}" if use.included else ""
     return Line(
@@ -256,12 +413,12 @@ def _usage(use: RatedUse, item: ItemTerms, units: Decimal, plan_name: str, curre
         amount,
         currency,
         quantity=units,
-        rate=item.price,
+        rate=item.price.rate or None,
         starts_at=use.starts_at,
         ends_at=use.ends_at,
         derivation={
             "sum": f"{grouped(use.used)} used − {grouped(use.included)} included: "
-            f"{grouped(units)} × {rate} = {format_minor(amount, currency)}",
+            f"{rated.words(currency)} = {format_minor(amount, currency)}",
             "used": plain(use.used),
             "included": plain(use.included),
             "adjusted": plain(use.adjusted),
@@ -272,82 +429,47 @@ def _usage(use: RatedUse, item: ItemTerms, units: Decimal, plan_name: str, curre
 
 
 def opening_lines(terms: PlanTerms, anchor: datetime, at: datetime, *, former: PlanTerms | None = None) -> list[Line]:
-    """All fees of a new cycle: the anchor's periods that contain the instant, and the one-time fees that are new."""
-    recurring = [
-        fee_line(
+    """All that a new cycle asks for: the anchor's periods that contain the instant, and what is paid once and new."""
+    return advance_lines(terms, anchor, at) + one_time_lines(terms, at, former=former)
+
+
+def advance_lines(terms: PlanTerms, anchor: datetime, at: datetime, *, keys: Container[str] | None = None) -> list[Line]:
+    """The rest of the running period of everything paid in advance, of the given items (None: of all)."""
+    return [
+        advance_line(
             item,
-            period_containing(anchor, Cadence.parse(item.cadence), at),
+            period_containing(anchor, Cadence.parse(terms.interval_of(item)), at),
             since=at,
             plan_name=terms.plan_name,
             currency=terms.currency,
         )
-        for item in terms.recurring_fees
-        if item.amount
+        for item in terms.advance_items
+        if item.advance and (keys is None or item.key in keys)
     ]
-    return recurring + one_time_lines(terms, at, former=former)
 
 
 def one_time_lines(terms: PlanTerms, at: datetime, *, former: PlanTerms | None) -> list[Line]:
-    """One-time fees that the former terms of the same plan did not have: those were charged when they began."""
+    """What is paid once and the former terms of the same plan did not have: that was charged when they began."""
     same_plan = former if former is not None and former.plan_id == terms.plan_id else None
     return [
         one_time_line(item, at=at, plan_name=terms.plan_name, currency=terms.currency)
-        for item in terms.fees
-        if item.cadence == ONCE and item.amount and (same_plan is None or same_plan.item(item.key) is None)
+        for item in terms.once_items
+        if item.advance and (same_plan is None or same_plan.item(item.key) is None or same_plan.is_one_off)
     ]
 
 
 def switch_lines(former: PlanTerms, terms: PlanTerms, anchor: datetime, at: datetime) -> list[Line]:
-    """Fees of a scheduled change at its boundary: a new cycle's, or those due then and what is charged once."""
+    """What a scheduled change asks for at its boundary: a new cycle's, or what is due then and what is paid once."""
     if anchor == at:
         return opening_lines(terms, anchor, at, former=former)
     return renewal_lines(terms, anchor, at) + one_time_lines(terms, at, former=former)
 
 
 def renewal_lines(terms: PlanTerms, anchor: datetime, at: datetime) -> list[Line]:
-    """The recurring fees whose period begins at this boundary."""
-    lines = []
-    for item in terms.recurring_fees:
-        cadence = Cadence.parse(item.cadence)
-        if item.amount and is_boundary(anchor, cadence, at):
-            period = period_containing(anchor, cadence, at)
-            lines.append(fee_line(item, period, since=at, plan_name=terms.plan_name, currency=terms.currency))
-    return lines
+    """What is paid in advance for the periods that begin at this boundary."""
+    due = {i.key for i in terms.advance_items if is_boundary(anchor, Cadence.parse(terms.interval_of(i)), at)}
+    return advance_lines(terms, anchor, at, keys=due)
 
 
 def total(lines: Sequence[Line]) -> int:
     return sum(line.amount for line in lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """Lines that go on one document: an invoice, or a credit note when they sum to less than zero."""
-
-    lines: tuple[Line, ...]
-    currency: str
-    offsets_id: int | None = None
-
-    @property
-    def total(self) -> int:
-        return total(self.lines)
-
-    @property
-    def is_credit_note(self) -> bool:
-        return self.total < 0
-
-
-def documents(lines: Sequence[Line]) -> list[Document]:
-    """How lines are split over documents: one for what is charged and given back, one per open invoice offset."""
-    found = []
-    plain_lines = tuple(line for line in lines if line.offsets_id is None)
-    if plain_lines:
-        found.append(Document(plain_lines, plain_lines[0].currency))
-    for offsets_id in dict.fromkeys(line.offsets_id for line in lines if line.offsets_id is not None):
-        rows = tuple(line for line in lines if line.offsets_id == offsets_id)
-        found.append(Document(rows, rows[0].currency, offsets_id))
-    return found
-
-
-def with_items(lines: Sequence[Line], ids: dict[str, int]) -> list[Line]:
-    """Lines of a proposal, once its items have been written: they now point at the rows."""
-    return [replace(line, item_id=ids.get(line.key)) if line.item_id is None else line for line in lines]

@@ -5,13 +5,15 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
-from django.db.models import Exists, F, OuterRef, Sum
+from django.db.models import Exists, F, OuterRef, Prefetch, Q, Sum
 
+from catalog.charges import PERCENTAGE
 from catalog.periods import Period
 from customers.models import Customer, Subscription
-from entitlements.models import Balance, BalanceEntry, BalanceQuerySet
+from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, UsageEvent
 from entitlements.readings import item_terms, remember_items
-from invoicing.lines import FEE, UNUSED, USAGE, BilledFee, RatedUse
+from invoicing.commitment import COUNTED
+from invoicing.lines import ADVANCE, PREPAID, USAGE, BilledFee, RatedUse
 from invoicing.models import CreditEntry, InvoiceLine
 from invoicing.states import InvoiceState
 
@@ -21,38 +23,72 @@ def account_credit(customer: Customer) -> int:
     return CreditEntry.objects.filter(customer=customer).aggregate(sum=Sum("amount"))["sum"] or 0
 
 
+def charged_in(subscription: Subscription, period: Period) -> int:
+    """What documents of a contract charged for a period that counts towards its minimum commitment, minor units."""
+    lines = InvoiceLine.objects.filter(
+        subscription=subscription, kind__in=COUNTED, starts_at__gte=period.starts_at, is_replaced=False
+    ).exclude(invoice__state=InvoiceState.VOID)
+    lines = lines.filter(Q(starts_at__lt=period.ends_at))
+    sums = lines.aggregate(amount=Sum("amount"), discounted=Sum("discounted"))
+    return (sums["amount"] or 0) - (sums["discounted"] or 0)
+
+
 def billed_fees(subscription: Subscription, at: datetime) -> list[BilledFee]:
-    """Fees of this contract that were invoiced for time after the instant and whose time nobody gave back yet."""
-    credits = InvoiceLine.objects.filter(source=OuterRef("pk"), kind=UNUSED).exclude(invoice__state=InvoiceState.VOID)
+    """What this contract paid ahead for time after the instant, as far as nobody gave it back yet."""
     lines = (
-        InvoiceLine.objects.filter(~Exists(credits), subscription=subscription, kind=FEE, ends_at__gt=at)
-        .exclude(invoice__state=InvoiceState.VOID)
+        InvoiceLine.objects.filter(subscription=subscription, kind__in=ADVANCE, ends_at__gt=at, amount__gt=0)
+        .exclude(invoice__state__in=[InvoiceState.VOID, InvoiceState.DRAFT])
+        .exclude(derivation__has_key="inArrears")
         .select_related("invoice", "item")
+        .prefetch_related(Prefetch("credits", InvoiceLine.objects.exclude(invoice__state=InvoiceState.VOID)))
         .order_by("id")
     )
-    return [fee for fee in map(_billed_fee, lines) if fee.net > 0]
+    lines = list(lines)
+    unused = _unused_shares(subscription, lines)
+    return [fee for fee in (_billed_fee(line, unused) for line in lines) if fee.net > 0]
 
 
-def _billed_fee(line: InvoiceLine) -> BilledFee:
+def _unused_shares(subscription: Subscription, lines: Iterable[InvoiceLine]) -> dict[int, Fraction]:
+    """Of bought units, by item: the share that is still there. What is included is used before what is bought."""
+    items = {line.item_id for line in lines if line.kind == PREPAID and line.item_id}
+    if not items:
+        return {}
+    found = {}
+    for row in Balance.objects.filter(subscription=subscription, item__in=items, closed_at=None, granted__isnull=False):
+        included = item_terms(row.item_id or 0).included or Decimal(0)
+        bought = (row.granted or Decimal(0)) - included
+        if bought > 0 and row.item_id:
+            taken = min(bought, max(Decimal(0), row.used - included))
+            found[row.item_id] = 1 - Fraction(taken) / Fraction(bought)
+    return found
+
+
+def _billed_fee(line: InvoiceLine, unused: dict[int, Fraction]) -> BilledFee:
     assert line.ends_at is not None
     invoice = line.invoice
     owed = invoice.total - invoice.offset
     paid = Fraction(invoice.paid + invoice.credit_applied, owed) if owed > 0 else Fraction(1)
+    credits = list(line.credits.all())
+    price = Fraction(line.derivation["price"]) * Fraction(line.net, line.amount)
+    price -= sum((Fraction(credit.derivation.get("price", "0")) for credit in credits), Fraction(0))
     return BilledFee(
         line_id=line.pk,
         key=line.key,
         label=line.description.split(" (from ")[0],
         currency=invoice.currency,
-        price=Fraction(line.derivation["price"]),
+        price=max(Fraction(0), price),
         period=Period(
             datetime.fromisoformat(line.derivation["periodStartsAt"]),
             datetime.fromisoformat(line.derivation["periodEndsAt"]),
         ),
-        net=line.amount,
+        net=line.net + sum(credit.amount for credit in credits),
         ends_at=line.ends_at,
         invoice_id=invoice.pk,
         invoice_due=invoice.due,
         paid_share=Fraction(1) if invoice.state == InvoiceState.PAID else min(Fraction(1), paid),
+        kind=line.kind,
+        units=line.quantity + sum((credit.quantity for credit in credits if credit.quantity < 0), Decimal(0)),
+        unused_share=unused.get(line.item_id or 0, Fraction(1)) if line.kind == PREPAID else Fraction(1),
     )
 
 
@@ -72,17 +108,44 @@ def unbilled_use(subscriptions: Iterable[Subscription]) -> dict[int, list[Balanc
 
 
 def _with_use_to_bill(balances: BalanceQuerySet) -> list[Balance]:
-    """Those with use beyond what they include at a price, with their ledgers; what has no limit includes everything."""
-    lines = InvoiceLine.objects.filter(balance=OuterRef("pk"), kind=USAGE)
-    priced = BalanceEntry.objects.filter(balance=OuterRef("pk"), item__price__gt=0)
+    """Those with use to pay for, with their ledgers: beyond what they include, or priced also when nothing is used.
+
+    What has no limit includes everything; what was used in a trial is free.
+    """
+    lines = InvoiceLine.objects.filter(balance=OuterRef("pk"), kind=USAGE, is_replaced=False)
+    lines = lines.exclude(invoice__state=InvoiceState.DRAFT)
+    priced = BalanceEntry.objects.filter(balance=OuterRef("pk"), item__price__isnull=False)
+    at_zero = Q(item__price__has_key="at_zero")
     rows = list(
-        balances.filter(Exists(priced), granted__isnull=False, used__gt=F("granted") + F("adjusted"))
+        balances.filter(Exists(priced), Q(used__gt=F("granted") + F("adjusted")) | at_zero, granted__isnull=False)
         .exclude(Exists(lines))
+        .exclude(subscription__trial_ends_at__gt=F("starts_at"))
         .prefetch_related("entries")
         .order_by("ends_at", "id")
     )
     remember_items(entry.item_id for row in rows for entry in row.entries.all() if entry.item_id)
-    return rows
+    return [row for row in rows if _is_billed_by_use(row)]
+
+
+def _is_billed_by_use(row: Balance) -> bool:
+    """Whether any item that its use was rated by bills it afterwards."""
+    return any(item_terms(entry.item_id).is_usage for entry in row.entries.all() if entry.item_id)
+
+
+def _transactions(row: Balance) -> tuple[Decimal, ...]:
+    """The single amounts of a window, where each of them has a price of its own."""
+    price = item_terms(row.item_id).price if row.item_id else None
+    if price is None or price.model != PERCENTAGE:
+        return ()
+    events = UsageEvent.objects.filter(
+        customer_id=row.customer_id, feature_id=row.feature_id, balance_ids__contains=[row.pk]
+    ).order_by("id")
+    return tuple(
+        amount
+        for ids, amounts in events.values_list("balance_ids", "amounts")
+        for balance_id, amount in zip(ids, amounts, strict=True)
+        if balance_id == row.pk
+    )
 
 
 def rated_use(row: Balance, *, used: Decimal | None = None) -> RatedUse:
@@ -92,7 +155,7 @@ def rated_use(row: Balance, *, used: Decimal | None = None) -> RatedUse:
     marks = sorted((entry for entry in row.entries.all() if entry.kind in grants), key=lambda entry: entry.pk)
     segments = []
     for place, mark in enumerate(marks):
-        item_id = mark.item_id or row.item_id
+        item_id = mark.item_id or row.item_id or 0
         upto = marks[place + 1].rates_from if place + 1 < len(marks) else used
         segments.append((item_terms(item_id), used if upto is None else upto))
     return RatedUse(
@@ -100,7 +163,8 @@ def rated_use(row: Balance, *, used: Decimal | None = None) -> RatedUse:
         granted=row.granted or Decimal(0),
         adjusted=row.adjusted,
         used=used,
-        segments=tuple(segments) or ((item_terms(row.item_id), used),),
+        segments=tuple(segments) or ((item_terms(row.item_id or 0), used),),
         starts_at=row.starts_at,
         ends_at=row.ends_at,
+        transactions=_transactions(row),
     )

@@ -6,8 +6,9 @@ from itertools import count
 from typing import Any
 
 from billing_admin.flows.enable_plan import Enabled, confirmation, enable_plan, preview_plan, propose
-from billing_admin.flows.plan_change import PlanChange, Timing
+from billing_admin.flows.plan_change import Activation, PlanChange, Timing
 from billing_admin.flows.renew import catch_up
+from catalog.charges import Price
 from catalog.models import Feature, Plan, PlanVersion, Product
 from catalog.publish import create_plan, make_default, open_draft, publish, write_items
 from catalog.terms import ALLOCATED, BOOLEAN, CONSUMABLE, HARD, METERED, SOFT, STATIC, ItemTerms
@@ -64,7 +65,7 @@ def allowance(
         reset=resets,
         reset_anchor="calendar" if calendar else "billing_period",
         limit=SOFT if soft or price else HARD,
-        price=None if price is None else Decimal(price),
+        price=None if price is None else Price(rate=Decimal(price)),
         max_overage=None if max_overage is None else Decimal(max_overage),
         cadence=cadence,
     )
@@ -179,10 +180,11 @@ def enable(
     now: datetime = MARCH_1,
     timing: Timing | None = None,
     reason: str = "agreed by phone",
+    activation: Activation = Activation.NOW,
     **options: Any,
 ) -> Enabled:
-    """Preview and confirm at the same instant."""
-    proposal = propose(who, reread(what), items=items or None, timing=timing, **options)
+    """Preview and confirm at the same instant; access does not wait for the payment unless somebody says so."""
+    proposal = propose(who, reread(what), items=items or None, timing=timing, activation=activation, **options)
     confirmed = confirmation(preview_plan(who, proposal, now=now))
     who.refresh_from_db()
     return enable_plan(who, proposal, reason=reason, actor=STAFF, now=now, confirmed=confirmed)

@@ -8,6 +8,7 @@ from django.utils.text import slugify
 from pydantic import Field
 
 from billing_admin.api.shapes import Answer, Body, Count, ExactRate, Quantity, Rate, Slug, Units
+from catalog.charges import Price
 from catalog.items import InvalidItems, ItemError
 from catalog.models import Feature
 from catalog.money import plain
@@ -109,8 +110,8 @@ class ItemOut(Answer):
             reset_anchor=item.reset_anchor,
             limit=item.limit,
             max_overage=item.max_overage,
-            unit_price=None if item.price is None else item.price * item.price_per,
-            per=None if item.price is None else item.price_per,
+            unit_price=None if item.price is None else item.price.rate * item.price.per,
+            per=None if item.price is None else item.price.per,
         )
 
 
@@ -196,7 +197,6 @@ def _terms(entry: ItemIn, key: str, cadence: str, features: Mapping[str, Feature
         reset_anchor=entry.reset_anchor or BILLING_PERIOD,
         limit=entry.limit or (SOFT if entry.unit_price is not None else HARD),
         max_overage=entry.max_overage,
-        price=None if entry.unit_price is None else entry.unit_price / per,
-        price_per=per,
+        price=None if entry.unit_price is None else Price(rate=entry.unit_price / per, per=per),
         value=value,
     )

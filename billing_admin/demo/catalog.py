@@ -3,6 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 
+from catalog.charges import Price
 from catalog.models import Feature, Plan, PlanVersion, Product
 from catalog.publish import create_plan, create_product, make_default, open_draft, publish, write_items
 from catalog.terms import ALLOCATED, BOOLEAN, CONSUMABLE, HARD, METERED, SOFT, STATIC, FeatureTerms, ItemTerms
@@ -54,8 +55,7 @@ def paid(slug: str, price: str, *, per: int = 1, included: int | None = None, mo
         included=None if included is None else Decimal(included),
         reset="P1M",
         limit=SOFT,
-        price=Decimal(price) / per,
-        price_per=per,
+        price=Price(rate=Decimal(price) / per, per=per),
         cadence="P1M" if monthly else "",
     )
 

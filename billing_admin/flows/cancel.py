@@ -6,15 +6,15 @@ from datetime import datetime
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from billing_admin.flows.renew import add_ons_of, catch_up, end_contract, open_use, phase_at
+from billing_admin.flows.renew import add_ons_of, catch_up, closing_documents, end_contract, phase_at
 from catalog.money import format_minor
 from customers import switch
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation, Subscription
 from customers.states import SubscriptionState
-from invoicing.lines import Line, total, unused_lines
+from invoicing.documents import Document
+from invoicing.lines import UNUSED, Line
 from invoicing.models import Invoice
-from invoicing.readings import billed_fees
 
 
 class AlreadyEnded(ValidationError):
@@ -28,14 +28,26 @@ class Cancellation:
 
     ends_at: datetime
     at_once: bool
-    use_lines: tuple[Line, ...]
-    unused: tuple[Line, ...]
+    documents: tuple[Document, ...]
     currency: str
     withdraws: str
 
     @property
+    def lines(self) -> tuple[Line, ...]:
+        return tuple(line for document in self.documents for line in document.lines)
+
+    @property
+    def use_lines(self) -> tuple[Line, ...]:
+        """What the end still charges: open use, elapsed fees, the rest of a minimum."""
+        return tuple(line for line in self.lines if line.kind != UNUSED)
+
+    @property
+    def unused(self) -> tuple[Line, ...]:
+        return tuple(line for line in self.lines if line.kind == UNUSED)
+
+    @property
     def total(self) -> int:
-        return total(self.use_lines) + total(self.unused)
+        return sum(document.total for document in self.documents)
 
     @property
     def sentence(self) -> str:
@@ -104,14 +116,16 @@ def preview_cancel(
     at_once = at_once or subscription.period_ends_at is None
     ends_at = at if at_once else subscription.period_ends_at or at
     ending = [subscription, *add_ons_of(subscription)] if at_once else []
-    use = [line for each in ending for line in open_use(each, at)] if bill_use else []
-    unused = [line for each in ending for line in unused_lines(billed_fees(each, at), at)] if credit_unused else []
+    documents = [
+        document
+        for each in ending
+        for document in closing_documents(each, at, bill_use=bill_use, credit_unused=credit_unused)
+    ]
     scheduled = subscription.phases.kept().filter(starts_at__gt=at).select_related("version__plan").first()
     return Cancellation(
         ends_at=ends_at,
         at_once=at_once,
-        use_lines=tuple(use),
-        unused=tuple(unused),
+        documents=tuple(documents),
         currency=phase_at(subscription, at).version.plan.currency,
         withdraws=f"The change to {scheduled.version.plan.name} is withdrawn." if scheduled else "",
     )

@@ -6,21 +6,34 @@ confirmed. Use counted after the position was read changes nothing in it.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 
+from billing_admin.flows.boundary import commitment_of, elapsed_lines
 from billing_admin.flows.outlook import access_changes, next_invoice
-from billing_admin.flows.plan_change import Choice, PlanChange, Proposal, Timing
+from billing_admin.flows.plan_change import Activation, Choice, PlanChange, Proposal, Timing
 from billing_admin.flows.position import Position
 from catalog.periods import Cadence, period_containing
-from catalog.terms import ChangeKind, PlanTerms, compare, differences
+from catalog.terms import NEXT_CYCLE, PRORATE, ChangeKind, ItemTerms, PlanTerms, compare, differences
 from customers.contracts import MULTIPLYING, Contract
 from entitlements.allowances import contributions_of
 from entitlements.balances import BucketMove, Fate, keeps_for_ever, reprovision
-from invoicing.lines import Line, fee_line, one_time_lines, opening_lines, unused_lines, usage_lines
+from invoicing.commitment import Commitment
+from invoicing.documents import BillingRules, Document, bounds_of, draw
+from invoicing.lines import (
+    Line,
+    advance_lines,
+    more_line,
+    one_time_lines,
+    opening_lines,
+    unused_lines,
+    usage_lines,
+)
 
 
 def preview(position: Position, proposal: Proposal) -> PlanChange:
     """Decide one change of plan for a position, with the money of every other timing beside it."""
+    proposal = carry_bought(position, proposal)
     kind = kind_of(position, proposal)
     default = Timing.CYCLE_END if kind is ChangeKind.DOWN and _has_period(position) else Timing.NOW
     timing = proposal.timing or default
@@ -33,10 +46,32 @@ def preview(position: Position, proposal: Proposal) -> PlanChange:
     return replace(change, choices=tuple(choices))
 
 
+def carry_bought(position: Position, proposal: Proposal) -> Proposal:
+    """Prepaid units that nobody named stay what they are, whatever the plan calls them; else the included ones."""
+    named, held = dict(proposal.bought), {}
+    if position.held:
+        items = position.held.terms.items
+        held = {i.feature.slug: i.bought for i in items if i.is_prepaid and i.feature and i.bought is not None}
+    bought = {}
+    for item in proposal.terms.items:
+        if item.is_prepaid and item.feature:
+            kept = Decimal(0) if proposal.terms.is_one_off else held.get(item.feature.slug, Decimal(0))
+            slug = item.feature.slug
+            bought[item.key] = max(named.get(item.key, named.get(slug, kept)), item.included or Decimal(0))
+    return replace(proposal, bought=tuple(sorted(bought.items())))
+
+
+def sold(position: Position, proposal: Proposal) -> PlanTerms:
+    """What the proposal costs this customer."""
+    return position.sold(proposal.terms, proposal.quantity, dict(proposal.bought))
+
+
 def kind_of(position: Position, proposal: Proposal) -> ChangeKind:
     if position.held is None:
         return ChangeKind.ADD_ON if proposal.add_on else ChangeKind.FIRST
-    kind = compare(position.held.sold, proposal.sold)
+    kind = compare(position.held_sold, sold(position, proposal))
+    if kind is ChangeKind.NOTHING and proposal.terms.is_one_off:
+        return ChangeKind.UP  # bought once more
     if kind is ChangeKind.NOTHING and proposal.quantity != position.held.contract.quantity:
         return ChangeKind.UP if proposal.quantity > position.held.contract.quantity else ChangeKind.DOWN
     if kind is ChangeKind.NOTHING and proposal.version_id not in (None, position.held.contract.version_id):
@@ -52,11 +87,28 @@ def timings(position: Position, proposal: Proposal, kind: ChangeKind) -> list[Ti
     """What staff may choose from for this kind of change."""
     if kind in (ChangeKind.FIRST, ChangeKind.ADD_ON) or not _has_period(position):
         return [Timing.NOW]
+    if kind is ChangeKind.DOWN and _only_fewer_units(position, proposal):
+        return [Timing.CYCLE_END]
     if kind is ChangeKind.FEATURES:
         return [Timing.NOW, Timing.CYCLE_END]
     if restarts_cycle(position, proposal):
         return [Timing.NOW, Timing.CYCLE_END]
     return [Timing.NOW, Timing.CYCLE_END, Timing.WITHOUT_BILLING]
+
+
+def _only_fewer_units(position: Position, proposal: Proposal) -> bool:
+    """Whether all that changes is that fewer units are bought, of items that are kept until the period ends."""
+    old, new = position.held_sold, sold(position, proposal)
+    changed = _changed_keys(old, new)
+    pairs = [(old.item(key), new.item(key)) for key in changed]
+    return bool(pairs) and all(_is_requantified(b, a) and a and a.on_decrease == NEXT_CYCLE for b, a in pairs)
+
+
+def _is_requantified(before: ItemTerms | None, after: ItemTerms | None) -> bool:
+    """Whether it is the same prepaid item with another number of units."""
+    if before is None or after is None or not after.is_prepaid:
+        return False
+    return replace(before, bought=after.bought, id=None) == replace(after, id=None)
 
 
 def restarts_cycle(position: Position, proposal: Proposal) -> bool:
@@ -67,7 +119,7 @@ def restarts_cycle(position: Position, proposal: Proposal) -> bool:
     old, new = held.terms, proposal.terms
     if old.kind not in MULTIPLYING or new.kind not in MULTIPLYING:
         return True
-    if old.is_free and not new.is_free:
+    if held.on_trial or (old.is_free and not new.is_free):
         return True
     return not new.is_free and old.longest_price_interval != new.longest_price_interval
 
@@ -79,13 +131,21 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
     new_cycle = restarts_cycle(position, proposal)
     scheduled = timing is Timing.CYCLE_END and held is not None and held.period is not None
     starts_at = held.period.ends_at if scheduled and held and held.period and held.period.ends_at else at
-    anchor = _anchor(position, proposal, starts_at, new_cycle)
-    after = _contract(position, proposal, anchor, starts_at)
+    trial_ends_at = None if scheduled else _trial_end(position, proposal, kind)
+    anchor = trial_ends_at or _anchor(position, proposal, starts_at, new_cycle)
+    after = _contract(position, proposal, anchor, starts_at, trial_ends_at)
     moves: list[BucketMove] = []
     lines: list[Line] = []
     if not scheduled:
-        moves = _moves(position, after, kind, same_plan, new_cycle)
-        lines = _lines_now(position, proposal, kind, same_plan, new_cycle, anchor, timing, moves)
+        moves = _moves(position, proposal, after, kind, same_plan, new_cycle)
+        lines = _lines_now(position, proposal, kind, same_plan, new_cycle, anchor, timing, moves, trial_ends_at)
+    documents = draw(
+        lines,
+        _rules(position, proposal),
+        bounds=bounds_of(held.terms, lines) if held else [],
+        commitment=_commitment(position, kind, scheduled),
+        currency=held.terms.currency if held else proposal.terms.currency,
+    )
     keeps_schedule = kind is ChangeKind.FEATURES and not scheduled and same_plan
     return PlanChange(
         kind=kind,
@@ -94,7 +154,7 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
         starts_at=starts_at,
         anchor=anchor,
         new_cycle=new_cycle,
-        lines=tuple(lines),
+        documents=tuple(documents),
         moves=tuple(moves),
         next_invoice=next_invoice(
             position,
@@ -103,19 +163,54 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
             starts_at,
             scheduled=scheduled,
             keeps_schedule=keeps_schedule,
-            lines_now=lines,
+            documents_now=documents,
             moves=moves,
+            trial_ends_at=trial_ends_at,
         ),
         access=access_changes(position, after, moves, starts_at, scheduled),
-        differences=tuple(differences(held.terms if held else proposal.standard, proposal.terms)),
+        differences=tuple(differences(held.terms if held else proposal.standard, proposal.card if held else proposal.terms)),
         replaces="" if keeps_schedule else _replaces(position),
         keeps_schedule=keeps_schedule,
         currency=proposal.terms.currency,
         account_credit=position.account_credit,
+        trial_ends_at=trial_ends_at,
+        is_gated=not scheduled and _is_gated(position, proposal, documents),
         valid_until=position.valid_until,
         position=position,
         proposal=proposal,
     )
+
+
+def _trial_end(position: Position, proposal: Proposal, kind: ChangeKind) -> datetime | None:
+    """When a trial that begins now ends. One per product, and only on the way to a first paid plan."""
+    begins = position.held is None or (position.held.terms.is_free and not proposal.terms.is_free)
+    days = proposal.terms.trial_days if proposal.trial_days is None else proposal.trial_days
+    if not begins or not days or proposal.terms.is_free or (position.had_trial and proposal.trial_days is None):
+        return None
+    return position.at + timedelta(days=days)
+
+
+def _is_gated(position: Position, proposal: Proposal, documents: Sequence[Document]) -> bool:
+    """Whether the first invoice has to be paid before anything is given."""
+    held = position.held
+    first = held is None or (held.terms.is_free and not proposal.terms.is_free)
+    terms = proposal.terms
+    due = sum(document.drawn.due for document in documents if not document.is_credit_note)
+    wanted = proposal.activation is Activation.AFTER_PAYMENT and not position.gate.net_terms_days
+    return first and wanted and terms.is_invoiced and terms.billing_version != 0 and due > 0
+
+
+def _rules(position: Position, proposal: Proposal) -> BillingRules:
+    """What holds for the documents of the act: the customer's coupons and those that come with it."""
+    return position.rules.with_discounts(coupon.terms for coupon in proposal.coupons)
+
+
+def _commitment(position: Position, kind: ChangeKind, scheduled: bool) -> Commitment | None:
+    """The minimum of the running period's elapsed part, when its account is closed before its end."""
+    held = position.held
+    if scheduled or held is None or kind is ChangeKind.FEATURES:
+        return None
+    return commitment_of(held.history[-1], position.at, charged=position.charged, closes=True)
 
 
 def _anchor(position: Position, proposal: Proposal, starts_at: datetime, new_cycle: bool) -> datetime:
@@ -124,7 +219,9 @@ def _anchor(position: Position, proposal: Proposal, starts_at: datetime, new_cyc
     return starts_at if new_cycle else position.held.contract.anchor
 
 
-def _contract(position: Position, proposal: Proposal, anchor: datetime, starts_at: datetime) -> Contract:
+def _contract(
+    position: Position, proposal: Proposal, anchor: datetime, starts_at: datetime, trial_ends_at: datetime | None
+) -> Contract:
     """The contract as it will be; its version may not exist yet."""
     held = position.held
     follows = proposal.kind in MULTIPLYING
@@ -133,18 +230,29 @@ def _contract(position: Position, proposal: Proposal, anchor: datetime, starts_a
         plan_name=proposal.plan_name,
         kind=proposal.kind,
         version_id=proposal.version_id,
-        terms=proposal.terms,
-        anchor=anchor if follows else position.usage_anchor,
+        terms=proposal.card,
+        anchor=(starts_at if trial_ends_at else anchor) if follows else position.usage_anchor,
         since=held.contract.since if held else starts_at,
         phase_starts_at=starts_at,
         subscription_id=held.subscription_id if held else 0,
         add_on=proposal.add_on,
         quantity=proposal.quantity,
         is_custom=proposal.is_custom,
+        bought=proposal.bought,
+        trial_ends_at=trial_ends_at,
     )
 
 
-def _moves(position: Position, after: Contract, kind: ChangeKind, same_plan: bool, new_cycle: bool) -> list[BucketMove]:
+def moves_to(position: Position, proposal: Proposal, after: Contract) -> list[BucketMove]:
+    """What happens to the buckets when a change that was confirmed before begins: a first payment came."""
+    kind = kind_of(position, proposal)
+    same_plan = position.held is not None and position.held.contract.plan_id == proposal.plan_id
+    return _moves(position, proposal, after, kind, same_plan, new_cycle=True)
+
+
+def _moves(
+    position: Position, proposal: Proposal, after: Contract, kind: ChangeKind, same_plan: bool, new_cycle: bool
+) -> list[BucketMove]:
     """What happens to the buckets at once. Consumables start afresh when the customer comes to pay more, or less."""
     held = position.held
     contributions = contributions_of([after])
@@ -159,18 +267,18 @@ def _moves(position: Position, after: Contract, kind: ChangeKind, same_plan: boo
         rows,
         contributions,
         position.at,
-        renew_consumables=_renews_consumables(held.sold, after.terms.times(after.quantity), kind, same_plan),
+        renew_consumables=_renews_consumables(position.held_sold, sold(position, proposal), kind, same_plan),
         new_cycle=new_cycle,
         waiting=position.waiting,
     )
 
 
 def _renews_consumables(old: PlanTerms, new: PlanTerms, kind: ChangeKind, same_plan: bool) -> bool:
-    if old.is_free and not new.is_free:
-        return True
     if same_plan or kind is ChangeKind.FEATURES:
         return False
-    return kind is ChangeKind.DOWN or new.monthly() > old.monthly()
+    if old.is_free and not new.is_free:
+        return True
+    return kind is ChangeKind.DOWN or new.monthly(listed=True) > old.monthly(listed=True)
 
 
 def _lines_now(
@@ -182,46 +290,76 @@ def _lines_now(
     anchor: datetime,
     timing: Timing,
     moves: Sequence[BucketMove],
+    trial_ends_at: datetime | None,
 ) -> list[Line]:
     held, at, new = position.held, position.at, proposal.terms
     if kind is ChangeKind.FEATURES:
         return _overage(position, moves)
+    wanted = sold(position, proposal)
     if held is None:
-        return _priced(opening_lines(proposal.sold, anchor, at), new)
+        return [] if trial_ends_at else _priced(opening_lines(wanted, anchor, at), new)
+    old = position.held_sold
+    changed = None if new_cycle or not same_plan else _changed_keys(old, wanted)
     lines: list[Line] = []
     if timing is not Timing.WITHOUT_BILLING:
-        changed = None if new_cycle or not same_plan else _changed_fees(position, proposal)
-        lines += unused_lines([fee for fee in position.fees if changed is None or fee.key in changed], at)
-        if new_cycle:
-            lines += _priced(opening_lines(proposal.sold, anchor, at, former=held.terms), new)
-        else:
-            lines += _priced(_charges(proposal.sold, anchor, at, changed, held.terms), new)
+        lines += _fees_now(position, proposal, wanted, anchor, changed, trial_ends_at)
+    if held.terms.is_invoiced:
+        lines += elapsed_lines(held.history, at, closes=True, keys=changed)
     lines += [] if same_plan and not new_cycle else _closed_overage(position)
     return lines + _overage(position, moves)
+
+
+def _fees_now(
+    position: Position,
+    proposal: Proposal,
+    wanted: PlanTerms,
+    anchor: datetime,
+    changed: set[str] | None,
+    trial_ends_at: datetime | None,
+) -> list[Line]:
+    """Credits for what was paid ahead and charges for what replaces it; `changed` None: everything."""
+    at, old = position.at, position.held_sold
+    held = position.held
+    former = None if held is None or held.on_trial else old
+    if changed is None:
+        lines = unused_lines(position.fees, at)
+        opens = restarts_cycle(position, proposal)
+        charges = opening_lines(wanted, anchor, at, former=former) if opens else advance_lines(wanted, anchor, at)
+        once = [] if opens else one_time_lines(wanted, at, former=former)
+        return lines + ([] if trial_ends_at else _priced(charges + once, proposal.terms))
+    apart = {key for key in changed if _is_charged_apart(old.item(key), wanted.item(key))}
+    lines = unused_lines([fee for fee in position.fees if fee.key in changed - apart], at)
+    charges = advance_lines(wanted, anchor, at, keys=changed - apart)
+    charges += [line for key in sorted(apart) for line in _more_units(old, wanted, key, anchor, at)]
+    return lines + _priced(charges + one_time_lines(wanted, at, former=former), proposal.terms)
+
+
+def _is_charged_apart(before: ItemTerms | None, after: ItemTerms | None) -> bool:
+    """Whether more units are bought of an item that charges them in full, or from the next period."""
+    rises = before is not None and after is not None and after.advance > before.advance
+    return rises and _is_requantified(before, after) and after is not None and after.on_increase != PRORATE
+
+
+def _more_units(old: PlanTerms, new: PlanTerms, key: str, anchor: datetime, at: datetime) -> list[Line]:
+    """The additional units for the whole running period; nothing, where they are charged from the next one."""
+    before, after = old.item(key), new.item(key)
+    assert before is not None and after is not None
+    if after.on_increase == NEXT_CYCLE:
+        return []
+    period = period_containing(anchor, Cadence.parse(new.interval_of(after)), at)
+    names = {"plan_name": new.plan_name, "currency": new.currency}
+    return [more_line(before, after, period, at=at, **names)]
 
 
 def _priced(lines: list[Line], terms: PlanTerms) -> list[Line]:
     return lines if terms.is_invoiced else []
 
 
-def _changed_fees(position: Position, proposal: Proposal) -> set[str]:
-    """Keys of fees whose amount differs from what is in force, or that are only on one side."""
-    assert position.held is not None
-    old = {i.key: (i.fee, i.cadence) for i in position.held.sold.fees}
-    new = {i.key: (i.fee, i.cadence) for i in proposal.sold.fees}
-    return {key for key in old | new if old.get(key) != new.get(key)}
-
-
-def _charges(
-    terms: PlanTerms, anchor: datetime, at: datetime, changed: set[str] | None, former: PlanTerms
-) -> list[Line]:
-    """The rest of the running period at the new price, for every changed fee (None: all)."""
-    lines = []
-    for item in terms.recurring_fees:
-        if item.amount and (changed is None or item.key in changed):
-            period = period_containing(anchor, Cadence.parse(item.cadence), at)
-            lines.append(fee_line(item, period, since=at, plan_name=terms.plan_name, currency=terms.currency))
-    return lines + one_time_lines(terms, at, former=former)
+def _changed_keys(old: PlanTerms, new: PlanTerms) -> set[str]:
+    """Keys of what is paid in advance or as a fee and differs, or is only on one side."""
+    before = {i.key: (i.advance, old.interval_of(i), i.term) for i in old.items if i.is_fee or i.in_advance}
+    after = {i.key: (i.advance, new.interval_of(i), i.term) for i in new.items if i.is_fee or i.in_advance}
+    return {key for key in before | after if before.get(key) != after.get(key)}
 
 
 def _overage(position: Position, moves: Sequence[BucketMove]) -> list[Line]:

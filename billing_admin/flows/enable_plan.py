@@ -4,9 +4,10 @@
 instant, refuses if anything that was confirmed has moved, and writes everything in one transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 
 from django.core import signing
 from django.core.exceptions import ValidationError
@@ -14,11 +15,15 @@ from django.db import transaction
 from django.db.models import Q
 
 from billing_admin.flows.change import preview
-from billing_admin.flows.plan_change import PlanChange, Proposal, Timing, explain
+from billing_admin.flows.collection import finish
+from billing_admin.flows.gate import give_up_gate
+from billing_admin.flows.plan_change import Activation, NewCoupon, PlanChange, Proposal, Timing, explain
 from billing_admin.flows.position import Position, held_subscription, read_position
 from billing_admin.flows.renew import catch_up
+from billing_admin.flows.rewards import apply_new
 from catalog.items import check_items
 from catalog.models import Plan, PlanVersion
+from catalog.money import plain
 from catalog.publish import tailor
 from catalog.terms import ChangeKind, ItemTerms, PlanTerms
 from customers import switch
@@ -27,8 +32,8 @@ from customers.models import Customer, CustomPlan, Operation, Phase, PlanReserva
 from entitlements.balances import Bucket, BucketMove
 from entitlements.provision import apply_moves
 from entitlements.readings import used_since
-from invoicing.issue import issue
-from invoicing.lines import with_items
+from invoicing.documents import Document, nothing_due
+from invoicing.issue import Issuing, issue
 from invoicing.models import Invoice, InvoiceLine
 from invoicing.readings import account_credit
 
@@ -56,6 +61,11 @@ class CurrencyLocked(ValidationError):
 class BadEnd(ValidationError):
     def __init__(self, why: str):
         super().__init__(why, code="bad_end")
+
+
+class BadQuantity(ValidationError):
+    def __init__(self, why: str):
+        super().__init__(why, code="bad_quantity")
 
 
 class PreviewOutdated(ValidationError):
@@ -86,10 +96,15 @@ def propose(
     quantity: int = 1,
     timing: Timing | None = None,
     ends_at: datetime | None = None,
+    bought: Mapping[str, Decimal] | None = None,
+    trial_days: int | None = None,
+    activation: Activation = Activation.AFTER_PAYMENT,
+    coupons: Sequence[NewCoupon] = (),
 ) -> Proposal:
     """What somebody wants a customer to be on, checked. Items equal to a standard version are that version.
 
-    Raises `PlanNotOffered`, `InvalidItems` (naming each cell), `CurrencyLocked`.
+    `bought` are prepaid units by item key or feature. Raises `PlanNotOffered`, `InvalidItems` (naming each cell),
+    `CurrencyLocked`, `BadQuantity`.
     """
     chosen = version or plan.current_version
     if chosen is None:
@@ -107,7 +122,10 @@ def propose(
             is_custom = True
     _refuse_foreign_currency(customer, terms)
     if quantity < 1:
-        raise ValidationError("The quantity is a whole number of 1 or more.", code="bad_quantity")
+        raise BadQuantity("The quantity is a whole number of 1 or more.")
+    _refuse_unknown_units(terms, bought or {})
+    if trial_days is not None and trial_days < 0:
+        raise ValidationError("A trial has 0 or more days.", code="bad_trial")
     return Proposal(
         plan_id=plan.pk,
         plan_name=plan.name,
@@ -120,7 +138,21 @@ def propose(
         quantity=quantity,
         timing=timing,
         ends_at=ends_at,
+        bought=tuple(sorted((bought or {}).items())),
+        trial_days=trial_days,
+        activation=activation,
+        coupons=tuple(coupons),
     )
+
+
+def _refuse_unknown_units(terms: PlanTerms, bought: Mapping[str, Decimal]) -> None:
+    prepaid = [item for item in terms.items if item.is_prepaid and item.feature]
+    known = {item.key for item in prepaid} | {item.feature.slug for item in prepaid if item.feature}
+    for key, units in bought.items():
+        if key not in known:
+            raise BadQuantity(f"{key} is not sold in advance on this plan.")
+        if not units.is_finite() or units < 0:
+            raise BadQuantity("The units of a prepaid feature are a number of 0 or more.")
 
 
 def _own_version(customer: Customer, plan: Plan, terms: PlanTerms) -> tuple[PlanTerms, int | None]:
@@ -205,10 +237,12 @@ def enable_plan(
 ) -> Enabled:
     """Carry out what was previewed. Without a confirmation the change is decided and done at this moment.
 
-    Raises `ReasonRequired` (custom plans), `AlreadyOnPlan`, `PreviewOutdated` with what would happen now.
+    Raises `ReasonRequired` (custom plans, access before payment), `AlreadyOnPlan`, `PreviewOutdated` with what would happen now.
     """
     if proposal.is_custom:
         reason = require_reason(reason, "a custom plan")
+    if proposal.activation is Activation.NOW:
+        reason = require_reason(reason, "access before the first payment")
     with transaction.atomic():
         customer = Customer.objects.select_for_update().get(pk=customer.pk)
         change = _decide_again(customer, proposal, confirmed, now)
@@ -270,19 +304,65 @@ def _carry_out(customer: Customer, change: PlanChange, *, reason: str, actor: Ac
     if not proposal.terms.is_free and customer.currency != proposal.terms.currency:
         customer.currency = proposal.terms.currency
         customer.save(update_fields=["currency"])
+    _give_up_pending(customer, plan, actor=actor, now=now)
     subscription, phase = _switch(customer, change, version, now=now)
-    if not change.is_scheduled:
+    if not change.is_scheduled and not change.is_gated:
         used_later = used_since(customer, position.ledger)
-        apply_moves(
-            customer, _bound(change.moves, version, subscription), used_later=used_later, now=now, operation=operation
-        )
-    ids = {item.key: item.id for item in version.terms().items if item.id}
-    lines = with_items(change.lines, ids)
-    charged = {line.item_id or 0: phase for line in lines if line.kind != InvoiceLine.Kind.USAGE}
-    invoices = issue(
-        customer, lines, now=now, subscription=subscription, operation=operation, phase=phase, phases=charged
+        moves = _bound(change.moves, version, subscription)
+        apply_moves(customer, moves, used_later=used_later, now=now, operation=operation)
+    documents = _written(customer, change, version, subscription, actor=actor, now=now)
+    how = Issuing(
+        subscription=subscription,
+        phase=phase,
+        operation=operation,
+        phases=_phases_of_charges(change, version, phase),
+        net_terms_days=position.gate.net_terms_days,
+        is_draft=change.is_gated and position.gate.awaits_approval,
+        gates=phase if change.is_gated else None,
+        expires_at=now + position.gate.payment_window if change.is_gated else None,
+        awaits_approval=change.is_gated and position.gate.awaits_approval,
     )
+    invoices = finish(issue(customer, documents, now=now, how=how), subscription, now=now)
     return Enabled(operation, subscription, change, tuple(invoices))
+
+
+def _written(
+    customer: Customer,
+    change: PlanChange,
+    version: PlanVersion,
+    subscription: Subscription,
+    *,
+    actor: Actor,
+    now: datetime,
+) -> list[Document]:
+    """The documents that were confirmed, pointing at the rows that exist now. The first of a paid plan is never left
+    out: with nothing due it is issued at zero."""
+    ids = {item.key: item.id for item in version.terms().items if item.id}
+    coupons = {
+        new.terms.id: apply_new(customer, new, subscription=subscription, actor=actor, now=now).pk
+        for new in change.proposal.coupons
+    }
+    documents = [document.bound(ids, coupons) for document in change.documents]
+    held, terms = change.position.held, change.proposal.terms
+    first = held is None or held.terms.is_free
+    if not documents and first and terms.is_invoiced and not terms.is_free and not change.trial_ends_at:
+        documents = [] if change.is_scheduled else [nothing_due(terms.currency)]
+    return documents
+
+
+def _phases_of_charges(change: PlanChange, version: PlanVersion, phase: Phase) -> dict[int, Phase]:
+    """Charges belong to the new phase; use to the one that it was used under."""
+    held = change.position.held
+    old = Phase.objects.get(pk=held.phase_id) if held else phase
+    used = {line.item_id for line in change.lines if line.kind == InvoiceLine.Kind.USAGE and line.item_id}
+    return {item_id: old for item_id in used}
+
+
+def _give_up_pending(customer: Customer, plan: Plan, *, actor: Actor, now: datetime) -> None:
+    """A newer act voids what still waits for its first payment, and its link."""
+    for invoice in customer.invoices.gating().filter(subscription__product_id=plan.product_id):
+        if invoice.subscription and invoice.subscription.add_on == plan.add_on:
+            give_up_gate(invoice, reason="Replaced by a newer change.", end_reason="replaced", actor=actor, now=now)
 
 
 def _version(
@@ -311,6 +391,7 @@ def _switch(
     customer: Customer, change: PlanChange, version: PlanVersion, *, now: datetime
 ) -> tuple[Subscription, Phase]:
     held, at = change.position.held, change.position.at
+    bought = dict(change.proposal.bought)
     if held is None:
         return switch.start(
             customer,
@@ -318,10 +399,24 @@ def _switch(
             anchor=change.anchor,
             at=at,
             quantity=change.proposal.quantity,
+            bought=bought,
             ends_at=change.proposal.ends_at,
             end_reason="term_ended" if change.proposal.ends_at else "",
+            trial_ends_at=change.trial_ends_at,
+            pending=change.is_gated,
         )
     subscription = Subscription.objects.select_for_update().get(pk=held.subscription_id)
+    if change.is_gated:
+        phase = switch.add_pending(
+            subscription,
+            version,
+            anchor=change.anchor,
+            at=at,
+            quantity=change.proposal.quantity,
+            bought=bought,
+            now=now,
+        )
+        return subscription, phase
     if change.is_scheduled:
         phase = switch.schedule(
             subscription,
@@ -331,6 +426,7 @@ def _switch(
             quantity=change.proposal.quantity,
             at=at,
             now=now,
+            bought=bought,
         )
         return subscription, phase
     phase = switch.switch_now(
@@ -341,6 +437,8 @@ def _switch(
         now=now,
         quantity=change.proposal.quantity,
         keep_schedule=change.keeps_schedule,
+        bought=bought,
+        trial_ends_at=change.trial_ends_at,
     )
     if change.proposal.ends_at:
         switch.cancel_at(subscription, ends_at=change.proposal.ends_at, reason="term_ended", at=at, now=now)
@@ -367,6 +465,8 @@ def _inputs(change: PlanChange) -> dict:
         "custom": proposal.is_custom,
         "quantity": proposal.quantity,
         "timing": change.timing,
+        "bought": {key: plain(units) for key, units in proposal.bought},
+        "activation": proposal.activation,
         "differences": [d.sentence(change.currency) for d in change.differences],
     }
 
@@ -379,6 +479,8 @@ def _effects(change: PlanChange) -> dict:
         "currency": change.currency,
         "lines": [{"description": line.description, "amount": line.amount} for line in change.lines],
         "replaces": change.replaces,
+        "gated": change.is_gated,
+        "trialEndsAt": change.trial_ends_at,
     }
 
 

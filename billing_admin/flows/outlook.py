@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of
 from billing_admin.flows.plan_change import AccessChange, NextInvoice, Proposal
-from billing_admin.flows.position import Position
-from catalog.terms import PlanTerms
+from billing_admin.flows.position import Held, Position
+from catalog.terms import CANCEL
 from customers.contracts import Contract
 from customers.switch import next_bill
 from entitlements.access import Access, decide
 from entitlements.allowances import contributions_of, sources_of
 from entitlements.balances import Bucket, BucketMove, Fate, fresh
-from invoicing.lines import Line, renewal_lines, switch_lines, total, usage_lines
+from invoicing.commitment import COUNTED
+from invoicing.documents import Document, bounds_of, draw
+from invoicing.lines import Line, RatedUse, total
 
 
 def next_invoice(
@@ -23,41 +26,77 @@ def next_invoice(
     *,
     scheduled: bool,
     keeps_schedule: bool,
-    lines_now: Sequence[Line],
+    documents_now: Sequence[Document],
     moves: Sequence[BucketMove],
+    trial_ends_at: datetime | None,
 ) -> NextInvoice:
-    """What is billed at the next boundary: its fees, and overage as it stands now."""
+    """What is billed at the next boundary: what is paid ahead, and use as it stands now."""
     held = position.held
-    at = starts_at if scheduled else next_bill(proposal.terms, after.anchor, starts_at)
-    if at is None:
-        return NextInvoice(None, (), 0)
+    lines_now = [line for document in documents_now for line in document.lines]
+    terms = position.sold(proposal.terms, proposal.quantity, dict(proposal.bought))
+    new = Stretch(terms, after.anchor, starts_at, is_trial=trial_ends_at is not None)
+    history = (*held.history, new) if held and not scheduled else (new,) if held is None else held.history
     kept = held if keeps_schedule else None
+    following = _following(position, new, kept, trial_ends_at)
     ends_at = proposal.ends_at or (kept.ends_at if kept else None)
-    following = kept.following if kept else None
-    at = min(date for date in (at, ends_at, following.phase_starts_at if following else None) if date)
-    former, next_terms, anchor = proposal.terms, proposal.sold, after.anchor
-    if scheduled and held:
-        former = held.terms
-    if following and following.phase_starts_at == at:
-        next_terms, anchor = following.terms.times(following.quantity), following.anchor
-    lines: list[Line] = []
-    if at != ends_at:
-        switched = scheduled or (following is not None and following.phase_starts_at == at)
-        fees = switch_lines(former, next_terms, anchor, at) if switched else renewal_lines(next_terms, anchor, at)
-        lines += fees if next_terms.is_invoiced else []
-    lines += _open_overage(position, former, at, scheduled=scheduled, lines_now=lines_now, moves=moves)
-    return NextInvoice(at, tuple(lines), total(lines), any(item.price for item in proposal.terms.items))
+    if trial_ends_at and proposal.terms.trial_end == CANCEL:
+        ends_at = trial_ends_at
+    at = starts_at if scheduled else _next_stop(new, following, ends_at, trial_ends_at)
+    if at is None:
+        return NextInvoice(None)
+    if scheduled:
+        goes_on: Stretch | None = new
+    elif at == ends_at:
+        goes_on = None
+    else:
+        goes_on = following if following and following.starts_at == at else history[-1]
+    uses = _open_uses(position, at, scheduled=scheduled, lines_now=lines_now, moves=moves)
+    lines = boundary_lines(at, history=history, after=goes_on, uses=uses)
+    kept_coupons = [coupon.terms for coupon in proposal.coupons if not coupon.for_this_act]
+    rules = position.rules.with_discounts(kept_coupons).after(documents_now)
+    closes = goes_on is not history[-1]
+    commitment = commitment_of(history[-1], at, charged=_counted(lines_now), closes=closes)
+    before = history[-1].terms
+    documents = draw(
+        lines, rules, bounds=bounds_of(before, lines), commitment=commitment, currency=proposal.terms.currency
+    )
+    return NextInvoice(at, tuple(documents), any(item.is_usage for item in proposal.terms.items))
 
 
-def _open_overage(
+def _counted(lines: Sequence[Line]) -> int:
+    return total([line for line in lines if line.kind in COUNTED])
+
+
+def _next_stop(
+    new: Stretch, following: Stretch | None, ends_at: datetime | None, trial_ends_at: datetime | None
+) -> datetime | None:
+    stops = (
+        trial_ends_at or next_bill(new.terms, new.anchor, new.starts_at),
+        ends_at,
+        following.starts_at if following else None,
+    )
+    return min((stop for stop in stops if stop), default=None)
+
+
+def _following(position: Position, new: Stretch, kept: Held | None, trial_ends_at: datetime | None) -> Stretch | None:
+    """What begins after the new phase: what a trial is for, or the change that stays scheduled."""
+    if trial_ends_at:
+        return Stretch(new.terms, trial_ends_at, trial_ends_at)
+    if kept is None or kept.following is None:
+        return None
+    contract = kept.following
+    terms = position.sold(contract.terms, contract.quantity, dict(contract.bought))
+    return Stretch(terms, contract.anchor, contract.phase_starts_at)
+
+
+def _open_uses(
     position: Position,
-    terms: PlanTerms,
     at: datetime,
     *,
     scheduled: bool,
     lines_now: Sequence[Line],
     moves: Sequence[BucketMove],
-) -> list[Line]:
+) -> list[RatedUse]:
     """Use of windows that will have ended by the next boundary, as far as it is known and not billed at once."""
     held = position.held
     billed = {line.balance_id for line in lines_now}
@@ -73,7 +112,7 @@ def _open_overage(
         if not scheduled and segments[-1][0].id != bucket.item.id:
             segments = (*segments[:-1], (segments[-1][0], use.used), (bucket.item, use.used))
         uses.append(replace(use, granted=bucket.granted, segments=segments, ends_at=bucket.ends_at))
-    return [line for use in uses for line in usage_lines(use, plan_name=terms.plan_name, currency=terms.currency)]
+    return uses
 
 
 def access_changes(

@@ -4,17 +4,17 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 from billing_admin.flows.position import Position
-from catalog.money import format_minor
+from catalog.money import format_minor, plain
 from catalog.terms import ChangeKind, ItemDifference, PlanTerms
 from entitlements.access import Access
 from entitlements.balances import BucketMove
-from invoicing.lines import (
-    Line,
-    total,
-)
+from invoicing.discounts import DiscountTerms
+from invoicing.documents import Document
+from invoicing.lines import Line
 
 
 class Timing(StrEnum):
@@ -30,11 +30,30 @@ WORDS = {
 }
 
 
+class Activation(StrEnum):
+    """When a first plan that costs something gives access."""
+
+    AFTER_PAYMENT = "after_payment"
+    NOW = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class NewCoupon:
+    """A coupon that is applied with the act. `for_this_act` ends it with the documents of the act."""
+
+    coupon_id: int
+    terms: DiscountTerms
+    promo_code_id: int | None = None
+    for_this_act: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """What a customer should be on. `version_id` names a version that exists; None: one is made for them.
 
     `is_custom` is true of both: of items to be tailored, and of a version that was tailored for them before.
+    `bought` are prepaid units by item key; those that are not named are carried over. `trial_days` is None for what
+    the terms say.
     """
 
     plan_id: int
@@ -48,11 +67,15 @@ class Proposal:
     quantity: int = 1
     timing: Timing | None = None
     ends_at: datetime | None = None
+    bought: tuple[tuple[str, Decimal], ...] = ()
+    trial_days: int | None = None
+    activation: Activation = Activation.AFTER_PAYMENT
+    coupons: tuple[NewCoupon, ...] = ()
 
     @property
-    def sold(self) -> PlanTerms:
-        """What this customer would pay: the fees for the whole quantity."""
-        return self.terms.times(self.quantity)
+    def card(self) -> PlanTerms:
+        """The terms with the units that this customer buys."""
+        return self.terms.sold(bought=dict(self.bought))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +83,16 @@ class NextInvoice:
     """The first invoice after the change: when, with which lines. `estimated` while use may still be added."""
 
     at: datetime | None
-    lines: tuple[Line, ...]
-    total: int
+    documents: tuple[Document, ...] = ()
     estimated: bool = False
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        return tuple(drawn.line for document in self.documents for drawn in document.drawn.lines)
+
+    @property
+    def total(self) -> int:
+        return sum(document.total for document in self.documents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +139,7 @@ class PlanChange:
     starts_at: datetime
     anchor: datetime
     new_cycle: bool
-    lines: tuple[Line, ...]
+    documents: tuple[Document, ...]
     moves: tuple[BucketMove, ...]
     next_invoice: NextInvoice
     access: tuple[AccessChange, ...]
@@ -118,14 +148,21 @@ class PlanChange:
     keeps_schedule: bool
     currency: str
     account_credit: int
+    trial_ends_at: datetime | None
+    is_gated: bool
     valid_until: datetime
     position: Position = field(compare=False)
     proposal: Proposal = field(compare=False)
     choices: tuple[Choice, ...] = field(default=(), compare=False)
 
     @property
+    def lines(self) -> tuple[Line, ...]:
+        return tuple(drawn.line for document in self.documents for drawn in document.drawn.lines)
+
+    @property
     def total(self) -> int:
-        return total(self.lines)
+        """What the act charges (below zero: gives back), discounts and tax counted, account credit not."""
+        return sum(document.total for document in self.documents)
 
     @property
     def is_scheduled(self) -> bool:
@@ -134,13 +171,18 @@ class PlanChange:
     @property
     def credit_used(self) -> int:
         """How much of what is due now comes out of account credit."""
-        charge = total([line for line in self.lines if line.offsets_id is None])
-        return max(0, min(self.account_credit, charge))
+        return sum(document.drawn.account_credit for document in self.documents)
 
     @property
     def why(self) -> str:
         """The timing and its reason in one sentence."""
         day = f"{self.starts_at:%-d %b %Y}"
+        if self.is_gated and self.position.gate.awaits_approval:
+            return "Takes effect once its first invoice is approved and paid"
+        if self.is_gated:
+            return "Takes effect once its first invoice is paid"
+        if self.trial_ends_at:
+            return f"Takes effect now — a trial until {self.trial_ends_at:%-d %b %Y}"
         if self.kind is ChangeKind.FIRST:
             return "Takes effect now — a first plan"
         if self.kind is ChangeKind.ADD_ON:
@@ -164,7 +206,10 @@ class PlanChange:
             "timing": self.timing,
             "startsAt": self.starts_at.isoformat(),
             "anchor": self.anchor.isoformat(),
-            "lines": [line.identity() for line in self.lines],
+            "documents": [document.identity() for document in self.documents],
+            "gated": self.is_gated,
+            "trial": self.trial_ends_at and self.trial_ends_at.isoformat(),
+            "bought": [(key, plain(units)) for key, units in self.proposal.bought],
             "phase": held.phase_id if held else None,
             "next": held.following.phase_id if held and held.following else None,
             "endsAt": held.ends_at.isoformat() if held and held.ends_at else None,
@@ -182,6 +227,10 @@ def explain(change: PlanChange) -> str:
     name = f"{change.proposal.plan_name}{' (custom)' if change.proposal.is_custom else ''}"
     if change.is_scheduled:
         return f"Scheduled {name} for {change.starts_at:%-d %b %Y}"
+    if change.is_gated:
+        return f"{name} waits for its first invoice: {format_minor(change.total, change.currency)}"
+    if change.trial_ends_at:
+        return f"Began a trial of {name} until {change.trial_ends_at:%-d %b %Y}"
     verb = "Enabled" if change.kind in (ChangeKind.FIRST, ChangeKind.ADD_ON) else "Changed to"
     money = f": {format_minor(change.total, change.currency)}" if change.lines else ""
     return f"{verb} {name}{money}"

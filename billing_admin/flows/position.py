@@ -1,15 +1,16 @@
 """Where a customer stands, read once: everything that the decision about a change of plan depends on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db.models import prefetch_related_objects
 
+from billing_admin.flows.boundary import Stretch, committed_period
 from catalog.models import Plan
 from catalog.periods import Period
-from catalog.terms import PlanTerms
+from catalog.terms import ALLOCATED, PlanTerms
 from customers.contracts import Contract
 from customers.holdings import contract_of, contracts_at, default_contract
 from customers.models import Customer, Phase, Subscription
@@ -18,7 +19,10 @@ from entitlements.balances import Bucket
 from entitlements.models import Balance
 from entitlements.readings import bucket_of, ledger_position, open_rows, standings, used_since
 from invoicing.lines import BilledFee, RatedUse
-from invoicing.readings import account_credit, billed_fees, rated_use, unbilled
+from invoicing.documents import BillingRules
+from invoicing.models import BillingSettings
+from invoicing.readings import billed_fees, charged_in, rated_use, unbilled
+from invoicing.rules import billing_rules
 
 PREVIEW_LIVES = timedelta(minutes=30)
 
@@ -35,15 +39,24 @@ class Held:
     bills_at: datetime | None
     ends_at: datetime | None
     following: Contract | None
+    history: tuple[Stretch, ...] = ()
 
     @property
     def terms(self) -> PlanTerms:
         return self.contract.terms
 
     @property
-    def sold(self) -> PlanTerms:
-        """What the customer pays: the fees for the whole quantity."""
-        return self.terms.times(self.contract.quantity)
+    def on_trial(self) -> bool:
+        return self.contract.trial_ends_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """When a first invoice has to be paid before anything is given: the account's rules and the contract's own."""
+
+    payment_window: timedelta = timedelta(hours=24)
+    net_terms_days: int = 0
+    awaits_approval: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,35 @@ class Position:
     use: dict[int, RatedUse]
     closed_use: tuple[RatedUse, ...]
     fees: tuple[BilledFee, ...]
-    account_credit: int
+    rules: BillingRules
+    gate: Gate
+    charged: int = 0
+    had_trial: bool = False
+
+    @property
+    def account_credit(self) -> int:
+        return self.rules.account_credit
+
+    def levels(self, terms: PlanTerms) -> dict[str, Decimal]:
+        """How much of each level (seats) is in use, by the keys of these terms."""
+        own = (self.held.subscription_id, None) if self.held else None
+        used = {b.item.feature.slug: b.used for b in self.buckets if b.item.feature and b.owner == own}
+        return {
+            item.key: max(Decimal(0), used.get(item.feature.slug, Decimal(0)))
+            for item in terms.items
+            if item.is_seats and item.feature
+        }
+
+    def sold(self, terms: PlanTerms, quantity: int, bought: Mapping[str, Decimal]) -> PlanTerms:
+        """Terms as this customer would have them: fees for the quantity, units they buy, seats they use."""
+        return terms.sold(quantity, dict(bought) | self.levels(terms))
+
+    @property
+    def held_sold(self) -> PlanTerms:
+        """What the held contract costs this customer."""
+        assert self.held is not None
+        contract = self.held.contract
+        return self.sold(contract.terms, contract.quantity, dict(contract.bought))
 
     @property
     def contracts(self) -> list[Contract]:
@@ -131,8 +172,29 @@ def read_position(
         use=_rated(rows, subscription),
         closed_use=tuple(rated_use(row) for row in unbilled(subscription, at)) if subscription else (),
         fees=tuple(billed_fees(subscription, at)) if subscription else (),
-        account_credit=account_credit(customer),
+        rules=billing_rules(customer, plan, subscription, at=at),
+        gate=_gate(subscription),
+        charged=_charged(subscription, held, at),
+        had_trial=customer.subscriptions.filter(product_id=plan.product_id, trial_ends_at__isnull=False).exists(),
     )
+
+
+def _gate(subscription: Subscription | None) -> Gate:
+    account = BillingSettings.present()
+    own = subscription
+    hours = own.payment_window_hours if own and own.payment_window_hours is not None else account.payment_window_hours
+    days = own.net_terms_days if own and own.net_terms_days is not None else account.net_terms_days
+    asks = own.approve_first_invoice if own and own.approve_first_invoice is not None else None
+    return Gate(timedelta(hours=hours), days, account.approve_first_invoices if asks is None else asks)
+
+
+def _charged(subscription: Subscription | None, held: Held | None, at: datetime) -> int:
+    """What counts towards the minimum commitment of the running period already."""
+    if subscription is None or held is None or not held.terms.commitment:
+        return 0
+    period = committed_period(held.history[-1], at, closes=True)
+    return charged_in(subscription, period) if period else 0
+
 
 
 def _waiting(rows: Sequence[Balance], buckets: Sequence[Bucket], plan: Plan, at: datetime) -> tuple[Bucket, ...]:
@@ -150,7 +212,7 @@ def _as_of(row: Balance, later: dict[int, Decimal]) -> Balance:
 def _rated(rows: Sequence[Balance], subscription: Subscription | None) -> dict[int, RatedUse]:
     if subscription is None:
         return {}
-    own = [row for row in rows if row.subscription_id == subscription.pk and bucket_of(row).granted is not None]
+    own = [row for row in rows if row.subscription_id == subscription.pk and row.granted is not None]
     prefetch_related_objects(own, "entries")
     return {row.pk: rated_use(row, used=row.used) for row in own}
 
@@ -159,21 +221,41 @@ def _held(customer: Customer, subscription: Subscription, at: datetime) -> Held 
     phases = list(
         subscription.phases.kept().select_related("subscription", "version__plan").order_by("starts_at", "id")
     )
+    levels = levels_of(subscription)
     current = next((p for p in phases if p.covers(at)), None)
     if current is None:
         return None
     contract = contract_of(current, customer)
-    following: Phase | None = next((p for p in phases if p.starts_at > at), None)
+    following: Phase | None = next((p for p in phases if p.starts_at > at and not p.continues(current)), None)
     return Held(
         subscription_id=subscription.pk,
         public_id=subscription.public_id,
         phase_id=current.pk,
         contract=contract,
-        period=plan_period(contract.terms, contract.anchor, at),
+        period=Period(current.starts_at, current.ends_at)
+        if current.is_trial
+        else plan_period(contract.terms, contract.anchor, at),
         bills_at=subscription.bills_at,
         ends_at=subscription.ends_at,
         following=contract_of(following, customer) if following else None,
+        history=tuple(stretch_of(p, levels) for p in phases if p.starts_at <= at),
     )
+
+
+def stretch_of(phase: Phase, levels: Mapping[str, Decimal]) -> Stretch:
+    """A phase as billing sees it; `levels` are units in use by the slug of their feature."""
+    by_key = {
+        item.key: levels[item.feature.slug]
+        for item in phase.terms().items
+        if item.is_seats and item.feature and item.feature.slug in levels
+    }
+    return Stretch(phase.sold(by_key), phase.anchor, phase.starts_at, phase.ends_at, phase.is_trial)
+
+
+def levels_of(subscription: Subscription) -> dict[str, Decimal]:
+    """Units in use of every level of a contract, by the slug of its feature."""
+    rows = Balance.objects.filter(subscription=subscription, closed_at=None, feature__usage=ALLOCATED)
+    return {slug: max(Decimal(0), used) for slug, used in rows.values_list("feature__slug", "used")}
 
 
 def _product_anchor(customer: Customer, plan: Plan, at: datetime) -> datetime | None:

@@ -9,18 +9,23 @@ from datetime import datetime
 
 from django.db import transaction
 
-from catalog.periods import Cadence, is_boundary
+from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of, committed_period
+from billing_admin.flows.collection import finish, issuing
+from billing_admin.flows.position import levels_of, stretch_of
 from customers import switch
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, record
 from customers.models import Customer, Phase, Subscription
 from entitlements.provision import close, close_all, settle
-from entitlements.readings import item_terms, open_rows, standings
+from entitlements.readings import open_rows, standings
 from entitlements.reset import bring_up_to_date
+from invoicing.commitment import Commitment
+from invoicing.documents import Document, bounds_of, draw
 from invoicing.issue import issue
-from invoicing.lines import Line, renewal_lines, switch_lines, unused_lines, usage_lines
+from invoicing.lines import Line, unused_lines
 from invoicing.models import Invoice
-from invoicing.readings import billed_fees, rated_use, unbilled
+from invoicing.readings import billed_fees, charged_in, rated_use, unbilled
+from invoicing.rules import billing_rules
 
 MOST_PERIODS = 36
 
@@ -70,25 +75,47 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
     phase = phase_at(subscription, at)
     switched = phase.pk != before.pk
     _close_windows(customer, subscription, at=at, now=now)
-    lines = _overage(subscription, before, until=at, all_intervals=switched)
-    terms = phase.terms().times(phase.quantity)
-    if terms.is_invoiced:
-        former, anchor = before.terms(), phase.anchor
-        lines += switch_lines(former, terms, anchor, at) if switched else renewal_lines(terms, anchor, at)
+    history = history_of(subscription, at)
+    after = stretch_of(phase, levels_of(subscription)) if switched else history[-1]
+    uses = [rated_use(row) for row in unbilled(subscription, at)]
+    lines = boundary_lines(at, history=history, after=after, uses=uses)
+    plan = phase.version.plan
+    documents = draw(
+        lines,
+        billing_rules(customer, plan, subscription, at=at),
+        bounds=bounds_of(history[-1].terms, lines),
+        commitment=_commitment(subscription, history[-1], at, closes=switched),
+        currency=plan.currency,
+    )
     switch.roll(subscription, phase, at=at)
     operation = None
-    if switched or lines:
+    if switched or documents:
         operation = record(
             customer,
             "plan.switched" if switched else "subscription.renewed",
-            f"{'Switched to' if switched else 'Renewed'} {phase.version.plan.name}"
+            f"{'Switched to' if switched else 'Renewed'} {plan.name}"
             f"{' (custom)' if phase.version.tailored else ''} as of {at:%-d %b %Y}",
             actor=CLOCKWORK,
             now=now,
             effects={"at": at, "lines": [{"description": li.description, "amount": li.amount} for li in lines]},
         )
-    phases = {line.item_id or 0: before for line in lines if line.kind == "usage"}
-    return issue(customer, lines, now=now, subscription=subscription, phase=phase, operation=operation, phases=phases)
+    phases = {line.item_id or 0: before for line in lines if line.kind in ("usage", "true_up")}
+    how = issuing(subscription, phase, operation=operation, phases=phases, at=at, has_use=bool(before.terms().usage_items))
+    return finish(issue(customer, documents, now=now, how=how), subscription, now=now)
+
+
+def history_of(subscription: Subscription, at: datetime) -> tuple[Stretch, ...]:
+    """The phases that were in force before the instant, as billing sees them."""
+    levels = levels_of(subscription)
+    phases = list(subscription.phases.kept().select_related("version__plan").order_by("starts_at", "id"))
+    begun = [phase for phase in phases if phase.starts_at < at] or phases[:1]
+    return tuple(stretch_of(phase, levels) for phase in begun)
+
+
+def _commitment(subscription: Subscription, before: Stretch, at: datetime, *, closes: bool) -> Commitment | None:
+    period = committed_period(before, at, closes=closes)
+    charged = charged_in(subscription, period) if period else 0
+    return commitment_of(before, at, charged=charged, closes=closes)
 
 
 def end_contract(
@@ -104,8 +131,7 @@ def end_contract(
     """End a contract: its windows close, open use is billed, its add-ons end with it in the same way."""
     phase = phase_at(subscription, at)
     close_all(customer, subscription.pk, ended_at=at, now=now)
-    lines = open_use(subscription, at) if bill_use else []
-    lines += unused_lines(billed_fees(subscription, at), at) if credit_unused else []
+    documents = closing_documents(subscription, at, bill_use=bill_use, credit_unused=credit_unused)
     switch.end(subscription, at=at, reason=reason, now=now)
     operation = record(
         customer,
@@ -115,7 +141,8 @@ def end_contract(
         now=now,
         effects={"at": at, "reason": reason},
     )
-    invoices = issue(customer, lines, now=now, subscription=subscription, phase=phase, operation=operation)
+    how = issuing(subscription, phase, operation=operation, at=at, has_use=False)
+    invoices = finish(issue(customer, documents, now=now, how=how), subscription, now=now)
     for add_on in add_ons_of(subscription):
         invoices += end_contract(
             customer,
@@ -129,6 +156,22 @@ def end_contract(
     return invoices
 
 
+def closing_documents(
+    subscription: Subscription, at: datetime, *, bill_use: bool, credit_unused: bool
+) -> list[Document]:
+    """What the end of a contract charges (open use, elapsed fees, the rest of a minimum) and gives back."""
+    lines = open_use(subscription, at) if bill_use else []
+    lines += unused_lines(billed_fees(subscription, at), at) if credit_unused else []
+    phase, before = phase_at(subscription, at), history_of(subscription, at)[-1]
+    return draw(
+        lines,
+        billing_rules(subscription.customer, phase.version.plan, subscription, at=at),
+        bounds=bounds_of(before.terms, lines),
+        commitment=_commitment(subscription, before, at, closes=True) if bill_use else None,
+        currency=before.terms.currency,
+    )
+
+
 def add_ons_of(subscription: Subscription) -> list[Subscription]:
     """The contracts that end with this one: add-ons of its product."""
     if subscription.add_on:
@@ -138,8 +181,9 @@ def add_ons_of(subscription: Subscription) -> list[Subscription]:
 
 
 def open_use(subscription: Subscription, at: datetime) -> list[Line]:
-    """All use of a contract that stands on no invoice yet, as its end would bill it."""
-    return _overage(subscription, phase_at(subscription, at), until=None)
+    """All use of a contract that stands on no invoice yet, and its elapsed fees, as its end would bill them."""
+    uses = [rated_use(row) for row in unbilled(subscription, None)]
+    return boundary_lines(at, history=history_of(subscription, at), after=None, uses=uses)
 
 
 def phase_at(subscription: Subscription, at: datetime, *, ending: bool = False) -> Phase:
@@ -162,22 +206,3 @@ def _close_windows(customer: Customer, subscription: Subscription, *, at: dateti
     for row in rows:
         if row.closed_at is None and row.pk not in kept:
             close(row, ended_at=at, now=now)
-
-
-def _overage(
-    subscription: Subscription, phase: Phase, *, until: datetime | None, all_intervals: bool = False
-) -> list[Line]:
-    """Use of windows that ended by the instant and stand on no invoice yet, of the items whose interval ends then.
-
-    Without an instant the contract is over: nothing will be billed after this.
-    """
-    terms = phase.terms()
-    if not terms.is_invoiced:
-        return []
-    lines: list[Line] = []
-    for row in unbilled(subscription, until):
-        interval = Cadence.parse(terms.interval_of(item_terms(row.item_id)))
-        if until and not all_intervals and not is_boundary(phase.anchor, interval, until):
-            continue
-        lines += usage_lines(rated_use(row), plan_name=terms.plan_name, currency=terms.currency)
-    return lines

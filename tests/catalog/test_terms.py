@@ -3,6 +3,7 @@ from decimal import Decimal
 
 import pytest
 
+from catalog.charges import Price
 from catalog.terms import METERED, ChangeKind, FeatureTerms, ItemTerms, PlanTerms, compare, differences
 
 CREDITS = FeatureTerms("credits", "Credits", METERED)
@@ -22,7 +23,7 @@ def credits(included: int = 100, price: str | None = None) -> ItemTerms:
         feature=CREDITS,
         included=Decimal(included),
         reset="P1M",
-        price=None if price is None else Decimal(price),
+        price=None if price is None else Price(rate=Decimal(price)),
     )
 
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from catalog.charges import Price
 from catalog.terms import CALENDAR, HARD, METERED, SOFT, FeatureTerms, ItemTerms, PlanTerms
 from customers.contracts import Contract
 from entitlements.balances import Bucket, Contribution, Fate, Mode, burn, fresh, project, reprovision
@@ -22,7 +23,7 @@ def item(included=100, *, id=1, reset="P1M", soft=False, price=None, cap=None, a
         reset=reset,
         reset_anchor=anchor,
         limit=SOFT if soft or price else HARD,
-        price=price and Decimal(price),
+        price=price and Price(rate=Decimal(price)),
         max_overage=cap and Decimal(cap),
         id=id,
     )

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 
+from catalog.charges import Price
 from catalog.periods import Period
 from catalog.terms import METERED, ONCE, FeatureTerms, ItemTerms, PlanTerms
 from invoicing.lines import (
@@ -125,7 +126,7 @@ def test_nothing_comes_back_at_the_very_end():
 
 
 def priced(price, *, id):
-    return ItemTerms(key="calls", feature=CALLS, price=price and Decimal(price), id=id)
+    return ItemTerms(key="calls", feature=CALLS, price=price and Price(rate=Decimal(price)), id=id)
 
 
 def used(total, *segments, granted=100, adjusted=0):

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from catalog.charges import Price
 from catalog.periods import Cadence, boundary, count_until
 from catalog.terms import METERED, ChangeKind, FeatureTerms, ItemTerms, PlanTerms, compare
 from tests.vectors.catalog import Later
@@ -51,7 +52,7 @@ def _card(plan_id: int, prices: list[dict[str, Any]]) -> PlanTerms:
         key = f"{price['kind']}-{place}"
         if price["kind"] == "usage_based":
             feature = FeatureTerms(key, key, METERED)
-            items.append(ItemTerms(key, feature=feature, price=Decimal(str(price["amount"])), reset="P1M"))
+            items.append(ItemTerms(key, feature=feature, price=Price(rate=Decimal(str(price["amount"]))), reset="P1M"))
         elif price["kind"] in ("fixed", "prepaid"):
             items.append(ItemTerms(key, amount=Decimal(str(price["amount"])), cadence=_duration(price)))
         else:

@@ -1,0 +1,130 @@
+"""What one boundary of a contract asks for: use, elapsed fees, what is paid ahead. Pure.
+
+The renewal writes these lines, the preview of a change announces them, the forecast adds them up: one function for all.
+"""
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+from catalog.money import to_minor
+from catalog.periods import Cadence, Period, is_boundary, period_containing
+from catalog.terms import ItemTerms, PlanTerms
+from invoicing.commitment import Commitment
+from invoicing.lines import Line, RatedUse, arrears_line, renewal_lines, switch_lines, usage_lines
+
+INSTANT_BEFORE = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A phase as billing sees it: the terms as they were sold, over `[starts_at, ends_at)`."""
+
+    terms: PlanTerms
+    anchor: datetime
+    starts_at: datetime
+    ends_at: datetime | None = None
+    is_trial: bool = False
+
+    @property
+    def bills(self) -> bool:
+        return self.terms.is_invoiced and not self.is_trial
+
+
+def boundary_lines(
+    at: datetime, *, history: Sequence[Stretch], after: Stretch | None, uses: Sequence[RatedUse]
+) -> list[Line]:
+    """The lines of one boundary. `history` ends with the stretch in force until it, `after` is the one in force from
+    it (the same one at a renewal; None when the contract ends), `uses` are windows that nobody billed yet."""
+    before = history[-1]
+    closes = after is None or after is not before
+    lines = use_lines(uses, before, at, closes=closes, ends=after is None)
+    lines += elapsed_lines(history, at, closes=closes)
+    if after is None or not after.bills:
+        return lines
+    if not closes:
+        return lines + renewal_lines(after.terms, after.anchor, at)
+    former = before.terms if before.bills else PlanTerms(0, after.terms.currency, after.terms.cadence, ())
+    return lines + switch_lines(former, after.terms, after.anchor, at)
+
+
+def use_lines(
+    uses: Sequence[RatedUse], before: Stretch, at: datetime, *, closes: bool, ends: bool = False
+) -> list[Line]:
+    """Windows that have ended (all of them, when the contract does), of the items whose interval ends here."""
+    if not before.terms.is_invoiced:
+        return []
+    lines: list[Line] = []
+    for use in uses:
+        interval = Cadence.parse(before.terms.interval_of(use.segments[-1][0]))
+        over = ends or (use.ends_at is not None and use.ends_at <= at)
+        if over and (closes or is_boundary(before.anchor, interval, at)):
+            lines += usage_lines(use, plan_name=before.terms.plan_name, currency=before.terms.currency)
+    return lines
+
+
+def elapsed_lines(
+    history: Sequence[Stretch], at: datetime, *, closes: bool, keys: Container[str] | None = None
+) -> list[Line]:
+    """Fees in arrears, for the time that passed since they were last billed.
+
+    A fee that a change left alone counts through it; what a change touched was billed with the change.
+    """
+    before = history[-1]
+    if not before.bills:
+        return []
+    lines = []
+    for item in before.terms.arrears_fees:
+        cadence = Cadence.parse(before.terms.interval_of(item))
+        wanted = keys is None or item.key in keys
+        if not item.amount or not wanted or not (closes or is_boundary(before.anchor, cadence, at)):
+            continue
+        period = period_containing(before.anchor, cadence, at - INSTANT_BEFORE)
+        since = max(_unchanged_since(history, item), period.starts_at)
+        if since < at:
+            names = {"plan_name": before.terms.plan_name, "currency": before.terms.currency}
+            lines.append(arrears_line(item, period, since=since, until=at, **names))
+    return lines
+
+
+def _unchanged_since(history: Sequence[Stretch], item: ItemTerms) -> datetime:
+    """The start of the run of stretches that had this fee at this price in these periods."""
+    last = history[-1]
+    since = last.starts_at
+    for former in reversed(history[:-1]):
+        own = former.terms.item(item.key)
+        same = own is not None and (own.fee, own.cadence, own.term) == (item.fee, item.cadence, item.term)
+        if not same or former.anchor != last.anchor or former.terms.plan_id != last.terms.plan_id or former.is_trial:
+            break
+        since = former.starts_at
+    return since
+
+
+def committed_period(before: Stretch, at: datetime, *, closes: bool) -> Period | None:
+    """The part of the plan's period that a minimum commitment is settled for at this instant, if any."""
+    terms = before.terms
+    if not before.bills or not terms.commitment:
+        return None
+    cadence = Cadence.parse(terms.cadence)
+    if not closes and not is_boundary(before.anchor, cadence, at):
+        return None
+    period = period_containing(before.anchor, cadence, at - INSTANT_BEFORE)
+    since = max(before.starts_at, period.starts_at)
+    return Period(since, at) if since < at else None
+
+
+def commitment_of(before: Stretch, at: datetime, *, charged: int, closes: bool) -> Commitment | None:
+    """The minimum for that part of the period, beside what was `charged` for it already (minor units)."""
+    settled = committed_period(before, at, closes=closes)
+    if settled is None or before.terms.commitment is None:
+        return None
+    cadence = Cadence.parse(before.terms.cadence)
+    whole = period_containing(before.anchor, cadence, at - INSTANT_BEFORE)
+    return Commitment(
+        amount=to_minor(before.terms.commitment, before.terms.currency),
+        share=Fraction(settled.seconds, whole.seconds),
+        billed=charged,
+        period=settled,
+        label=f"{before.terms.plan_name} · minimum commitment",
+    )
