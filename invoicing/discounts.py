@@ -103,11 +103,11 @@ def _deduct(terms: DiscountTerms, limits: Sequence[int], lines: Sequence[Line]) 
 def deduct(
     kind: str, source_id: int, label: str, to_give: int, most: int, limits: Sequence[int], currency: str
 ) -> Deduction | None:
-    """A fixed amount, as far as `most` lets it: spread over the lines up to their limits. What is left is said."""
+    """A fixed amount, as far as `most` lets it: spread over the lines, none beyond its limit."""
     amount = max(0, min(to_give, most))
     words = f"{format_minor(amount, currency)} off {format_minor(most, currency)}"
     if to_give > amount:
-        words += f"; {format_minor(to_give - amount, currency)} remains"
+        words += f" (up to {format_minor(to_give, currency)})"
     return _spread(kind, source_id, label, amount, limits, words)
 
 
