@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from catalog.money import format_minor, plain, round_half_away
 from invoicing.allocation import allocate_within
-from invoicing.lines import UNUSED, Line
+from invoicing.lines import Line
 
 DISCOUNT, INVOICE_CREDIT = "discount", "invoice_credit"
 
@@ -63,7 +63,7 @@ def discount(
 
     `plan_of` names the plan of a line; without it a discount that is limited to plans takes nothing.
     """
-    left = [line.amount if is_charge(line) else 0 for line in lines]
+    left = [max(0, line.amount) for line in lines]
     plans = [plan_of(line) if plan_of else None for line in lines]
     found = []
     for terms in _in_order(discounts):
@@ -75,10 +75,6 @@ def discount(
             take(deduction, left)
             found.append(deduction)
     return found
-
-
-def is_charge(line: Line) -> bool:
-    return line.amount > 0 and line.kind != UNUSED
 
 
 def _in_order(discounts: Iterable[DiscountTerms]) -> list[DiscountTerms]:
