@@ -154,6 +154,7 @@ def settle_issued(invoice: Invoice, *, now: datetime, net_terms_days: int = 0) -
     if invoice.kind == Invoice.Kind.INVOICE:
         invoice.due_at = now + timedelta(days=net_terms_days)
     invoice.move_to(InvoiceState.OPEN)
+    invoice.save()
     _settle_new(invoice, now)
     return invoice
 

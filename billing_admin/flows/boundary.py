@@ -123,8 +123,10 @@ def commitment_of(before: Stretch, at: datetime, *, charged: int, closes: bool) 
     whole = period_containing(before.anchor, cadence, at - INSTANT_BEFORE)
     return Commitment(
         amount=to_minor(before.terms.commitment, before.terms.currency),
+        currency=before.terms.currency,
         share=Fraction(settled.seconds, whole.seconds),
-        billed=charged,
-        period=settled,
-        label=f"{before.terms.plan_name} · minimum commitment",
+        charged=charged,
+        starts_at=settled.starts_at,
+        ends_at=at,
+        plan_name=before.terms.plan_name,
     )

@@ -25,4 +25,4 @@ def test_nothing_follows_an_end(state):
 
 def test_a_late_payment_takes_no_access_away():
     """P-18"""
-    assert set(LIVE) == {"active", "past_due"}
+    assert set(LIVE) == {"trialing", "active", "past_due"}
