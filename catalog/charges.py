@@ -173,7 +173,7 @@ class Rated:
         return f"{self.words(currency)} = {format_minor(to_minor(self.amount, currency), currency)}"
 
     def words(self, currency: str) -> str:
-        """The same without its result."""
+        """The steps alone: `10,000 × $0.001 + 2,000 × $0.0008`."""
         text = ""
         for step in self.steps:
             sign = "−" if step.is_back else "+"
@@ -277,7 +277,7 @@ def _tier_step(price: Price, place: int, units: Decimal) -> Step:
     if price.model == STAIRSTEP:
         return Step(Fraction(tier.flat), units, flat=tier.flat, label=f"step {tier_words(price, place)}")
     amount = Fraction(tier.unit) * Fraction(units) / Fraction(price.pack) + Fraction(tier.flat)
-    return Step(amount, units, tier.unit, flat=tier.flat, pack=price.pack)
+    return Step(amount, units, tier.unit, flat=tier.flat, pack=price.pack, per=price.per)
 
 
 def tier_words(price: Price, place: int) -> str:
@@ -430,29 +430,24 @@ def describe(price: Price, currency: str, unit: str) -> str:
 
 
 def _describe(price: Price, currency: str, unit: str) -> str:
-    each = f"{grouped(price.pack)} {_plural(unit)}" if price.pack != 1 else unit
     if price.model == PERCENTAGE:
         return _describe_percentage(price, currency)
     if price.model == STAIRSTEP:
         return f"from {format_rate(price.tiers[0].flat, currency)}, {_counted(price, 'step')}"
     if price.model in TIERED:
-        kind = "volume tier" if price.model == VOLUME else "tier"
-        first = price.tiers[0]
-        parts = [f"{format_rate(first.unit, currency)} / {each}"] if first.unit or not first.flat else []
+        first, kind = price.tiers[0], "volume tier" if price.model == VOLUME else "tier"
+        parts = [_each(price, first.unit, currency, unit)] if first.unit or not first.flat else []
         parts += [format_rate(first.flat, currency)] if first.flat else []
         return f"from {' + '.join(parts)}, {_counted(price, kind)}"
-    if price.model == PACKAGE:
-        return (
-            f"{format_rate(price.rate, currency)} / pack of {each}"
-            if price.pack != 1
-            else _per_one(price, currency, unit)
-        )
-    return _per_one(price, currency, unit)
+    return _each(price, price.rate, currency, unit)
 
 
-def _per_one(price: Price, currency: str, unit: str) -> str:
+def _each(price: Price, amount: Decimal, currency: str, unit: str) -> str:
+    if price.pack != 1:
+        begun = "pack of " if price.model == PACKAGE else ""
+        return f"{format_rate(amount, currency)} / {begun}{grouped(price.pack)} {_plural(unit)}"
     per = f"{price.per:,} {_plural(unit)}" if price.per != 1 else unit
-    return f"{format_rate(price.rate * price.per, currency)} / {per}"
+    return f"{format_rate(amount * price.per, currency)} / {per}"
 
 
 def _describe_percentage(price: Price, currency: str) -> str:
