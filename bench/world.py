@@ -14,10 +14,11 @@ from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.db.models import Model
 
-from catalog.charges import Price
 from billing_admin.flows.customers import create_customer
 from billing_admin.flows.enable_plan import enable_plan, propose
+from billing_admin.flows.gate import collect
 from billing_admin.models import ApiKey
+from catalog.charges import Price
 from catalog.models import Feature, Plan, Product
 from catalog.publish import create_plan, create_product, make_default, open_draft, publish, write_items
 from catalog.terms import HARD, METERED, SOFT, ItemTerms
@@ -25,7 +26,6 @@ from customers.journal import Actor
 from customers.models import Customer, Operation, Phase, Subscription
 from entitlements.models import Balance, BalanceEntry, UsageEvent
 from entitlements.track import track
-from invoicing.issue import receive_payment
 from invoicing.models import Invoice, InvoiceLine, InvoiceSeries, Payment
 
 BENCH = Actor("bench")
@@ -53,7 +53,7 @@ def build(now: datetime) -> World:
     pro = Plan.objects.select_related("product", "current_version").get(key="pro")
     enable_plan(on_plan, propose(on_plan, pro), reason="", actor=BENCH, now=since)
     [invoice] = on_plan.invoices.all()
-    receive_payment(invoice, amount=invoice.due, reference="bench", actor=BENCH, now=since)
+    collect(invoice, amount=invoice.due, reference="bench", actor=BENCH, now=since)
     on_default = _customer("template-default", since)
     for day in range(5):
         for who in (on_plan, on_default):
@@ -72,7 +72,14 @@ def _sell(features: Sequence[Feature], *, now: datetime) -> None:
     items = [
         ItemTerms(key="base", amount=Decimal(50), cadence="P1M"),
         ItemTerms(key="credits", feature=credits, included=Decimal(10**9), reset="P1M", limit=HARD),
-        ItemTerms(key="api-calls", feature=calls, included=Decimal(0), reset="P1M", limit=SOFT, price=Price(rate=Decimal("0.01"))),
+        ItemTerms(
+            key="api-calls",
+            feature=calls,
+            included=Decimal(0),
+            reset="P1M",
+            limit=SOFT,
+            price=Price(rate=Decimal("0.01")),
+        ),
     ]
     api = Product.objects.create(key="api", name="API")
     pro = create_plan(api, name="Pro", key="pro", by="bench", currency="USD", items=items)

@@ -123,9 +123,8 @@ def _check_allowance(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) ->
         wrong("max_overage", "The cap on overage cannot be below zero.", "negative_max_overage")
     if item.price is None:
         return
-    if item.cadence:
-        if not (item.is_prepaid and item.cadence == ONCE):
-            _check_interval(cadence, item.cadence, list(PLAN_CADENCES), wrong)
+    if item.cadence and not (item.is_prepaid and item.cadence == ONCE):
+        _check_interval(cadence, item.cadence, list(PLAN_CADENCES), wrong)
     if item.price.rate < 0:
         wrong("price", "A usage price cannot be negative.", "negative_price")
     if _decimals(item.price.rate) > 12:

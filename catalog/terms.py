@@ -415,7 +415,19 @@ class ItemDifference:
         return f"{self.label}: {', '.join(parts)}"
 
 
-_SHOWN = ("amount", "quantity", "cadence", "granted", "value", "reset", "reset_anchor", "limit", "max_overage", "price", "term")
+_SHOWN = (
+    "amount",
+    "quantity",
+    "cadence",
+    "granted",
+    "value",
+    "reset",
+    "reset_anchor",
+    "limit",
+    "max_overage",
+    "price",
+    "term",
+)
 
 
 def _words(item: ItemTerms, name: str, currency: str) -> str:

@@ -321,7 +321,7 @@ def withdraw_next(subscription: Subscription, *, at: datetime, now: datetime) ->
 
 def _drop_next(subscription: Subscription, *, at: datetime, now: datetime) -> Phase | None:
     """Withdraw what comes next; the present phase then ends with the contract, a trial where it was going to."""
-    scheduled = subscription.phases.kept().filter(starts_at__gt=at).first()
+    scheduled: Phase | None = subscription.phases.kept().filter(starts_at__gt=at).first()
     if scheduled is None:
         return None
     scheduled.withdrawn_at = now
@@ -405,7 +405,7 @@ def unpark(subscription: Subscription) -> None:
 
 
 def _current(subscription: Subscription, at: datetime) -> Phase:
-    phase = (
+    phase: Phase | None = (
         subscription.phases.kept()
         .filter(starts_at__lte=at)
         .select_related("version__plan__product")

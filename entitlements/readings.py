@@ -42,7 +42,7 @@ def forget_items() -> None:
 
 def bucket_of(row: Balance) -> Bucket:
     return Bucket(
-        item=item_terms(row.item_id),
+        item=item_terms(row.item_id or 0),
         owner=(row.subscription_id, row.plan_id),
         starts_at=row.starts_at,
         ends_at=row.ends_at,
@@ -70,7 +70,7 @@ def standings(
 ) -> list[Standing]:
     """The buckets that count at the instant, with who contributes them, from rows and contracts already read."""
     rows = list(rows)
-    remember_items(row.item_id for row in rows)
+    remember_items(row.item_id for row in rows if row.item_id)
     found = project(contributions_of(contracts, slug), [bucket_of(row) for row in rows], at)
     return [replace(standing, bucket=_contributed(standing)) for standing in found]
 

@@ -88,7 +88,7 @@ class Document:
         return lines, deductions, taxes, self.total, self.offsets_id
 
     def bound(self, items: Mapping[str, int], coupons: Mapping[int, int]) -> "Document":
-        """The same, pointing at rows that exist by now: items by key, applied coupons by the id they were drawn with."""
+        """The same, pointing at rows that exist by now: items by key, applied coupons by the id of their terms."""
         lines = tuple(
             replace(drawn, line=replace(drawn.line, item_id=items.get(drawn.line.key)))
             if drawn.line.item_id is None

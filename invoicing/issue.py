@@ -101,9 +101,7 @@ def totals_of(drawn: Drawn) -> dict[str, Any]:
 
 def write_lines(invoice: Invoice, drawn: Drawn, *, how: Issuing) -> None:
     """The rows of what was drawn up: lines with their deductions and taxes, and who gave the deductions."""
-    InvoiceLine.objects.bulk_create(
-        _row(invoice, position, found, how) for position, found in enumerate(drawn.lines)
-    )
+    InvoiceLine.objects.bulk_create(_row(invoice, position, found, how) for position, found in enumerate(drawn.lines))
     Deduction.objects.bulk_create(
         Deduction(
             invoice=invoice,
@@ -274,9 +272,7 @@ def annul(invoice: Invoice, *, reason: str, now: datetime) -> int:
     invoice.move_to(InvoiceState.VOID)
     invoice.voided_at, invoice.void_reason = now, reason
     invoice.next_reminder_at = invoice.expires_at = invoice.issues_at = None
-    invoice.save(
-        update_fields=["state", "voided_at", "void_reason", "next_reminder_at", "expires_at", "issues_at"]
-    )
+    invoice.save(update_fields=["state", "voided_at", "void_reason", "next_reminder_at", "expires_at", "issues_at"])
     if returned:
         enter_credit(invoice.customer, CreditEntry.Kind.RETURNED, returned, invoice=invoice, now=now)
     return returned

@@ -104,7 +104,9 @@ def advance_line(item: ItemTerms, period: Period, *, since: datetime, plan_name:
     )
 
 
-def more_line(before: ItemTerms, after: ItemTerms, period: Period, *, at: datetime, plan_name: str, currency: str) -> Line:
+def more_line(
+    before: ItemTerms, after: ItemTerms, period: Period, *, at: datetime, plan_name: str, currency: str
+) -> Line:
     """The whole period's price of units that are bought on top of what was paid for already."""
     amount = to_minor(after.advance - before.advance, currency)
     units = units_paid(after) - units_paid(before)
@@ -373,9 +375,8 @@ def usage_lines(use: RatedUse, *, plan_name: str, currency: str) -> list[Line]:
     lines: list[Line] = []
     before = Decimal(0)
     for item, units in _units_beyond(use):
-        if item.price and item.is_usage:
-            if units > 0 or item.price.charges_at_zero:
-                lines.append(_usage(use, item, units, before, plan_name, currency))
+        if item.price and item.is_usage and (units > 0 or item.price.charges_at_zero):
+            lines.append(_usage(use, item, units, before, plan_name, currency))
         before += units
     return lines
 
@@ -433,7 +434,9 @@ def opening_lines(terms: PlanTerms, anchor: datetime, at: datetime, *, former: P
     return advance_lines(terms, anchor, at) + one_time_lines(terms, at, former=former)
 
 
-def advance_lines(terms: PlanTerms, anchor: datetime, at: datetime, *, keys: Container[str] | None = None) -> list[Line]:
+def advance_lines(
+    terms: PlanTerms, anchor: datetime, at: datetime, *, keys: Container[str] | None = None
+) -> list[Line]:
     """The rest of the running period of everything paid in advance, of the given items (None: of all)."""
     return [
         advance_line(

@@ -48,7 +48,9 @@ class BillingSettings(models.Model):
     grace_hours = models.PositiveSmallIntegerField(
         default=0, help_text="So long an invoice with use waits for late events before it is issued."
     )
-    approve_first_invoices = models.BooleanField(default=False, help_text="First invoices wait for somebody's approval.")
+    approve_first_invoices = models.BooleanField(
+        default=False, help_text="First invoices wait for somebody's approval."
+    )
     net_terms_days = models.PositiveSmallIntegerField(default=0, help_text="Days to pay; above 0 nothing is gated.")
     retry_days = models.JSONField(
         default=default_retry_days,

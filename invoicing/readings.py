@@ -35,7 +35,7 @@ def charged_in(subscription: Subscription, period: Period) -> int:
 
 def billed_fees(subscription: Subscription, at: datetime) -> list[BilledFee]:
     """What this contract paid ahead for time after the instant, as far as nobody gave it back yet."""
-    lines = (
+    rows = (
         InvoiceLine.objects.filter(subscription=subscription, kind__in=ADVANCE, ends_at__gt=at, amount__gt=0)
         .exclude(invoice__state__in=[InvoiceState.VOID, InvoiceState.DRAFT])
         .exclude(derivation__has_key="inArrears")
@@ -43,7 +43,7 @@ def billed_fees(subscription: Subscription, at: datetime) -> list[BilledFee]:
         .prefetch_related(Prefetch("credits", InvoiceLine.objects.exclude(invoice__state=InvoiceState.VOID)))
         .order_by("id")
     )
-    lines = list(lines)
+    lines = list(rows)
     unused = _unused_shares(subscription, lines)
     return [fee for fee in (_billed_fee(line, unused) for line in lines) if fee.net > 0]
 

@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 from billing_admin.flows.enable_plan import Enabled, confirmation, enable_plan, preview_plan, propose
+from billing_admin.flows.gate import collect
 from billing_admin.flows.plan_change import Activation, PlanChange, Timing
 from billing_admin.flows.renew import catch_up
 from catalog.charges import Price
@@ -18,7 +19,6 @@ from entitlements.access import Access
 from entitlements.balances import Mode
 from entitlements.check import check
 from entitlements.track import Tracked, track
-from invoicing.issue import receive_payment
 from tests.instants import MARCH_1
 
 STAFF = Actor("ops")
@@ -223,7 +223,7 @@ def the_subscription(who: Customer) -> Subscription:
 def pay_all(who: Customer, *, now: datetime = MARCH_1) -> None:
     for invoice in who.invoices.unpaid():
         if invoice.due:
-            receive_payment(invoice, amount=invoice.due, reference="bank", actor=STAFF, now=now)
+            collect(invoice, amount=invoice.due, reference="bank", actor=STAFF, now=now)
 
 
 def pass_time(who: Customer, *, to: datetime, pays: bool = True) -> None:

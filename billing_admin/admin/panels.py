@@ -96,7 +96,7 @@ def price_of(terms: PlanTerms, quantity: int = 1) -> str:
     if not terms.is_invoiced:
         return "Not invoiced"
     by_cadence: dict[str, Decimal] = {}
-    for item in terms.times(quantity).fees:
+    for item in terms.sold(quantity).fees:
         if item.amount:
             by_cadence[item.cadence] = by_cadence.get(item.cadence, ZERO) + item.amount * item.quantity
     fees = [

@@ -25,6 +25,7 @@ from billing_admin.flows.cancel import cancel
 from billing_admin.flows.customers import create_customer
 from billing_admin.flows.details import add_note
 from billing_admin.flows.enable_plan import enable_plan, propose
+from billing_admin.flows.gate import collect
 from catalog.models import Plan
 from catalog.periods import Cadence, boundary, period_containing
 from catalog.terms import ItemTerms, PlanTerms
@@ -34,7 +35,7 @@ from entitlements.balances import Mode
 from entitlements.edit import edit_balance
 from entitlements.models import Balance
 from entitlements.track import LimitReached, track
-from invoicing.issue import receive_payment, void
+from invoicing.issue import void
 from invoicing.models import Invoice
 
 YEAR = timedelta(days=365)
@@ -244,7 +245,7 @@ class World:
         def pay(now: datetime) -> None:
             present = Invoice.objects.get(pk=invoice.pk)
             if present.due > 0:
-                receive_payment(
+                collect(
                     present,
                     amount=int(present.due * share),
                     reference=f"Bank transfer {number}",

@@ -168,7 +168,9 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
             trial_ends_at=trial_ends_at,
         ),
         access=access_changes(position, after, moves, starts_at, scheduled),
-        differences=tuple(differences(held.terms if held else proposal.standard, proposal.card if held else proposal.terms)),
+        differences=tuple(
+            differences(held.terms if held else proposal.standard, proposal.card if held else proposal.terms)
+        ),
         replaces="" if keeps_schedule else _replaces(position),
         keeps_schedule=keeps_schedule,
         currency=proposal.terms.currency,

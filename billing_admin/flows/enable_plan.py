@@ -237,7 +237,8 @@ def enable_plan(
 ) -> Enabled:
     """Carry out what was previewed. Without a confirmation the change is decided and done at this moment.
 
-    Raises `ReasonRequired` (custom plans, access before payment), `AlreadyOnPlan`, `PreviewOutdated` with what would happen now.
+    Raises `ReasonRequired` (custom plans, access before payment), `AlreadyOnPlan`, `PreviewOutdated` with what would
+    happen now.
     """
     if proposal.is_custom:
         reason = require_reason(reason, "a custom plan")
@@ -355,7 +356,7 @@ def _phases_of_charges(change: PlanChange, version: PlanVersion, phase: Phase) -
     held = change.position.held
     old = Phase.objects.get(pk=held.phase_id) if held else phase
     used = {line.item_id for line in change.lines if line.kind == InvoiceLine.Kind.USAGE and line.item_id}
-    return {item_id: old for item_id in used}
+    return dict.fromkeys(used, old)
 
 
 def _give_up_pending(customer: Customer, plan: Plan, *, actor: Actor, now: datetime) -> None:

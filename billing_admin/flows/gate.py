@@ -14,7 +14,6 @@ from billing_admin.flows.change import moves_to
 from billing_admin.flows.collection import recover
 from billing_admin.flows.plan_change import Proposal
 from billing_admin.flows.position import read_position
-from catalog.models import Plan
 from customers import switch
 from customers.holdings import contract_of, contracts_at
 from customers.journal import CLOCKWORK, Actor, record, require_reason
@@ -104,6 +103,7 @@ def waits(invoice: Invoice) -> bool:
 def _activate(invoice: Invoice, *, actor: Actor, now: datetime, reason: str = "") -> None:
     """Begin what the invoice gates, once: whoever comes later finds nothing that waits."""
     customer = Customer.objects.select_for_update().get(pk=invoice.customer_id)
+    assert invoice.gates_id is not None
     phase = Phase.objects.select_related("subscription", "version__plan").get(pk=invoice.gates_id)
     subscription = Subscription.objects.select_for_update().get(pk=phase.subscription_id)
     phase.subscription = subscription

@@ -18,8 +18,8 @@ from customers.switch import plan_period
 from entitlements.balances import Bucket
 from entitlements.models import Balance
 from entitlements.readings import bucket_of, ledger_position, open_rows, standings, used_since
-from invoicing.lines import BilledFee, RatedUse
 from invoicing.documents import BillingRules
+from invoicing.lines import BilledFee, RatedUse
 from invoicing.models import BillingSettings
 from invoicing.readings import billed_fees, charged_in, rated_use, unbilled
 from invoicing.rules import billing_rules
@@ -194,7 +194,6 @@ def _charged(subscription: Subscription | None, held: Held | None, at: datetime)
         return 0
     period = committed_period(held.history[-1], at, closes=True)
     return charged_in(subscription, period) if period else 0
-
 
 
 def _waiting(rows: Sequence[Balance], buckets: Sequence[Bucket], plan: Plan, at: datetime) -> tuple[Bucket, ...]:

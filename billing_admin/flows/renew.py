@@ -100,7 +100,9 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
             effects={"at": at, "lines": [{"description": li.description, "amount": li.amount} for li in lines]},
         )
     phases = {line.item_id or 0: before for line in lines if line.kind in ("usage", "true_up")}
-    how = issuing(subscription, phase, operation=operation, phases=phases, at=at, has_use=bool(before.terms().usage_items))
+    how = issuing(
+        subscription, phase, operation=operation, phases=phases, at=at, has_use=bool(before.terms().usage_items)
+    )
     return finish(issue(customer, documents, now=now, how=how), subscription, now=now)
 
 

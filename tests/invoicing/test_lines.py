@@ -9,11 +9,11 @@ import pytest
 from catalog.charges import Price
 from catalog.periods import Period
 from catalog.terms import METERED, ONCE, FeatureTerms, ItemTerms, PlanTerms
+from invoicing.documents import BillingRules, draw
 from invoicing.lines import (
     BilledFee,
     RatedUse,
-    documents,
-    fee_line,
+    advance_line,
     one_time_line,
     opening_lines,
     renewal_lines,
@@ -32,7 +32,7 @@ def base(amount, *, cadence="P1M", key="base", quantity=1):
 
 
 def fee_for(amount, since, *, period=APRIL, currency="USD", quantity=1):
-    return fee_line(base(amount, quantity=quantity), period, since=since, plan_name="Pro", currency=currency)
+    return advance_line(base(amount, quantity=quantity), period, since=since, plan_name="Pro", currency=currency)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_lines_that_offset_an_invoice_stand_on_a_credit_note_of_their_own():
     charge = one_time_line(SETUP, at=APRIL_16, plan_name="Pro", currency="USD")
     offset = replace(charge, amount=-500, offsets_id=7)
 
-    found = documents([charge, offset])
+    found = draw([charge, offset], BillingRules())
 
     assert [(d.total, d.offsets_id, d.is_credit_note) for d in found] == [(10000, None, False), (-500, 7, True)]
 
@@ -233,6 +233,6 @@ def test_lines_below_zero_together_are_a_credit_note():
     """Design 6"""
     charge = one_time_line(SETUP, at=MARCH_16, plan_name="Pro", currency="USD")
 
-    [document] = documents([charge, replace(charge, amount=-20000)])
+    [document] = draw([charge, replace(charge, amount=-20000)], BillingRules())
 
     assert (document.total, document.is_credit_note) == (-10000, True)

@@ -17,6 +17,7 @@ from django.utils.text import slugify
 
 from billing_admin.flows.cancel import cancel, preview_cancel
 from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
+from billing_admin.flows.gate import collect
 from billing_admin.flows.plan_change import Timing
 from billing_admin.flows.renew import catch_up
 from catalog.models import Feature, Plan
@@ -30,23 +31,13 @@ from entitlements.check import check
 from entitlements.edit import edit_balance
 from entitlements.reset import reset_due
 from entitlements.track import LimitReached, track
-from invoicing.issue import receive_payment
 from invoicing.models import Invoice
 from tests.vectors.catalog import RESETS, Later, edit_plan, make_plan, plan_cadence, plan_items
 from tests.vectors.functions import check_function, instant
+from tests.vectors.outcome import Outcome
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 STAFF = Actor("vectors")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    verdict: str
-    id: str
-    reason: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.verdict} {self.id} {self.reason}".rstrip()
 
 
 class Differs(AssertionError):
@@ -275,7 +266,7 @@ class Scenario:
     def _pay_everything(self) -> None:
         for invoice in self.customer.invoices.unpaid():
             if invoice.due:
-                receive_payment(invoice, amount=invoice.due, reference="card on file", actor=STAFF, now=self.now)
+                collect(invoice, amount=invoice.due, reference="card on file", actor=STAFF, now=self.now)
 
     # What the file expects
 
