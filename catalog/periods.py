@@ -39,6 +39,21 @@ class UnknownCadence(ValidationError):
         )
 
 
+class NaiveInstant(ValidationError):
+    """Without a zone nobody can say which instant is meant, nor how long a day is."""
+
+    def __init__(self, at: datetime):
+        super().__init__(f"{at.isoformat()} has no time zone; instants are UTC.", code="naive_instant")
+
+
+class DatesOutOfOrder(ValidationError):
+    def __init__(self, starts_at: datetime, ends_at: datetime):
+        super().__init__(
+            f"A period cannot end ({ends_at.isoformat()}) before it starts ({starts_at.isoformat()}).",
+            code="dates_out_of_order",
+        )
+
+
 @total_ordering
 @dataclass(frozen=True, slots=True)
 class Cadence:
@@ -101,10 +116,19 @@ def count_until(anchor: datetime, cadence: Cadence, at: datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """`starts_at <= t < ends_at`; an `ends_at` of None never ends."""
+    """`starts_at <= t < ends_at`; an `ends_at` of None never ends.
+
+    Instants without a zone raise `NaiveInstant`, an end before the start `DatesOutOfOrder`.
+    """
 
     starts_at: datetime
     ends_at: datetime | None
+
+    def __post_init__(self) -> None:
+        if self.starts_at.tzinfo is None:
+            raise NaiveInstant(self.starts_at)
+        if self.ends_at is not None and self.ends_at < self.starts_at:
+            raise DatesOutOfOrder(self.starts_at, self.ends_at)
 
     def __contains__(self, at: datetime) -> bool:
         return self.starts_at <= at and (self.ends_at is None or at < self.ends_at)

@@ -1,1 +1,1 @@
-"""Plays files of facts about billing through the product's own verbs: `python -m tests.vectors scenarios FILE`."""
+"""Plays files of facts through the product's own code: `python -m tests.vectors scenarios FILE`, or `money FILE`."""

@@ -1,4 +1,4 @@
-"""`python -m tests.vectors scenarios FILE [--area A] [--scope now]`: a line per vector, exit code 1 on a FAIL."""
+"""`python -m tests.vectors {scenarios,money} FILE [--area A] [--id ID]`: a line per vector, exit code 1 on a FAIL."""
 
 import argparse
 import os
@@ -8,27 +8,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.vectors.outcome import Outcome
+
 
 def main() -> int:
     options = read_options()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     with a_database():
-        from tests.vectors.scenarios import play_file
-
         counts: Counter[str] = Counter()
-        for outcome in play_file(options.file, area=options.area, scope=options.scope, only=options.id):
+        for outcome in outcomes(options):
             counts[outcome.verdict] += 1
             print(outcome, flush=True)
         print(f"{counts['PASS']} passed, {counts['FAIL']} failed, {counts['SKIP']} skipped")
     return 1 if counts["FAIL"] else 0
 
 
+def outcomes(options: argparse.Namespace) -> Iterator[Outcome]:
+    """Plays one kind of file; Django has been set up by now."""
+    if options.what == "money":
+        from tests.vectors import money
+
+        return money.play_file(options.file, area=options.area, only=options.id)
+    from tests.vectors import scenarios
+
+    return scenarios.play_file(options.file, area=options.area, scope=options.scope, only=options.id)
+
+
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.vectors", description=__doc__)
-    parser.add_argument("what", choices=["scenarios"])
+    parser.add_argument("what", choices=["scenarios", "money"])
     parser.add_argument("file", type=Path)
-    parser.add_argument("--area", help="only areas that begin with this; several with commas")
-    parser.add_argument("--scope", help="only vectors of this scope, such as now")
+    parser.add_argument("--area", help="only areas (categories of money) that begin with this; several with commas")
+    parser.add_argument("--scope", help="only scenarios of this scope, such as now")
     parser.add_argument("--id", help="only this vector")
     return parser.parse_args()
 
