@@ -2,15 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Protocol
 
 from django.core.exceptions import ValidationError
 
+from catalog.charges import PER_UNIT, PERCENTAGE
 from catalog.models import Feature, Plan
 from catalog.money import exponent
 from catalog.periods import NEVER, ONCE, PLAN_CADENCES, RESETS, Cadence, UnknownCadence
-from catalog.terms import BOOLEAN, METERED, STATIC, ItemTerms
+from catalog.price_check import Wrong, check_price, decimals
+from catalog.terms import (
+    BOOLEAN,
+    IN_ADVANCE,
+    IN_ARREARS,
+    IN_FULL,
+    INSTANT,
+    METERED,
+    NEXT_CYCLE,
+    PRORATE,
+    STATIC,
+    ItemTerms,
+)
+
+TERMS = (IN_ADVANCE, IN_ARREARS, INSTANT)
+PRORATIONS = (PRORATE, IN_FULL, NEXT_CYCLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +44,6 @@ class InvalidItems(ValidationError):
     def __init__(self, errors: Sequence[ItemError]):
         self.errors = tuple(errors)
         super().__init__([ValidationError(f"{e.key}: {e.message}", code=e.code) for e in errors], code="invalid_items")
-
-
-class Wrong(Protocol):
-    """Notes one refusal at a cell of the item being checked."""
-
-    def __call__(self, field: str, message: str, code: str) -> None: ...
 
 
 def check_items(plan: Plan, cadence: str, items: Sequence[ItemTerms]) -> None:
@@ -72,13 +80,18 @@ def check_items(plan: Plan, cadence: str, items: Sequence[ItemTerms]) -> None:
         raise InvalidItems(errors)
 
 
+def usual_term(item: ItemTerms) -> str:
+    """When an item of this kind is asked for unless it says so: fees and levels in advance, use in arrears."""
+    return IN_ADVANCE if item.is_fee or (item.feature and item.feature.is_allocated) else IN_ARREARS
+
+
 def _check_fee(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) -> None:
     if item.amount is None:
         wrong("amount", "A fee needs an amount; 0 is allowed.", "item_without_content")
         return
     if item.amount < 0:
         wrong("amount", "A fee cannot be negative. Give a credit or a coupon instead.", "negative_amount")
-    if _decimals(item.amount) > 12:
+    if decimals(item.amount) > 12:
         wrong("amount", "At most 12 decimals.", "too_many_decimals")
     if plan.kind == Plan.Kind.ASSIGNED and item.amount:
         wrong("amount", "An assigned plan is never invoiced, so it cannot have a fee.", "price_on_assigned_plan")
@@ -86,6 +99,20 @@ def _check_fee(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) -> None:
         wrong("quantity", "The quantity is a whole number of 1 or more.", "bad_quantity")
     if item.cadence != ONCE:
         _check_interval(cadence, item.cadence, [*PLAN_CADENCES, ONCE], wrong)
+    _check_term(plan, item, wrong)
+    if item.term == IN_ARREARS and item.cadence == ONCE:
+        wrong("term", "What is paid once is paid when the plan begins.", "once_in_arrears")
+
+
+def _check_term(plan: Plan, item: ItemTerms, wrong: Wrong) -> None:
+    if item.term and item.term not in TERMS:
+        wrong("term", f"Allowed: {', '.join(TERMS)}.", "unknown_term")
+    elif item.term == INSTANT and plan.billing_version != Plan.BillingVersion.LEGACY:
+        wrong("term", "Only plans of billing version 0 take use from the wallet at once.", "instant_needs_version_0")
+    elif item.term == INSTANT and item.is_fee:
+        wrong("term", "A fee is asked for in advance or in arrears; only use can be paid at once.", "instant_fee")
+    elif item.term in (IN_ARREARS, INSTANT) and item.is_seats:
+        wrong("term", "A level is paid in advance.", "level_in_advance")
 
 
 def _check_interval(plan_cadence: str, interval: str, allowed: list[str], wrong: Wrong) -> None:
@@ -101,16 +128,42 @@ def _check_allowance(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) ->
         wrong("amount", "A fee is a line of its own.", "fee_on_feature")
     if item.quantity != 1:
         wrong("quantity", "Only fees have a quantity.", "quantity_on_feature")
-    if item.feature.type != METERED:
-        if item.price is not None:
-            wrong("price", "Only metered features can be priced by use.", "price_on_unmetered")
-        if item.included is not None:
-            wrong("included", "Only metered features include units.", "included_on_unmetered")
-        if item.feature.type == STATIC and not item.value and not item.unlimited:
-            wrong("value", "Give a number or a text, or tick unlimited.", "missing_value")
-        if item.feature.type == BOOLEAN and (item.value or item.unlimited):
-            wrong("value", "An on/off feature is on when it is on the plan; it takes no value.", "value_on_boolean")
-        return
+    if plan.billing_version == Plan.BillingVersion.LEGACY:
+        _check_legacy(item, wrong)
+    if item.feature.type == METERED:
+        _check_metered(item, wrong)
+    else:
+        _check_unmetered(item, wrong)
+    if item.price is not None and item.feature.type == METERED:
+        _check_priced(plan, cadence, item, wrong)
+    elif item.price is None and item.term:
+        wrong("term", "Only what has a price is asked for at some time.", "term_without_price")
+    elif item.price is None and item.cadence:
+        wrong("cadence", "Only what has a price is billed at intervals.", "cadence_without_price")
+
+
+def _check_legacy(item: ItemTerms, wrong: Wrong) -> None:
+    """Billing version 0 knows fees and priced use, and gives nothing away."""
+    if item.price is None:
+        wrong("feature", "A plan of billing version 0 has fees and priced use only.", "allowance_on_version_0")
+    elif item.included or item.unlimited:
+        wrong("included", "A plan of billing version 0 includes no units.", "allowance_on_version_0")
+
+
+def _check_unmetered(item: ItemTerms, wrong: Wrong) -> None:
+    assert item.feature is not None
+    if item.price is not None:
+        wrong("price", "Only metered features can be priced by use.", "price_on_unmetered")
+    if item.included is not None:
+        wrong("included", "Only metered features include units.", "included_on_unmetered")
+    if item.feature.type == STATIC and not item.value and not item.unlimited:
+        wrong("value", "Give a number or a text, or tick unlimited.", "missing_value")
+    if item.feature.type == BOOLEAN and (item.value or item.unlimited):
+        wrong("value", "An on/off feature is on when it is on the plan; it takes no value.", "value_on_boolean")
+
+
+def _check_metered(item: ItemTerms, wrong: Wrong) -> None:
+    assert item.feature is not None
     if item.included is not None and item.included < 0:
         wrong("included", "The included amount cannot be below zero.", "negative_included")
     if item.unlimited and item.included is not None:
@@ -121,24 +174,40 @@ def _check_allowance(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) ->
         wrong("reset", "An allocated feature is a level, so it never resets.", "allocated_resets")
     if item.max_overage is not None and item.max_overage < 0:
         wrong("max_overage", "The cap on overage cannot be below zero.", "negative_max_overage")
-    if item.price is None:
-        return
-    if item.cadence and not (item.is_prepaid and item.cadence == ONCE):
-        _check_interval(cadence, item.cadence, list(PLAN_CADENCES), wrong)
-    if item.price.rate < 0:
-        wrong("price", "A usage price cannot be negative.", "negative_price")
-    if _decimals(item.price.rate) > 12:
-        wrong("price", "At most 12 decimals per unit.", "too_many_decimals")
+
+
+def _check_priced(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) -> None:
+    assert item.price is not None
+    price = item.price
+
+    def wrong_price(field: str, message: str, code: str) -> None:
+        wrong("price" if (price.model, field) == (PER_UNIT, "rate") else f"price.{field}", message, code)
+
+    check_price(price, plan.currency, wrong_price)
     if item.unlimited:
         wrong("price", "Unlimited usage has no overage to price.", "price_on_unlimited")
-    if plan.kind == Plan.Kind.ASSIGNED and item.price:
+    if plan.kind == Plan.Kind.ASSIGNED and price:
         wrong("price", "An assigned plan is never invoiced, so usage cannot be priced.", "price_on_assigned_plan")
+    if price.model == PERCENTAGE and (item.is_prepaid or item.is_seats):
+        wrong(
+            "price.model", "A percentage is taken of use; units that are bought need another price.", "percentage_ahead"
+        )
+    _check_term(plan, item, wrong)
+    _check_rhythm(cadence, item, wrong)
+    for field in ("on_increase", "on_decrease"):
+        if getattr(item, field) not in PRORATIONS:
+            wrong(field, f"Allowed: {', '.join(PRORATIONS)}.", "unknown_proration")
+
+
+def _check_rhythm(cadence: str, item: ItemTerms, wrong: Wrong) -> None:
+    """How often a price is billed, and whether there is an end of use to bill at."""
+    if item.cadence == ONCE and item.is_prepaid:
+        if item.reset != NEVER:
+            wrong("reset", "Units that are bought once last: they never reset.", "once_resets")
+    elif item.cadence:
+        _check_interval(cadence, item.cadence, list(PLAN_CADENCES), wrong)
     if item.reset == NEVER and item.is_usage:
         wrong("reset", "Usage that is billed needs a reset, so that there is an end to bill at.", "priced_never_resets")
-
-
-def _decimals(value: Decimal) -> int:
-    return max(0, -int(value.normalize().as_tuple().exponent))
 
 
 def check_currency(currency: str, allowed: Sequence[str]) -> None:
