@@ -13,13 +13,13 @@ from billing_admin.api.refusals import BadValue, NotFound
 from billing_admin.api.shapes import Answer, Body, Id, Quantity, Slug, Units, as_number
 from billing_admin.api.upgrades import upgrade_to
 from billing_admin.flows.customers import DuplicateCustomerId, create_customer
+from billing_admin.flows.use import track_use
 from customers.models import Customer
 from entitlements.access import Access
 from entitlements.balances import Bucket, Mode
 from entitlements.check import check as check_access
 from entitlements.check import check_all
 from entitlements.models import UsageEvent
-from entitlements.track import track as track_use
 
 router = Router(tags=["Access and use"])
 

@@ -6,9 +6,23 @@ from typing import Any
 
 from django.utils.text import slugify
 
+from catalog.charges import GRADUATED, PACKAGE, Price, Tier
 from catalog.models import Feature, Plan, Product
-from catalog.publish import create_plan, make_default, open_draft, publish, write_items
-from catalog.terms import ALLOCATED, BOOLEAN, CONSUMABLE, HARD, METERED, SOFT, ItemTerms
+from catalog.publish import create_plan, make_default, open_draft, publish, write_conditions, write_items
+from catalog.terms import (
+    ALLOCATED,
+    BOOLEAN,
+    CHARGE,
+    CONSUMABLE,
+    HARD,
+    IN_ADVANCE,
+    IN_FULL,
+    METERED,
+    NEXT_CYCLE,
+    PRORATE,
+    SOFT,
+    ItemTerms,
+)
 
 RESETS = {
     "hour": "PT1H",
@@ -21,6 +35,16 @@ RESETS = {
     "year": "P1Y",
     "one_off": "never",
     None: "never",
+}
+PRORATIONS = {
+    None: PRORATE,
+    "prorate_immediately": PRORATE,
+    "prorate": PRORATE,
+    "bill_immediately": IN_FULL,
+    "prorate_next_cycle": NEXT_CYCLE,
+    "bill_next_cycle": NEXT_CYCLE,
+    "none": NEXT_CYCLE,
+    "no_prorations": NEXT_CYCLE,
 }
 INTERVALS = {"month": "P1M", "quarter": "P3M", "year": "P1Y", "one_off": "P0D"}
 
@@ -69,7 +93,9 @@ def metered_terms(raw: dict[str, Any], feature: Feature) -> ItemTerms:
     allocated = feature.usage == ALLOCATED
     rate, cap, cadence = None, None, ""
     if price:
-        rate, cap, cadence = usage_price(price, allocated=allocated)
+        rate, cap, cadence = price_of(price)
+    prepaid = bool(price) and price.get("billing_method") == "prepaid" and not allocated
+    proration = raw.get("proration", {})
     return ItemTerms(
         key=feature.slug,
         feature=feature.terms(),
@@ -77,27 +103,37 @@ def metered_terms(raw: dict[str, Any], feature: Feature) -> ItemTerms:
         unlimited=unlimited,
         reset="never" if allocated else RESETS[raw.get("reset")],
         # A level may go beyond its allowance unless somebody forbids it; what is used up stops at it.
-        limit=SOFT if rate is not None or allocated else HARD,
+        limit=SOFT if (rate is not None and not prepaid) or allocated else HARD,
         max_overage=cap,
         price=rate,
         cadence=cadence,
+        term=IN_ADVANCE if prepaid else "",
+        on_increase=PRORATIONS[proration.get("on_increase")],
+        on_decrease=PRORATIONS[proration.get("on_decrease")],
     )
 
 
-def usage_price(price: dict[str, Any], *, allocated: bool) -> tuple[Decimal, Decimal | None, str]:
-    if price.get("billing_method") == "prepaid":
-        raise Later("prepaid quantities")
+def price_of(price: dict[str, Any]) -> tuple[Price, Decimal | None, str]:
+    """The price, the cap on units beyond what is included, and the interval."""
+    pack = Decimal(str(price.get("billing_units", 1)))
     if price.get("tiers"):
-        raise Later("tiers")
-    if price.get("billing_units", 1) != 1:
-        raise Later("packs")
-    if allocated:
-        raise Later("priced seats")
+        model = price.get("tier_behavior", GRADUATED)
+        made = Price(model=model, pack=pack, tiers=tuple(map(_tier, price["tiers"])))
+    elif pack != 1:
+        made = Price(model=PACKAGE, rate=Decimal(str(price["amount"])), pack=pack)
+    else:
+        made = Price(rate=Decimal(str(price["amount"])))
     cap = price.get("max_purchase")
     interval = INTERVALS.get(price.get("interval", "month"))
-    if interval in (None, "P0D"):
+    prepaid = price.get("billing_method") == "prepaid"
+    if interval is None or (interval == "P0D" and not prepaid):
         raise Later(f"use billed per {price.get('interval')}")
-    return Decimal(str(price["amount"])), None if cap is None else Decimal(str(cap)), interval or ""
+    return made, None if cap is None else Decimal(str(cap)), interval
+
+
+def _tier(raw: dict[str, Any]) -> Tier:
+    up_to = None if raw["to"] == "inf" else Decimal(str(raw["to"]))
+    return Tier(up_to, Decimal(str(raw.get("amount") or 0)), Decimal(str(raw.get("flat_amount") or 0)))
 
 
 def plan_cadence(items: Iterable[ItemTerms]) -> str:
@@ -117,7 +153,7 @@ def plan_items(raw_items: list[dict[str, Any]]) -> list[ItemTerms]:
 
 
 def make_plan(raw: dict[str, Any], *, now: Any) -> Plan:
-    for part in ("trial", "free_trial", "credit_systems"):
+    for part in ("free_trial", "credit_systems"):
         if raw.get(part):
             raise Later(part.replace("_", " "))
     group = raw.get("group") or "main"
@@ -134,6 +170,8 @@ def make_plan(raw: dict[str, Any], *, now: Any) -> Plan:
         add_on=bool(raw.get("add_on")),
         items=items,
     )
+    if trial := raw.get("trial"):
+        write_conditions(plan.versions.get(), trial_days=trial["days"], trial_end=CHARGE, commitment=None)
     publish(plan.versions.get(), message="from the file", by="vectors", now=now)
     plan.refresh_from_db()
     if raw.get("is_default"):

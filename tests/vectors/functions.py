@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from catalog.charges import Price
+from catalog.charges import GRADUATED, VOLUME, Price, Tier, rate_use
 from catalog.periods import Cadence, boundary, count_until
 from catalog.terms import METERED, ChangeKind, FeatureTerms, ItemTerms, PlanTerms, compare
 from tests.vectors.catalog import Later
@@ -69,7 +69,30 @@ def _duration(price: dict[str, Any]) -> str:
     return f"P{MONTHS[price['interval']] * count}M"
 
 
-FUNCTIONS = {"cycle_end": cycle_end, "next_reset_with_anchor": next_reset_with_anchor, "is_upgrade": is_upgrade}
+def graduated_amount(args: dict[str, Any]) -> Decimal:
+    return _amount(GRADUATED, args)
+
+
+def volume_amount(args: dict[str, Any]) -> Decimal:
+    return _amount(VOLUME, args)
+
+
+def _amount(model: str, args: dict[str, Any]) -> Decimal:
+    tiers = tuple(
+        Tier(None if t["to"] == "inf" else Decimal(str(t["to"])), Decimal(str(t["amount"]))) for t in args["tiers"]
+    )
+    price = Price(model=model, pack=Decimal(args["billing_units"]), tiers=tiers)
+    found = rate_use(price, Decimal(args["usage"]), Decimal(args.get("allowance", 0))).amount
+    return Decimal(found.numerator) / Decimal(found.denominator)
+
+
+FUNCTIONS = {
+    "graduated_amount": graduated_amount,
+    "volume_amount": volume_amount,
+    "cycle_end": cycle_end,
+    "next_reset_with_anchor": next_reset_with_anchor,
+    "is_upgrade": is_upgrade,
+}
 
 
 def check_function(vector: dict[str, Any]) -> str | None:
@@ -80,4 +103,6 @@ def check_function(vector: dict[str, Any]) -> str | None:
     found, wanted = function(vector["args"]), vector["result"]
     if isinstance(found, datetime):
         wanted = instant(wanted)
+    if isinstance(found, Decimal):
+        wanted = Decimal(str(wanted))
     return None if found == wanted else f"{vector['function']}: {found}, expected {wanted}"

@@ -18,20 +18,23 @@ from django.utils.text import slugify
 from billing_admin.flows.cancel import cancel, preview_cancel
 from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
 from billing_admin.flows.gate import collect
-from billing_admin.flows.plan_change import Timing
+from billing_admin.flows.plan_change import NewCoupon, PlanChange, Timing
 from billing_admin.flows.renew import catch_up
-from catalog.models import Feature, Plan
+from billing_admin.flows.use import track_use
+from catalog.charges import packs
+from catalog.models import Coupon, Feature, Plan
 from catalog.money import to_minor
 from customers.journal import Actor
-from customers.models import Customer, Subscription
+from customers.models import AppliedCoupon, Customer, Subscription
 from customers.states import LIVE
 from entitlements.access import Access
 from entitlements.balances import Mode
 from entitlements.check import check
 from entitlements.edit import edit_balance
 from entitlements.reset import reset_due
-from entitlements.track import LimitReached, track
+from entitlements.track import LimitReached
 from invoicing.models import Invoice
+from invoicing.rewards import discount_terms
 from tests.vectors.catalog import RESETS, Later, edit_plan, make_plan, plan_cadence, plan_items
 from tests.vectors.functions import check_function, instant
 from tests.vectors.outcome import Outcome
@@ -73,8 +76,28 @@ def play(vector: dict[str, Any]) -> Outcome:
 
 
 KNOWN_STEP = {
-    "attach": {"op", "plan", "customize_items", "plan_schedule", "at", "via"},
-    "update_subscription": {"op", "plan", "customize_items", "cancel_action", "version", "at"},
+    "attach": {
+        "op",
+        "plan",
+        "customize_items",
+        "plan_schedule",
+        "at",
+        "via",
+        "quantities",
+        "discounts",
+        "promo_code",
+    },
+    "update_subscription": {
+        "op",
+        "plan",
+        "customize_items",
+        "cancel_action",
+        "version",
+        "at",
+        "quantities",
+        "free_trial",
+    },
+    "add_discount": {"op", "discount"},
     "track": {"op", "feature", "value", "overage_behavior", "at"},
     "balance_update": {"op", "feature", "remaining", "usage", "interval", "at"},
     "pass_reset": {"op", "feature"},
@@ -94,6 +117,7 @@ class Scenario:
     previewed: int | None = None
     refused: ValidationError | None = None
     answer: Access | None = None
+    change: PlanChange | None = None
     resets_before: dict[str, datetime | None] = field(default_factory=dict)
     customer: Customer = field(init=False)
 
@@ -172,6 +196,8 @@ class Scenario:
             cadence=plan_cadence(items) if items else None,
             version=version,
             timing=timing,
+            bought={slugify(key).replace("_", "-"): units(value) for key, value in step.get("quantities", {}).items()},
+            coupons=[self._coupon(raw) for raw in self._discounts(step)],
         )
         change = preview_plan(self.customer, proposal, now=self.now)
         self.previewed = change.total
@@ -179,9 +205,26 @@ class Scenario:
         enabled = enable_plan(
             self.customer, proposal, reason="the file says so", actor=STAFF, now=self.now, confirmed=confirmed
         )
+        self.change = change
         issued = sum(invoice.total for invoice in enabled.invoices)
         if issued != change.total:
             raise Differs(f"previewed {change.total}, issued {issued}")
+
+    def _discounts(self, step: dict[str, Any]) -> list[dict[str, Any]]:
+        return [*step.get("discounts", []), *([step["promo_code"]] if "promo_code" in step else [])]
+
+    def _coupon(self, raw: dict[str, Any]) -> NewCoupon:
+        """A discount on an act is for that act only."""
+        coupon = make_coupon(raw, Coupon.Duration.ONCE)
+        return NewCoupon(coupon.pk, discount_terms(coupon, -coupon.pk), for_this_act=True)
+
+    def _add_discount(self, step: dict[str, Any]) -> None:
+        AppliedCoupon.objects.create(
+            customer=self.customer,
+            coupon=make_coupon(step["discount"], Coupon.Duration.FOREVER),
+            applied_at=self.now,
+            applied_by="vectors",
+        )
 
     def _cancel(self, plan: Plan, action: str) -> None:
         subscription = self._subscription(plan)
@@ -201,7 +244,7 @@ class Scenario:
         mode = Mode(step.get("overage_behavior", "cap"))
         amount = Decimal(str(step["value"]))
         try:
-            track(self.customer, feature=self._slug(step), amount=amount, now=self.now, mode=mode)
+            track_use(self.customer, feature=self._slug(step), amount=amount, now=self.now, mode=mode)
         except LimitReached:
             if mode is not Mode.CAP:  # nothing fitted, so nothing was taken
                 raise
@@ -283,6 +326,25 @@ class Scenario:
 
     def _expect_preview_total(self, expected: dict[str, Any]) -> None:
         self._same_money("previewed total", self.previewed, expected["total"], expected.get("tolerance", 0))
+        following = self.change.next_invoice if self.change else None
+        if "next_cycle_total" in expected and following:
+            self._same_money("next cycle", following.total, expected["next_cycle_total"], 0)
+            self._same("next cycle starts", following.at, instant(expected["next_cycle_starts"]))
+
+    def _expect_trial_ends(self, expected: dict[str, Any]) -> None:
+        trial = self.customer.subscriptions.live().get().trial_ends_at
+        self._same("the trial ends", trial, instant(expected["value"]))
+
+    def _expect_upcoming_packs(self, expected: dict[str, Any]) -> None:
+        subscription = self.customer.subscriptions.live().with_phases().get()
+        phase = subscription.next_phase(self.now) or subscription.phase_at(self.now)
+        assert phase is not None
+        found = [
+            packs(item.price, item.bought, item.included or Decimal(0))
+            for item in phase.sold().items
+            if item.is_prepaid and item.price is not None and item.bought is not None
+        ]
+        self._same("packs", found, [expected["value"]])
 
     def _expect_latest_invoice(self, expected: dict[str, Any]) -> None:
         invoices = list(Invoice.objects.filter(customer=self.customer).order_by("-id"))
@@ -310,7 +372,10 @@ class Scenario:
             if name in expected:
                 self._same(f"{slug} {name}", value, Decimal(str(expected[name])))
         if "prepaid" in expected:
-            raise Later("prepaid quantities")
+            bought = sum(
+                ((b.granted or Decimal(0)) - (b.item.included or Decimal(0)) for b in access.buckets), Decimal(0)
+            )
+            self._same(f"{slug} prepaid", bought, Decimal(str(expected["prepaid"])))
         if reset := expected.get("reset_at"):
             self._expect_reset(slug, access, reset)
 
@@ -375,7 +440,8 @@ class Scenario:
             return "active" if held else "absent"
         subscriptions = self.customer.subscriptions.filter(phases__version__plan=plan).distinct().order_by("id")
         states = [self._status_on(subscription, plan) for subscription in subscriptions]
-        order = ["active", "active+canceling", "past_due", "scheduled", "deleted", "expired"]
+        order = ["trialing", "trialing+canceling", "active", "active+canceling", "past_due", "scheduled", "deleted"]
+        order.append("expired")
         return min(states, key=order.index, default="absent")
 
     def _status_on(self, subscription: Subscription, plan: Plan) -> str:
@@ -386,7 +452,8 @@ class Scenario:
             leaving = any(
                 p.withdrawn_at is None and p.starts_at > self.now and p.version.plan_id != plan.pk for p in phases
             )
-            return "active+canceling" if leaving or subscription.ends_at else "active"
+            word = "trialing" if subscription.state == "trialing" else "active"
+            return f"{word}+canceling" if leaving or subscription.ends_at else word
         if subscription.state in LIVE and any(phase.starts_at > self.now for phase in kept):
             return "scheduled"
         return "expired" if kept else "deleted"
@@ -415,6 +482,25 @@ class Scenario:
     def _same(self, what: str, found: Any, wanted: Any) -> None:
         if found != wanted:
             raise Differs(f"{what} {found}, expected {wanted}")
+
+
+def units(value: float) -> Decimal:
+    return Decimal(str(value))
+
+
+def make_coupon(raw: dict[str, Any], duration: str) -> Coupon:
+    """A coupon of the file: so much percent, or so many dollars."""
+    percent = raw["type"] == "percentage"
+    code = f"{raw['type']}-{raw['value']}-{Coupon.objects.count()}".replace(".", "-")
+    return Coupon.objects.create(
+        code=code,
+        name=f"{raw['value']} {raw['type']}",
+        kind=Coupon.Kind.PERCENT if percent else Coupon.Kind.FIXED,
+        percent=units(raw["value"]) if percent else None,
+        amount=None if percent else to_minor(units(raw["value"]), "USD"),
+        currency="" if percent else "USD",
+        duration=duration,
+    )
 
 
 def check_holds_nothing(customer: Customer, now: datetime) -> bool:

@@ -1,0 +1,92 @@
+"""Count use, with what it costs at once: seats that come or go in the middle of a period."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+
+from billing_admin.flows.collection import finish, issuing
+from billing_admin.flows.position import levels_of, stretch_of
+from catalog.periods import Cadence, period_containing
+from catalog.terms import ALLOCATED, IN_FULL, PRORATE, ItemTerms, PlanTerms
+from customers.holdings import contracts_at
+from customers.journal import CLOCKWORK, record
+from customers.models import Customer, Phase, Subscription
+from entitlements.balances import Mode
+from entitlements.readings import find_feature
+from entitlements.track import Tracked, track
+from invoicing.documents import draw
+from invoicing.issue import issue
+from invoicing.lines import SEATS, SEATS_ADDED, BilledFee, Line, fewer_seats_lines, seats_line, units_paid
+from invoicing.models import Invoice
+from invoicing.readings import billed_fees
+from invoicing.rules import billing_rules
+
+
+def track_use(
+    customer: Customer,
+    *,
+    feature: str,
+    amount: Decimal = Decimal(1),
+    now: datetime,
+    key: str | None = None,
+    mode: Mode = Mode.REJECT,
+    properties: Mapping[str, Any] | None = None,
+) -> Tracked:
+    """Count use; where it is a level that is paid in advance, bill what changes in the same transaction."""
+    known = find_feature(feature)
+    if known is None or known.usage != ALLOCATED:
+        return track(customer, feature=feature, amount=amount, now=now, key=key, mode=mode, properties=properties)
+    with transaction.atomic():
+        # Documents need the customer's row; taken before any balance, so that two who count cannot deadlock.
+        customer = Customer.objects.select_for_update().get(pk=customer.pk)
+        tracked = track(customer, feature=feature, amount=amount, now=now, key=key, mode=mode, properties=properties)
+        if tracked.applied:
+            bill_levels(customer, feature, now=now)
+        return tracked
+
+
+def bill_levels(customer: Customer, feature: str, *, now: datetime) -> list[Invoice]:
+    """Charge or give back what a level differs from what was paid for it. The caller holds the customer's row."""
+    at = now.replace(microsecond=0)
+    invoices: list[Invoice] = []
+    for contract in contracts_at(customer, now):
+        item = contract.terms.for_feature(feature)
+        if item is None or not item.is_seats or contract.trial_ends_at or not contract.terms.is_invoiced:
+            continue
+        subscription = Subscription.objects.get(pk=contract.subscription_id)
+        phase = Phase.objects.select_related("version__plan").get(pk=contract.phase_id)
+        terms = stretch_of(phase, levels_of(subscription)).terms
+        lines = level_lines(terms, item.key, billed_fees(subscription, at), anchor=phase.anchor, at=at)
+        if not lines:
+            continue
+        plan = phase.version.plan
+        documents = draw(lines, billing_rules(customer, plan, subscription, at=at))
+        operation = record(
+            customer,
+            "seats.changed",
+            f"{item.label} changed on {plan.name}",
+            actor=CLOCKWORK,
+            now=now,
+            effects={"lines": [{"description": line.description, "amount": line.amount} for line in lines]},
+        )
+        how = issuing(subscription, phase, operation=operation, at=at, has_use=False)
+        invoices += finish(issue(customer, documents, now=now, how=how), subscription, now=now)
+    return invoices
+
+
+def level_lines(terms: PlanTerms, key: str, fees: list[BilledFee], *, anchor: datetime, at: datetime) -> list[Line]:
+    """What a level costs beside what was billed for the running period. Pure; `terms` are sold at the present level."""
+    item: ItemTerms | None = terms.item(key)
+    assert item is not None
+    own = [fee for fee in fees if fee.key == key and fee.kind in (SEATS, SEATS_ADDED)]
+    billed, paid = sum((fee.units for fee in own), Decimal(0)), units_paid(item)
+    period = period_containing(anchor, Cadence.parse(terms.interval_of(item)), at)
+    if paid > billed and item.on_increase in (PRORATE, IN_FULL):
+        line = seats_line(item, billed, period, at=at, plan_name=terms.plan_name, currency=terms.currency)
+        return [line] if line.amount else []
+    if paid < billed and item.on_decrease == PRORATE:
+        return fewer_seats_lines(own, item, billed, at)
+    return []
