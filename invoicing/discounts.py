@@ -6,7 +6,7 @@ really paid, so they are neither discounted nor eaten up.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -21,7 +21,8 @@ DISCOUNT, INVOICE_CREDIT = "discount", "invoice_credit"
 class DiscountTerms:
     """A coupon as it holds for one customer: a percent (0–100), or an amount in minor units that is left to give.
 
-    `keys` and `plans` limit it to items and to plans; None is every one. `once`: one document uses it up.
+    `keys` and `plans` limit it to items and to plans; None is every one. `once`: one document uses it up. Any other
+    amount is that of a whole period; a document for a part of one gets that part of it.
     """
 
     id: int
@@ -90,10 +91,29 @@ def _deduct(terms: DiscountTerms, limits: Sequence[int], lines: Sequence[Line]) 
         return None
     currency = lines[0].currency
     if terms.percent is None:
-        return deduct(DISCOUNT, terms.id, terms.label, terms.amount or 0, charged, limits, currency)
+        return _deduct_amount(terms, terms.amount or 0, charged, limits, lines)
     amount = round_half_away(Fraction(terms.percent) * charged / 100)
     words = f"{plain(terms.percent)} % of {format_minor(charged, currency)} = {format_minor(amount, currency)}"
     return _spread(DISCOUNT, terms.id, terms.label, amount, limits, words)
+
+
+def _deduct_amount(
+    terms: DiscountTerms, amount: int, charged: int, limits: Sequence[int], lines: Sequence[Line]
+) -> Deduction | None:
+    """An amount off; of one for every period, the part that these charges are of whole periods."""
+    currency = lines[0].currency
+    share = Fraction(1) if terms.once else _share_of(lines, limits)
+    whole = "" if share == 1 else f", {format_minor(amount, currency)} for a whole period"
+    to_give = round_half_away(amount * share)
+    found = deduct(DISCOUNT, terms.id, f"{terms.label}{whole}", to_give, charged, limits, currency)
+    return replace(found, label=terms.label) if found else None
+
+
+def _share_of(lines: Sequence[Line], limits: Sequence[int]) -> Fraction:
+    """Which part the charges are of what they would be for whole periods."""
+    pairs = [(limit, line.share) for limit, line in zip(limits, lines, strict=True) if limit and line.share]
+    whole = sum((limit / share for limit, share in pairs), Fraction(0))
+    return Fraction(sum(limit for limit, _ in pairs)) / whole if whole else Fraction(1)
 
 
 def deduct(

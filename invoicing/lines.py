@@ -44,6 +44,11 @@ class Line:
     offsets_id: int | None = None
     override_id: int | None = None
 
+    @property
+    def share(self) -> Fraction:
+        """The part of a whole period that a charge asks for."""
+        return Fraction(self.derivation.get("share", 1))
+
     def identity(self) -> tuple:
         """What makes two lines the same to whoever confirmed them."""
         instants = [t.isoformat() if t else None for t in (self.starts_at, self.ends_at)]
@@ -56,7 +61,8 @@ class BilledFee:
 
     `price` is what the whole `period` cost after its discounts and without what was given back already; `net` is what
     is left of the line's charge, in minor units. `paid_share` is the part of its invoice that was paid by cash or
-    account credit. `unused_share` bounds the credit of bought units: what was used of them is not given back.
+    account credit. Of `bought` units so many were `consumed`: those are given back only as far as what comes next
+    grants them again.
     """
 
     line_id: int
@@ -72,11 +78,17 @@ class BilledFee:
     paid_share: Fraction = Fraction(1)
     kind: str = FEE
     units: Decimal = Decimal(1)
-    unused_share: Fraction = Fraction(1)
+    bought: Decimal = Decimal(0)
+    consumed: Decimal = Decimal(0)
 
     def share(self, at: datetime) -> Fraction:
-        """The part that was not used at the instant."""
-        return min(self.period.left(at), self.unused_share)
+        """The part that is given back at the instant: time that is left, and units that are."""
+        left = self.period.left(at)
+        return min(left, 1 - Fraction(self.consumed) / Fraction(self.bought)) if self.bought else left
+
+    def granted_again(self, units: Decimal) -> "BilledFee":
+        """The same, where what follows grants so many of the bought units."""
+        return replace(self, consumed=max(Decimal(0), self.consumed - units))
 
 
 def label(plan_name: str, item: ItemTerms) -> str:
@@ -157,6 +169,7 @@ def seats_line(
         derivation={
             "sum": f"{grouped(paid)} instead of {grouped(billed)}: {price}{passed} = {shown}",
             "price": str(whole),
+            "share": str(share),
             "periodStartsAt": period.starts_at.isoformat(),
             "periodEndsAt": (period.ends_at or at).isoformat(),
         },
@@ -223,6 +236,7 @@ def arrears_line(
             if whole
             else f"{what}, {days}: {price} × {passed} = {format_minor(amount, currency)}",
             "inArrears": True,
+            "share": str(share),
         },
         item_id=item.id,
     )
@@ -271,6 +285,7 @@ def _share_of_time(
         "periodEndsAt": period.ends_at.isoformat(),
         "seconds": left,
         "periodSeconds": period.seconds,
+        "share": str(Fraction(left, period.seconds)),
     }
     if left == period.seconds:
         found["sum"] = f"{what}, whole period: {price} = {format_minor(amount, currency)}"

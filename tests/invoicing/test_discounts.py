@@ -16,6 +16,10 @@ def charge(amount, key="base", *, kind=FEE, currency="USD"):
     return Line(kind, key, key, amount, currency)
 
 
+def half_period(amount, key="base"):
+    return Line(FEE, key, key, amount, "USD", derivation={"share": "1/2"})
+
+
 def charges(*amounts):
     return [charge(amount, f"item-{n}") for n, amount in enumerate(amounts)]
 
@@ -188,3 +192,25 @@ def test_a_credit_is_spread_over_the_lines_that_charge():
     [found] = spend([grant(100)], [100, -50, 200], "USD")
 
     assert found.parts == ((0, 33), (2, 67))
+
+
+def test_an_amount_off_every_period_takes_half_of_it_off_half_a_period():
+    """A-40; what was given back with the old fee is not given again"""
+    (deduction,) = discount([half_period(15_000, "a"), half_period(10_000, "b")], [fixed(9000)])
+
+    assert (deduction.label, deduction.parts) == ("9000 less", ((0, 2700), (1, 1800)))
+    assert deduction.sum == "9000 less, $90.00 for a whole period: $45.00 off $250.00"
+
+
+def test_an_amount_is_shared_in_time_by_what_whole_periods_would_cost():
+    """A-40"""
+    (deduction,) = discount([charge(10_000), half_period(10_000, "b")], [fixed(3000)])
+
+    assert deduction.amount == 2000  # 200 of 300 whole
+
+
+def test_an_amount_off_once_is_taken_in_full_off_half_a_period():
+    """A-42"""
+    (deduction,) = discount([half_period(15_000)], [fixed(9000, once=True)])
+
+    assert deduction.amount == 9000
