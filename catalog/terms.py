@@ -97,13 +97,14 @@ class ItemTerms:
 
     @property
     def is_seats(self) -> bool:
-        """A level whose units beyond the included ones are paid in advance."""
-        return self.feature is not None and self.feature.is_allocated and self.price is not None
+        """A level of which every unit in use beyond the included ones is paid in advance."""
+        allocated = self.feature is not None and self.feature.is_allocated
+        return allocated and self.price is not None and self.term != IN_ADVANCE
 
     @property
     def is_prepaid(self) -> bool:
         """Units that the customer chooses and pays in advance."""
-        return self.price is not None and self.term == IN_ADVANCE and not self.is_seats
+        return self.price is not None and self.term == IN_ADVANCE
 
     @property
     def is_instant(self) -> bool:

@@ -44,27 +44,26 @@ def billed_fees(subscription: Subscription, at: datetime) -> list[BilledFee]:
         .order_by("id")
     )
     lines = list(rows)
-    unused = _unused_shares(subscription, lines)
-    return [fee for fee in (_billed_fee(line, unused) for line in lines) if fee.net > 0]
+    consumed = _consumed(subscription, lines)
+    return [fee for fee in (_billed_fee(line, consumed) for line in lines) if fee.net > 0]
 
 
-def _unused_shares(subscription: Subscription, lines: Iterable[InvoiceLine]) -> dict[int, Fraction]:
-    """Of bought units, by item: the share that is still there. What is included is used before what is bought."""
+def _consumed(subscription: Subscription, lines: Iterable[InvoiceLine]) -> dict[int, tuple[Decimal, Decimal]]:
+    """Of bought units, by item: how many, and how many of them were used. The included ones are used first."""
     items = {line.item_id for line in lines if line.kind == PREPAID and line.item_id}
     if not items:
         return {}
     found = {}
     for row in Balance.objects.filter(subscription=subscription, item__in=items, closed_at=None, granted__isnull=False):
-        included = item_terms(row.item_id or 0).included or Decimal(0)
-        bought = (row.granted or Decimal(0)) - included
-        if bought > 0 and row.item_id:
-            taken = min(bought, max(Decimal(0), row.used - included))
-            found[row.item_id] = 1 - Fraction(taken) / Fraction(bought)
+        included = (item_terms(row.item_id or 0).included or Decimal(0)) * subscription.quantity
+        bought = max(Decimal(0), (row.granted or Decimal(0)) - included)
+        found[row.item_id or 0] = bought, min(bought, max(Decimal(0), row.used - row.adjusted - included))
     return found
 
 
-def _billed_fee(line: InvoiceLine, unused: dict[int, Fraction]) -> BilledFee:
+def _billed_fee(line: InvoiceLine, consumed: dict[int, tuple[Decimal, Decimal]]) -> BilledFee:
     assert line.ends_at is not None
+    bought, used = consumed.get(line.item_id or 0, (Decimal(0), Decimal(0)))
     invoice = line.invoice
     owed = invoice.total - invoice.offset
     paid = Fraction(invoice.paid + invoice.credit_applied, owed) if owed > 0 else Fraction(1)
@@ -88,7 +87,8 @@ def _billed_fee(line: InvoiceLine, unused: dict[int, Fraction]) -> BilledFee:
         paid_share=Fraction(1) if invoice.state == InvoiceState.PAID else min(Fraction(1), paid),
         kind=line.kind,
         units=line.quantity + sum((credit.quantity for credit in credits if credit.quantity < 0), Decimal(0)),
-        unused_share=unused.get(line.item_id or 0, Fraction(1)) if line.kind == PREPAID else Fraction(1),
+        bought=bought if line.kind == PREPAID else Decimal(0),
+        consumed=used if line.kind == PREPAID else Decimal(0),
     )
 
 

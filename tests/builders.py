@@ -1,5 +1,6 @@
 """Worlds in few words: a builder takes what matters to the test and chooses the rest."""
 
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import count
@@ -9,10 +10,24 @@ from billing_admin.flows.enable_plan import Enabled, confirmation, enable_plan, 
 from billing_admin.flows.gate import collect
 from billing_admin.flows.plan_change import Activation, PlanChange, Timing
 from billing_admin.flows.renew import catch_up
-from catalog.charges import Price
+from billing_admin.flows.use import track_use
+from catalog.charges import PACKAGE, Price
 from catalog.models import Feature, Plan, PlanVersion, Product
-from catalog.publish import create_plan, make_default, open_draft, publish, write_items
-from catalog.terms import ALLOCATED, BOOLEAN, CONSUMABLE, HARD, METERED, SOFT, STATIC, ItemTerms
+from catalog.publish import create_plan, make_default, open_draft, publish, write_conditions, write_items
+from catalog.terms import (
+    ALLOCATED,
+    BOOLEAN,
+    CHARGE,
+    CONSUMABLE,
+    HARD,
+    IN_ADVANCE,
+    IN_ARREARS,
+    METERED,
+    PRORATE,
+    SOFT,
+    STATIC,
+    ItemTerms,
+)
 from customers.journal import Actor
 from customers.models import Customer, Subscription
 from entitlements.access import Access
@@ -71,6 +86,45 @@ def allowance(
     )
 
 
+def prepaid(
+    included: int = 0,
+    *,
+    price: Price | str = "10",
+    pack: int = 100,
+    of: str = "credits",
+    resets: str = "P1M",
+    once: bool = False,
+    on_increase: str = PRORATE,
+    on_decrease: str = PRORATE,
+) -> ItemTerms:
+    """Units that are bought in packs and paid in advance; `once`: they last, and are paid once."""
+    made = price if isinstance(price, Price) else Price(model=PACKAGE, rate=Decimal(price), pack=Decimal(pack))
+    return ItemTerms(
+        key=of,
+        feature=feature(of).terms(),
+        included=Decimal(included),
+        reset="never" if once else resets,
+        price=made,
+        term=IN_ADVANCE,
+        cadence="P0D" if once else "",
+        on_increase=on_increase,
+        on_decrease=on_decrease,
+    )
+
+
+def paid_seats(
+    included: int = 2, *, price: str = "10", of: str = "seats", on_increase: str = PRORATE, on_decrease: str = PRORATE
+) -> ItemTerms:
+    """A level whose units beyond the included ones are paid in advance."""
+    return replace(
+        seats(included, of=of), price=Price(rate=Decimal(price)), on_increase=on_increase, on_decrease=on_decrease
+    )
+
+
+def in_arrears(amount: str | int, *, key: str = "base", cadence: str = "P1M") -> ItemTerms:
+    return replace(fee(amount, key=key, cadence=cadence), term=IN_ARREARS)
+
+
 def seats(included: int = 5, *, of: str = "seats") -> ItemTerms:
     return ItemTerms(
         key=of, feature=feature(of, usage=ALLOCATED).terms(), included=Decimal(included), reset="never", limit=SOFT
@@ -105,6 +159,9 @@ def plan(
     currency: str = "USD",
     now: datetime = MARCH_1,
     published: bool = True,
+    trial_days: int = 0,
+    trial_end: str = CHARGE,
+    commitment: str | None = None,
 ) -> Plan:
     made = create_plan(
         product(of),
@@ -117,6 +174,9 @@ def plan(
         add_on=add_on,
         items=items,
     )
+    if trial_days or commitment:
+        least = None if commitment is None else Decimal(commitment)
+        write_conditions(made.versions.get(), trial_days=trial_days, trial_end=trial_end, commitment=least)
     if published:
         publish(made.versions.get(), message="first", by="tests", now=now)
     return reread(made)
@@ -199,7 +259,7 @@ def on(what: Plan, *, since: datetime = MARCH_1, name: str = "Acme Robotics") ->
 
 
 def use(who: Customer, amount: str | int, *, of: str = "credits", now: datetime = MARCH_1, **options: Any) -> Tracked:
-    return track(who, feature=of, amount=Decimal(amount), now=now, **options)
+    return track_use(who, feature=of, amount=Decimal(amount), now=now, **options)
 
 
 def overuse(who: Customer, amount: str | int, *, of: str = "credits", now: datetime = MARCH_1) -> Tracked:

@@ -21,6 +21,7 @@ from entitlements.balances import BucketMove, Fate, keeps_for_ever, reprovision
 from invoicing.commitment import Commitment
 from invoicing.documents import BillingRules, Document, bounds_of, draw
 from invoicing.lines import (
+    BilledFee,
     Line,
     advance_lines,
     more_line,
@@ -323,17 +324,31 @@ def _fees_now(
     at, old = position.at, position.held_sold
     held = position.held
     former = None if held is None or held.on_trial else old
+    fees = _granted_again(position, wanted)
     if changed is None:
-        lines = unused_lines(position.fees, at)
+        lines = unused_lines(fees, at)
         opens = restarts_cycle(position, proposal)
         charges = opening_lines(wanted, anchor, at, former=former) if opens else advance_lines(wanted, anchor, at)
         once = [] if opens else one_time_lines(wanted, at, former=former)
         return lines + ([] if trial_ends_at else _priced(charges + once, proposal.terms))
     apart = {key for key in changed if _is_charged_apart(old.item(key), wanted.item(key))}
-    lines = unused_lines([fee for fee in position.fees if fee.key in changed - apart], at)
+    lines = unused_lines([fee for fee in fees if fee.key in changed - apart], at)
     charges = advance_lines(wanted, anchor, at, keys=changed - apart)
     charges += [line for key in sorted(apart) for line in _more_units(old, wanted, key, anchor, at)]
     return lines + _priced(charges + one_time_lines(wanted, at, former=former), proposal.terms)
+
+
+def _granted_again(position: Position, wanted: PlanTerms) -> list[BilledFee]:
+    """What was paid ahead; consumed units that the new terms grant are given back, since they count against those."""
+    found = []
+    for fee in position.fees:
+        item = position.held_sold.item(fee.key)
+        new = wanted.for_feature(item.feature.slug) if fee.bought and item and item.feature else None
+        if new is not None:
+            units = fee.bought if new.granted is None else new.granted - ((item and item.included) or Decimal(0))
+            fee = fee.granted_again(max(Decimal(0), units))
+        found.append(fee)
+    return found
 
 
 def _is_charged_apart(before: ItemTerms | None, after: ItemTerms | None) -> bool:

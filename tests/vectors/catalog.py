@@ -94,7 +94,7 @@ def metered_terms(raw: dict[str, Any], feature: Feature) -> ItemTerms:
     rate, cap, cadence = None, None, ""
     if price:
         rate, cap, cadence = price_of(price)
-    prepaid = bool(price) and price.get("billing_method") == "prepaid" and not allocated
+    prepaid = bool(price) and price.get("billing_method") == "prepaid"
     proration = raw.get("proration", {})
     return ItemTerms(
         key=feature.slug,
