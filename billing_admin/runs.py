@@ -8,7 +8,7 @@ the cause and holds nobody up; the next pass tries again, and after a few failur
 import re
 import traceback
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,16 +17,19 @@ from django.db import transaction
 from django.db.models import Q
 
 from billing_admin.flows.customers import erase, erase_due
+from billing_admin.flows.dunning import collect_overdue, to_collect
+from billing_admin.flows.gate import expire
 from billing_admin.flows.renew import MOST_PERIODS, catch_up, renew
 from billing_admin.models import Heartbeat, WorkerFailure, WorkerRun
 from customers import switch
 from customers.journal import CLOCKWORK, Actor, record
-from customers.models import Customer, Operation, Subscription
+from customers.models import Customer, CustomerQuerySet, Operation, Subscription
 from entitlements.models import Balance
 from entitlements.reset import bring_up_to_date, reset_due
 from invoicing.models import Invoice
 
 RENEWALS, RESETS, ERASURES = "renew_due", "reset_due", "erase_due"
+EXPIRIES, DUNNING = "expire_due", "dun_due"
 CLOCKWORK_HEARD = "clockwork"
 
 # So many are looked up at a time, and so many are settled in one pass at most: the next pass goes on from there.
@@ -282,6 +285,71 @@ def _erase_one(this: Pass, customer: Customer) -> None:
         this.fail(customer.public_id, error)
 
 
+# Work that waits customer by customer ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One kind of work: whose turn it is, and what is done for one of them in a transaction of their own.
+
+    `settle` holds the customer already. It hands back what it counted, as `Pass.wrote` takes it.
+    """
+
+    task: str
+    due: Callable[[datetime], CustomerQuerySet]
+    settle: Callable[[Customer, datetime], dict[str, Any]]
+
+
+def _with_expired_invoices(now: datetime) -> CustomerQuerySet:
+    return Customer.objects.filter(invoices__in=Invoice.objects.expired(now)).distinct()
+
+
+def _expire(customer: Customer, now: datetime) -> dict[str, Any]:
+    invoices = Invoice.objects.expired(now).filter(customer=customer).order_by("expires_at", "id")
+    return {"expired": sum(expire(invoice, now=now) for invoice in invoices)}
+
+
+def _dun(customer: Customer, now: datetime) -> dict[str, Any]:
+    did = collect_overdue(customer, now=now)
+    return {"invoices": did.invoices, "reminders": did.reminders, "given_up": did.given_up}
+
+
+QUEUES = {
+    queue.task: queue
+    for queue in (
+        Queue(EXPIRIES, _with_expired_invoices, _expire),
+        Queue(DUNNING, to_collect, _dun),
+    )
+}
+
+
+def work(task: str, *, now: datetime, most: int = MOST) -> Pass:
+    """One pass over a queue: each customer once, whatever comes of them."""
+    this, queue = Pass(task, now), QUEUES[task]
+    seen = last = 0
+    while seen < most:
+        batch = list(queue.due(now).filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:BATCH])
+        if not batch:
+            break
+        for customer_id in batch[: most - seen]:
+            _work_one(this, queue, customer_id)
+        seen, last = seen + len(batch), batch[-1]
+    return this
+
+
+def _work_one(this: Pass, queue: Queue, customer_id: int) -> None:
+    before = this.counts
+    try:
+        with transaction.atomic():
+            customer = _claim(customer_id)
+            if customer is not None and queue.due(this.now).filter(pk=customer_id).exists():
+                this.wrote(**queue.settle(customer, this.now))
+                _resolve([customer.public_id], this.now, task=queue.task)
+    except Exception as error:  # recorded with its cause; the others go on
+        this.counts = before
+        this.fail(Customer.objects.values_list("public_id", flat=True).get(pk=customer_id), error)
+
+
 # Failures ------------------------------------------------------------------------------------------------------------
 
 
@@ -298,8 +366,9 @@ def open_failures(what: str | None = None) -> Any:
     return found if what is None else found.filter(what=what)
 
 
-def _resolve(what: Collection[str], now: datetime) -> None:
-    WorkerFailure.objects.filter(what__in=what, resolved_at=None).update(resolved_at=now)
+def _resolve(what: Collection[str], now: datetime, *, task: str = "") -> None:
+    failures = WorkerFailure.objects.filter(what__in=what, resolved_at=None)
+    (failures.filter(run__task=task) if task else failures).update(resolved_at=now)
 
 
 def retry(failures: Iterable[WorkerFailure], *, actor: Actor, now: datetime) -> list[WorkerRun]:
@@ -307,7 +376,9 @@ def retry(failures: Iterable[WorkerFailure], *, actor: Actor, now: datetime) -> 
     passes: dict[str, Pass] = {}
     for task, customer in _customers_of(failures):
         this = passes.setdefault(task, Pass(task, now, asked_by=actor.name))
-        if task == RESETS:
+        if task in QUEUES:
+            _work_one(this, QUEUES[task], customer.pk)
+        elif task == RESETS:
             _reset_one(this, customer.pk)
         elif task == ERASURES:
             _erase_one(this, customer)
@@ -331,7 +402,8 @@ def _customers_of(failures: Iterable[WorkerFailure]) -> list[tuple[str, Customer
 
 def _left_to_do(customer: Customer, now: datetime) -> bool:
     work = customer.subscriptions.due(now), customer.balances.due(now), Customer.objects.to_erase(now)
-    return work[0].exists() or work[1].exists() or work[2].filter(pk=customer.pk).exists()
+    queues = any(queue.due(now).filter(pk=customer.pk).exists() for queue in QUEUES.values())
+    return queues or work[0].exists() or work[1].exists() or work[2].filter(pk=customer.pk).exists()
 
 
 def unpark(subscription: Subscription, *, actor: Actor, now: datetime) -> tuple[Operation, WorkerRun | None]:

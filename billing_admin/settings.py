@@ -31,6 +31,8 @@ PRODUCTION = env.str("ENVIRONMENT", default="development") == "production"
 
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# Where customers reach us: what the links in mails begin with.
+PUBLIC_URL = env.str("PUBLIC_URL", default="http://localhost:8000").rstrip("/")
 
 
 def needed(name: str, *, otherwise: str) -> str:

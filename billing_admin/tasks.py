@@ -24,6 +24,18 @@ def erase_due() -> None:
 
 
 @shared_task
+def expire_due() -> None:
+    """First invoices that nobody paid within their window."""
+    runs.work(runs.EXPIRIES, now=timezone.now()).finish(timezone.now())
+
+
+@shared_task
+def dun_due() -> None:
+    """Invoices past their due date: reminders, and the end after the last of them."""
+    runs.work(runs.DUNNING, now=timezone.now()).finish(timezone.now())
+
+
+@shared_task
 def heartbeat() -> None:
     runs.heard(runs.CLOCKWORK_HEARD, timezone.now())
 

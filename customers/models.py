@@ -148,6 +148,11 @@ class SubscriptionQuerySet(models.QuerySet):
     def parked(self) -> "SubscriptionQuerySet":
         return self.live().exclude(parked_at=None)
 
+    def paused(self, now: datetime) -> "SubscriptionQuerySet":
+        """Those of which nothing is collected at the instant."""
+        resumed = Q(collection_resumes_at__lte=now)
+        return self.filter(collection_paused_at__lte=now).exclude(resumed)
+
     def on(self, version: PlanVersion, now: datetime) -> "SubscriptionQuerySet":
         return self.live().filter(phases__in=Phase.objects.in_force(now).filter(version=version))
 
@@ -318,6 +323,7 @@ class PriceOverride(models.Model):
     """Another price for one item of one subscription, for so many of its billing periods (None: until revoked).
 
     `components` are as they came in: type, label, amount_cents, recurrence_rule. Appended and revoked, never edited.
+    It is a price of the plan in force when it was given; no other plan takes it.
     """
 
     class Mode(models.TextChoices):
@@ -338,6 +344,7 @@ class PriceOverride(models.Model):
     revoke_reason = models.TextField(blank=True)
 
     objects = PriceOverrideQuerySet.as_manager()
+    history = HistoricalRecords()
 
     class Meta:
         ordering = ("-id",)

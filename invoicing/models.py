@@ -121,8 +121,14 @@ class InvoiceQuerySet(models.QuerySet):
         """First invoices that nobody paid within their window."""
         return self.filter(state__in=[InvoiceState.DRAFT, InvoiceState.OPEN], expires_at__lte=now)
 
+    def overdue(self, now: datetime) -> "InvoiceQuerySet":
+        """Past their due date. One that gates a plan has a window of its own."""
+        return self.unpaid().filter(due_at__lt=now, expires_at=None)
+
     def to_remind(self, now: datetime) -> "InvoiceQuerySet":
-        return self.filter(state=InvoiceState.OPEN, kind=Invoice.Kind.INVOICE, next_reminder_at__lte=now)
+        """Overdue ones whose next step has come, unless the collection of their contract is paused."""
+        waiting = self.overdue(now).filter(Q(next_reminder_at=None) | Q(next_reminder_at__lte=now))
+        return waiting.exclude(subscription__in=Subscription.objects.paused(now))
 
 
 class Invoice(models.Model):
@@ -315,7 +321,7 @@ class InvoiceLine(models.Model):
                 name="usage_of_a_window_billed_once",
             ),
             models.UniqueConstraint(
-                fields=["override", "key", "starts_at"],
+                fields=["override", "description", "starts_at"],
                 condition=Q(kind="override", is_replaced=False),
                 name="special_price_billed_once",
             ),

@@ -33,8 +33,17 @@ SILENT_AFTER = timedelta(minutes=3)
 CUT_SHORT_AFTER = timedelta(minutes=10)
 MAY_RETRY = "billing_admin.change_workerrun"
 
-TASKS = {runs.RENEWALS: "Renewals", runs.RESETS: "Resets", runs.ERASURES: "Erasures"}
+TASKS = {
+    runs.RENEWALS: "Renewals",
+    runs.RESETS: "Resets",
+    runs.EXPIRIES: "Unpaid first invoices",
+    runs.DUNNING: "Overdue invoices",
+    runs.ERASURES: "Erasures",
+}
 WORDS = {
+    "expired": ("expired", "expired"),
+    "reminders": ("reminder", "reminders"),
+    "given_up": ("given up", "given up"),
     "invoices": ("invoice", "invoices"),
     "credit_notes": ("credit note", "credit notes"),
     "windows": ("window", "windows"),

@@ -3,7 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from customers.models import Operation, Phase, Subscription
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from customers.journal import Actor, record, require_reason
+from customers.models import Customer, Operation, Phase, Subscription
 from customers.states import SubscriptionState
 from invoicing.issue import Issuing, annul
 from invoicing.models import BillingSettings, Invoice
@@ -72,3 +76,75 @@ def recover(invoice: Invoice, *, now: datetime) -> None:
     if not overdue.exists():
         subscription.move_to(SubscriptionState.ACTIVE)
         subscription.save(update_fields=["state"])
+
+
+class NotLive(ValidationError):
+    def __init__(self) -> None:
+        super().__init__("Only the collection of a plan that runs can be paused.", code="not_live")
+
+
+class NotPaused(ValidationError):
+    def __init__(self) -> None:
+        super().__init__("The collection of this subscription is not paused.", code="not_paused")
+
+
+@transaction.atomic
+def pause(
+    subscription: Subscription,
+    *,
+    behavior: str,
+    resumes_at: datetime | None = None,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+) -> Operation:
+    """Collect nothing for a while: what becomes due is kept as a draft, voided, or marked as uncollectible.
+
+    The plan runs on and nobody is reminded. A second call changes how, or until when. Raises
+    `ReasonRequired`, `NotLive`, `ValidationError` for an unknown behaviour or an end that is not to come.
+    """
+    reason = require_reason(reason, "pausing collection")
+    if behavior not in Subscription.WhilePaused.values:
+        allowed = ", ".join(Subscription.WhilePaused.values)
+        raise ValidationError(f"Choose what becomes of invoices meanwhile: {allowed}.", code="bad_behavior")
+    if resumes_at is not None and resumes_at <= now:
+        raise ValidationError("Collection resumes at an instant to come.", code="resumes_in_the_past")
+    customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
+    subscription = Subscription.objects.select_for_update().get(pk=subscription.pk)
+    if not subscription.is_live:
+        raise NotLive
+    if not pauses(subscription, now):
+        subscription.collection_paused_at = now
+    subscription.collection_resumes_at, subscription.collection_behavior = resumes_at, behavior
+    subscription.save(update_fields=["collection_paused_at", "collection_resumes_at", "collection_behavior"])
+    until = f" until {resumes_at:%-d %b %Y}" if resumes_at else ""
+    return record(
+        customer,
+        "collection.paused",
+        f"Paused collection{until}: {Subscription.WhilePaused(behavior).label.lower()}",
+        actor=actor,
+        now=now,
+        reason=reason,
+        inputs={"subscription": subscription.public_id, "behavior": behavior, "resumesAt": resumes_at},
+    )
+
+
+@transaction.atomic
+def resume(subscription: Subscription, *, reason: str = "", actor: Actor, now: datetime) -> Operation:
+    """Collect again from now on; the days of reminders count from here. Raises `NotPaused`."""
+    customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
+    subscription = Subscription.objects.select_for_update().get(pk=subscription.pk)
+    if not pauses(subscription, now):
+        raise NotPaused
+    subscription.collection_resumes_at = now
+    subscription.save(update_fields=["collection_resumes_at"])
+    return record(
+        customer,
+        "collection.resumed",
+        "Resumed collection",
+        actor=actor,
+        now=now,
+        reason=reason,
+        inputs={"subscription": subscription.public_id},
+        effects={"pausedSince": subscription.collection_paused_at},
+    )
