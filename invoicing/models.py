@@ -64,6 +64,10 @@ class BillingSettings(models.Model):
     company_address = models.TextField(blank=True)
     company_tax_number = models.CharField(max_length=40, blank=True)
     invoice_footer = models.TextField(blank=True)
+    payment_instructions = models.TextField(
+        blank=True, help_text="How customers pay by transfer: bank, IBAN. The number of the invoice is added."
+    )
+    send_invoices = models.BooleanField(default=False, help_text="Mail every issued document to its customer.")
 
     class Meta:
         verbose_name_plural = "billing settings"
