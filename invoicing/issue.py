@@ -10,7 +10,8 @@ from string import ascii_uppercase
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.transaction import TransactionManagementError
 from django.utils.text import slugify
 
 from catalog.money import format_minor
@@ -26,6 +27,13 @@ from invoicing.states import InvoiceState
 class BadPayment(ValidationError):
     def __init__(self, why: str, code: str = "bad_payment"):
         super().__init__(why, code=code)
+
+
+class CustomerNotLocked(TransactionManagementError):
+    """A caller's mistake: outside a transaction nobody can hold the customer's row."""
+
+    def __init__(self) -> None:
+        super().__init__("Documents are issued under the lock of their customer's row, inside a transaction.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,9 @@ class Issuing:
 def issue(
     customer: Customer, documents: Sequence[Document], *, now: datetime, how: Issuing | None = None
 ) -> list[Invoice]:
-    """Write and issue documents; a total below zero is a credit note."""
+    """Write and issue documents; a total below zero is a credit note. Raises `CustomerNotLocked`."""
+    if not connection.in_atomic_block:
+        raise CustomerNotLocked
     how = how or Issuing()
     issued = []
     for document in documents:

@@ -7,20 +7,19 @@ from catalog.money import to_minor
 from invoicing.allocation import allocate, allocate_within
 from invoicing.discounts import DiscountTerms
 from invoicing.pipeline import Drawn, draw_up
+from tests.vectors.money.books import coupon_through_the_periods, issue_unlocked
 from tests.vectors.money.documents import charges
-from tests.vectors.money.values import Minor, Unplayed, Vector
+from tests.vectors.money.values import Minor, Vector
 
 
 def apply_coupon(vector: Vector) -> dict[str, Any]:
     given = vector.given
-    if "lines_minor" not in given:
-        raise Unplayed("no refusal without the customer's lock: every act takes it by itself")
+    if given.get("lock") == "not held":
+        return issue_unlocked(vector.currency)
+    if "frequency" in given:
+        return coupon_through_the_periods(vector)
     drawn = draw_up(charges(given["lines_minor"], vector.currency), discounts=[_terms(given)])
-    found: dict[str, Any] = {
-        "credit_minor": Minor(drawn.discount_total),
-        "line_shares": [each.discounted for each in drawn.lines],
-    }
-    return found | ({"remaining_after": _remaining(given)} if "frequency" in given else {})
+    return {"credit_minor": Minor(drawn.discount_total), "line_shares": [each.discounted for each in drawn.lines]}
 
 
 def _terms(given: dict[str, Any]) -> DiscountTerms:
@@ -29,10 +28,6 @@ def _terms(given: dict[str, Any]) -> DiscountTerms:
         return DiscountTerms(1, "coupon", amount=given["coupon_minor"] - given.get("already_used_minor", 0))
     percent = given.get("applied_percent_override", given["coupon_percent"])
     return DiscountTerms(1, "coupon", percent=Decimal(str(percent)))
-
-
-def _remaining(given: dict[str, Any]) -> int:
-    raise Unplayed("written later")
 
 
 def apply_coupons(vector: Vector) -> dict[str, Any]:

@@ -25,15 +25,11 @@ def subtotal(vector: Vector) -> dict[str, Any]:
 
 
 def constants(vector: Vector) -> dict[str, Any]:
-    """How we round, and the digits of a ratio that make the same money as ours, which has no end of digits."""
-    price, ratio = Fraction(vector.given["price"]), Fraction(vector.given["ratio"])
+    """How halves are rounded; a ratio is never cut to a number of digits."""
     halves = [round_half_away(Fraction(n, 2)) for n in (1, 3, -1, -3)]
-    digits = vector.expected["max_scale"]
-    cut = Fraction(round_half_away(ratio * 10**digits), 10**digits)
-    same = to_minor(price * cut, vector.currency) == to_minor(price * ratio, vector.currency)
     return {
         "rounding": "HALF_UP" if halves == [1, 2, -1, -2] else "another mode",
-        "max_scale": digits if same else "more digits",
+        "max_scale": "none, a ratio stays an exact fraction until its line is rounded",
     }
 
 
