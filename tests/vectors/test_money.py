@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.vectors.money import play, play_file
+from tests.vectors.money import PLAYERS, play, play_file
 
 FILE = Path(__file__).parent / "money.json"
 VECTORS = json.loads(FILE.read_text())["vectors"]
@@ -75,6 +75,12 @@ def test_an_operation_that_nobody_plays_fails() -> None:
     vector = VECTORS[0] | {"action": {"op": "juggle"}}
 
     assert str(play(vector)) == f"FAIL {vector['id']} nothing plays juggle"
+
+
+def test_every_operation_has_a_fact_of_our_own() -> None:
+    rules_only = {"consume_order"}  # an order in words; ours is none of the others
+
+    assert {vector["action"]["op"] for vector in PLAYED} == set(PLAYERS) - rules_only
 
 
 @pytest.mark.django_db

@@ -116,15 +116,4 @@ def consume_order(vector: Vector) -> dict[str, Any]:
     }
 
 
-def top_up(vector: Vector) -> dict[str, Any]:
-    raise Unplayed("wallets are written later")
-
-
-PLAYERS = {
-    "consume": consume,
-    "consume_order": consume_order,
-    "debit_twice_same_key": top_up,
-    "sequence": sequence,
-    "settle": top_up,
-    "top_up": top_up,
-}
+PLAYERS = {"consume": consume, "consume_order": consume_order, "sequence": sequence}
