@@ -74,8 +74,15 @@ def issue(
 
 def write(customer: Customer, document: Document, *, how: Issuing) -> Invoice:
     """A document as a draft, with its lines and deductions."""
-    drawn = document.drawn
-    invoice = Invoice(
+    invoice = draft_of(customer, document, how=how)
+    invoice.save()
+    write_lines(invoice, document.drawn, how=how)
+    return invoice
+
+
+def draft_of(customer: Customer, document: Document, *, how: Issuing) -> Invoice:
+    """The row of a document, not written yet."""
+    return Invoice(
         kind=Invoice.Kind.CREDIT_NOTE if document.is_credit_note else Invoice.Kind.INVOICE,
         customer=customer,
         subscription=how.subscription,
@@ -86,11 +93,8 @@ def write(customer: Customer, document: Document, *, how: Issuing) -> Invoice:
         gates=how.gates,
         expires_at=how.expires_at,
         awaits_approval=how.awaits_approval,
-        **totals_of(drawn),
+        **totals_of(document.drawn),
     )
-    invoice.save()
-    write_lines(invoice, drawn, how=how)
-    return invoice
 
 
 def totals_of(drawn: Drawn) -> dict[str, Any]:
@@ -111,7 +115,9 @@ def totals_of(drawn: Drawn) -> dict[str, Any]:
 
 def write_lines(invoice: Invoice, drawn: Drawn, *, how: Issuing) -> None:
     """The rows of what was drawn up: lines with their deductions and taxes, and who gave the deductions."""
-    InvoiceLine.objects.bulk_create(_row(invoice, position, found, how) for position, found in enumerate(drawn.lines))
+    InvoiceLine.objects.bulk_create(
+        line_row(invoice, position, found, how) for position, found in enumerate(drawn.lines)
+    )
     Deduction.objects.bulk_create(
         Deduction(
             invoice=invoice,
@@ -127,7 +133,8 @@ def write_lines(invoice: Invoice, drawn: Drawn, *, how: Issuing) -> None:
     )
 
 
-def _row(invoice: Invoice, position: int, drawn: DrawnLine, how: Issuing) -> InvoiceLine:
+def line_row(invoice: Invoice, position: int, drawn: DrawnLine, how: Issuing) -> InvoiceLine:
+    """The row of one line, not written yet."""
     line = drawn.line
     return InvoiceLine(
         invoice=invoice,
@@ -156,15 +163,19 @@ def _row(invoice: Invoice, position: int, drawn: DrawnLine, how: Issuing) -> Inv
 
 def settle_issued(invoice: Invoice, *, now: datetime, net_terms_days: int = 0) -> Invoice:
     """Issue a draft: it gets its number and dates, and takes account credit; nothing of it changes afterwards."""
-    invoice.number = next_number(invoice.customer, invoice.kind)
-    invoice.issued_at, invoice.issues_at = now, None
+    open_as(invoice, next_number(invoice.customer, invoice.kind), now=now, net_terms_days=net_terms_days)
+    invoice.save()
+    _settle_new(invoice, now)
+    return invoice
+
+
+def open_as(invoice: Invoice, number: str, *, now: datetime, net_terms_days: int) -> None:
+    """Give a draft its number and dates; nothing is written yet."""
+    invoice.number, invoice.issued_at, invoice.issues_at = number, now, None
     invoice.awaits_approval = False
     if invoice.kind == Invoice.Kind.INVOICE:
         invoice.due_at = now + timedelta(days=net_terms_days)
     invoice.move_to(InvoiceState.OPEN)
-    invoice.save()
-    _settle_new(invoice, now)
-    return invoice
 
 
 def next_number(customer: Customer, kind: str) -> str:
@@ -177,9 +188,14 @@ def next_number(customer: Customer, kind: str) -> str:
         number = f"{series.prefix}-CN-{series.credit_notes:04}"
     else:
         series.invoices += 1
-        number = f"{series.prefix}-{series.invoices:04}"
+        number = invoice_number(series)
     series.save(update_fields=["invoices", "credit_notes"])
     return number
+
+
+def invoice_number(series: InvoiceSeries) -> str:
+    """The number of the newest invoice of a series."""
+    return f"{series.prefix}-{series.invoices:04}"
 
 
 def _begin_series(customer: Customer) -> InvoiceSeries:
