@@ -177,6 +177,13 @@ class Subscription(models.Model):
         VOID = "void", "Void them"
         MARK_UNCOLLECTIBLE = "mark_uncollectible", "Mark them as uncollectible"
 
+    class Unused(models.TextChoices):
+        """What becomes of fees and bought units that a contract's end leaves unused."""
+
+        ACCOUNT_CREDIT = "account_credit", "Account credit"
+        REFUND = "refund", "Refund"
+        NOTHING = "nothing", "Nothing"
+
     public_id = models.CharField(max_length=24, unique=True, default=new_subscription_id, editable=False)
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="subscriptions")
     product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="subscriptions")
@@ -192,6 +199,11 @@ class Subscription(models.Model):
     )
     end_reason = models.CharField(max_length=20, blank=True)
     ended_at = models.DateTimeField(null=True)
+    bills_use_at_end = models.BooleanField(default=True, help_text="Whether the planned end bills open use.")
+    unused_at_end = models.CharField(max_length=15, choices=Unused, default=Unused.NOTHING)
+    settled_at = models.DateTimeField(
+        null=True, help_text="Its final invoice was made then; access goes on until the end, and nothing is billed."
+    )
     parked_at = models.DateTimeField(null=True)
     parked_because = models.CharField(max_length=500, blank=True)
     trial_ends_at = models.DateTimeField(null=True, help_text="Use before it is never billed.")
