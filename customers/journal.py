@@ -58,7 +58,37 @@ def record(
     reverses: Operation | None = None,
 ) -> Operation:
     """Append one act. `verb` is `noun.past` such as `plan.enabled`; `summary` is a sentence for people."""
-    return Operation.objects.create(
+    operation = draft(
+        customer,
+        verb,
+        summary,
+        actor=actor,
+        now=now,
+        reason=reason,
+        inputs=inputs,
+        effects=effects,
+        fingerprint=fingerprint,
+        reverses=reverses,
+    )
+    operation.save()
+    return operation
+
+
+def draft(
+    customer: Customer | None,
+    verb: str,
+    summary: str,
+    *,
+    actor: Actor,
+    now: datetime,
+    reason: str = "",
+    inputs: Mapping[str, Any] | None = None,
+    effects: Mapping[str, Any] | None = None,
+    fingerprint: str = "",
+    reverses: Operation | None = None,
+) -> Operation:
+    """The line of an act, not written yet."""
+    return Operation(
         customer=customer,
         verb=verb,
         summary=summary[:500],
