@@ -140,7 +140,7 @@ def nothing_due(currency: str) -> Document:
 
 def bounds_of(terms: PlanTerms, lines: Sequence[Line]) -> list[Bound]:
     """The least and the most that each used item of these terms costs in the period that the lines bill."""
-    billed = {line.key for line in lines if line.kind == USAGE}
+    billed = {line.key for line in lines if line.kind == USAGE and line.override_id is None}
     found = []
     for item in terms.usage_items:
         price = item.price

@@ -1,6 +1,7 @@
 """Rows as values: fees whose time is not over, use that nobody billed yet, and account credit."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -13,7 +14,7 @@ from customers.models import Customer, Subscription
 from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, UsageEvent
 from entitlements.readings import item_terms, remember_items
 from invoicing.commitment import COUNTED
-from invoicing.lines import ADVANCE, PREPAID, USAGE, BilledFee, RatedUse
+from invoicing.lines import ADVANCE, OVERRIDE, PREPAID, USAGE, BilledFee, RatedUse
 from invoicing.models import CreditEntry, InvoiceLine
 from invoicing.states import InvoiceState
 
@@ -36,16 +37,34 @@ def charged_in(subscription: Subscription, period: Period) -> int:
 def billed_fees(subscription: Subscription, at: datetime) -> list[BilledFee]:
     """What this contract paid ahead for time after the instant, as far as nobody gave it back yet."""
     rows = (
-        InvoiceLine.objects.filter(subscription=subscription, kind__in=ADVANCE, ends_at__gt=at, amount__gt=0)
+        InvoiceLine.objects.filter(_paid_ahead(), subscription=subscription, ends_at__gt=at)
         .exclude(invoice__state__in=[InvoiceState.VOID, InvoiceState.DRAFT])
         .exclude(derivation__has_key="inArrears")
         .select_related("invoice", "item")
         .prefetch_related(Prefetch("credits", InvoiceLine.objects.exclude(invoice__state=InvoiceState.VOID)))
         .order_by("id")
     )
-    lines = list(rows)
+    lines = [line for line in rows if line.amount > 0]
     consumed = _consumed(subscription, lines)
-    return [fee for fee in (_billed_fee(line, consumed) for line in lines) if fee.net > 0]
+    fees = _taken_off([_billed_fee(line, consumed) for line in lines], [line for line in rows if line.amount < 0])
+    return [fee for fee in fees if fee.net > 0]
+
+
+def _paid_ahead() -> Q:
+    """Charges for time to come: of fees, units and seats, and of special prices in the place of those."""
+    own = Q(kind__in=ADVANCE, amount__gt=0)
+    return own | (Q(kind=OVERRIDE, derivation__has_key="periodStartsAt") & ~Q(amount=0))
+
+
+def _taken_off(fees: list[BilledFee], lines: Iterable[InvoiceLine]) -> list[BilledFee]:
+    """What special prices below zero took off a charge beside them was not paid, so it is not given back."""
+    for line in lines:
+        beside = [fee for fee in fees if (fee.invoice_id, fee.key) == (line.invoice_id, line.key)]
+        if beside:
+            dearest = max(beside, key=lambda fee: fee.price)
+            price = max(Fraction(0), dearest.price + Fraction(line.derivation["price"]))
+            fees[fees.index(dearest)] = replace(dearest, price=price, net=dearest.net + line.net)
+    return fees
 
 
 def _consumed(subscription: Subscription, lines: Iterable[InvoiceLine]) -> dict[int, tuple[Decimal, Decimal]]:

@@ -13,6 +13,7 @@ from catalog.periods import Cadence, Period, is_boundary, period_containing
 from catalog.terms import ItemTerms, PlanTerms
 from invoicing.commitment import Commitment
 from invoicing.lines import Line, RatedUse, arrears_line, renewal_lines, switch_lines, usage_lines
+from invoicing.special import Special, ahead_lines, behind_lines, not_below_zero
 
 INSTANT_BEFORE = timedelta(microseconds=1)
 
@@ -33,7 +34,12 @@ class Stretch:
 
 
 def boundary_lines(
-    at: datetime, *, history: Sequence[Stretch], after: Stretch | None, uses: Sequence[RatedUse]
+    at: datetime,
+    *,
+    history: Sequence[Stretch],
+    after: Stretch | None,
+    uses: Sequence[RatedUse],
+    specials: Sequence[Special] = (),
 ) -> list[Line]:
     """The lines of one boundary. `history` ends with the stretch in force until it, `after` is the one in force from
     it (the same one at a renewal; None when the contract ends), `uses` are windows that nobody billed yet."""
@@ -41,12 +47,18 @@ def boundary_lines(
     closes = after is None or after is not before
     lines = use_lines(uses, before, at, closes=closes, ends=after is None)
     lines += elapsed_lines(history, at, closes=closes)
-    if after is None or not after.bills:
-        return lines
-    if not closes:
-        return lines + renewal_lines(after.terms, after.anchor, at)
-    former = before.terms if before.bills else PlanTerms(0, after.terms.currency, after.terms.cadence, ())
-    return lines + switch_lines(former, after.terms, after.anchor, at)
+    if before.bills and specials:
+        since = before.starts_at
+        lines = behind_lines(lines, specials, before.terms, before.anchor, at, since=since, closes=closes)
+    if after is not None and after.bills:
+        former = before.terms if before.bills else PlanTerms(0, after.terms.currency, after.terms.cadence, ())
+        opened = (
+            switch_lines(former, after.terms, after.anchor, at)
+            if closes
+            else renewal_lines(after.terms, after.anchor, at)
+        )
+        lines += ahead_lines(opened, specials, after.terms, after.anchor, at)
+    return not_below_zero(lines)
 
 
 def use_lines(

@@ -30,6 +30,7 @@ from invoicing.lines import (
     unused_lines,
     usage_lines,
 )
+from invoicing.special import ahead_lines, behind_lines, not_below_zero
 
 
 def preview(position: Position, proposal: Proposal) -> PlanChange:
@@ -306,10 +307,20 @@ def _lines_now(
     lines: list[Line] = []
     if timing is not Timing.WITHOUT_BILLING:
         lines += _fees_now(position, proposal, wanted, anchor, changed, trial_ends_at)
-    if held.terms.is_invoiced:
-        lines += elapsed_lines(held.history, at, closes=True, keys=changed)
-    lines += [] if same_plan and not new_cycle else _closed_overage(position)
-    return lines + _overage(position, moves)
+    closes = not same_plan or new_cycle
+    past = elapsed_lines(held.history, at, closes=True, keys=changed) if held.terms.is_invoiced else []
+    past += _closed_overage(position) if closes else []
+    return not_below_zero(lines + _specially(position, past + _overage(position, moves), closes=closes))
+
+
+def _specially(position: Position, past: list[Line], *, closes: bool) -> list[Line]:
+    """What is closed at once, at its special prices: all of them, or those of the items that are billed here."""
+    held = position.held
+    if held is None or not held.history[-1].bills:
+        return past
+    last, billed = held.history[-1], {line.key for line in past}
+    specials = [special for special in position.specials if closes or special.item_key in billed]
+    return behind_lines(past, specials, last.terms, last.anchor, position.at, since=last.starts_at, closes=True)
 
 
 def _fees_now(
@@ -329,11 +340,13 @@ def _fees_now(
         lines = unused_lines(fees, at)
         opens = restarts_cycle(position, proposal)
         charges = opening_lines(wanted, anchor, at, former=former) if opens else advance_lines(wanted, anchor, at)
+        charges = ahead_lines(charges, position.specials, wanted, anchor, at)
         once = [] if opens else one_time_lines(wanted, at, former=former)
         return lines + ([] if trial_ends_at else _priced(charges + once, proposal.terms))
     apart = {key for key in changed if _is_charged_apart(old.item(key), wanted.item(key))}
     lines = unused_lines([fee for fee in fees if fee.key in changed - apart], at)
     charges = advance_lines(wanted, anchor, at, keys=changed - apart)
+    charges = ahead_lines(charges, position.specials, wanted, anchor, at)
     charges += [line for key in sorted(apart) for line in _more_units(old, wanted, key, anchor, at)]
     return lines + _priced(charges + one_time_lines(wanted, at, former=former), proposal.terms)
 

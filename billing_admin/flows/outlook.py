@@ -16,6 +16,7 @@ from entitlements.balances import Bucket, BucketMove, Fate, fresh
 from invoicing.commitment import COUNTED
 from invoicing.documents import Document, bounds_of, draw
 from invoicing.lines import Line, RatedUse, total
+from invoicing.special import counted
 
 
 def next_invoice(
@@ -51,7 +52,8 @@ def next_invoice(
     else:
         goes_on = following if following and following.starts_at == at else history[-1]
     uses = _open_uses(position, at, scheduled=scheduled, lines_now=lines_now, moves=moves)
-    lines = boundary_lines(at, history=history, after=goes_on, uses=uses)
+    specials = counted(position.specials, lines_now)
+    lines = boundary_lines(at, history=history, after=goes_on, uses=uses, specials=specials)
     kept_coupons = [coupon.terms for coupon in proposal.coupons if not coupon.for_this_act]
     rules = position.rules.with_discounts(kept_coupons).after(documents_now)
     closes = goes_on is not history[-1]

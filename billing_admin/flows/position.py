@@ -17,12 +17,14 @@ from customers.models import Customer, Phase, Subscription
 from customers.switch import plan_period
 from entitlements.balances import Bucket
 from entitlements.models import Balance
-from entitlements.readings import bucket_of, ledger_position, open_rows, standings, used_since
+from entitlements.readings import bucket_of, extras, ledger_position, open_rows, standings, used_since
 from invoicing.documents import BillingRules
 from invoicing.lines import BilledFee, RatedUse
 from invoicing.models import BillingSettings
+from invoicing.overrides import specials_of
 from invoicing.readings import billed_fees, charged_in, rated_use, unbilled
 from invoicing.rules import billing_rules
+from invoicing.special import Special
 
 PREVIEW_LIVES = timedelta(minutes=30)
 
@@ -86,6 +88,7 @@ class Position:
     gate: Gate
     charged: int = 0
     had_trial: bool = False
+    specials: tuple[Special, ...] = ()
 
     @property
     def account_credit(self) -> int:
@@ -155,7 +158,7 @@ def read_position(
     rows = [_as_of(row, later) for row in open_rows(customer).select_related("item")]
     default = default_contract(customer)
     applying = contracts or ([default] if default else [])
-    buckets = tuple(s.bucket for s in standings(applying, rows, at))
+    buckets = (*(s.bucket for s in standings(applying, rows, at)), *extras(rows, at))
     return Position(
         customer_id=customer.pk,
         customer_name=customer.name,
@@ -176,6 +179,7 @@ def read_position(
         gate=_gate(subscription),
         charged=_charged(subscription, held, at),
         had_trial=customer.subscriptions.filter(product_id=plan.product_id, trial_ends_at__isnull=False).exists(),
+        specials=specials_of(subscription) if subscription else (),
     )
 
 

@@ -22,8 +22,9 @@ from entitlements.reset import bring_up_to_date
 from invoicing.commitment import Commitment
 from invoicing.documents import Document, bounds_of, draw
 from invoicing.issue import issue
-from invoicing.lines import Line, unused_lines
+from invoicing.lines import OVERRIDE, TRUE_UP, USAGE, Line, unused_lines
 from invoicing.models import Invoice
+from invoicing.overrides import specials_of
 from invoicing.readings import billed_fees, charged_in, rated_use, unbilled
 from invoicing.rules import billing_rules
 
@@ -78,7 +79,7 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
     history = history_of(subscription, at)
     after = stretch_of(phase, levels_of(subscription)) if switched else history[-1]
     uses = [rated_use(row) for row in unbilled(subscription, at)]
-    lines = boundary_lines(at, history=history, after=after, uses=uses)
+    lines = boundary_lines(at, history=history, after=after, uses=uses, specials=specials_of(subscription))
     plan = phase.version.plan
     documents = draw(
         lines,
@@ -99,11 +100,16 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
             now=now,
             effects={"at": at, "lines": [{"description": li.description, "amount": li.amount} for li in lines]},
         )
-    phases = {line.item_id or 0: before for line in lines if line.kind in ("usage", "true_up")}
+    phases = {line.item_id or 0: before for line in lines if _is_past(line, at)}
     how = issuing(
         subscription, phase, operation=operation, phases=phases, at=at, has_use=bool(before.terms().usage_items)
     )
     return finish(issue(customer, documents, now=now, how=how), subscription, now=now)
+
+
+def _is_past(line: Line, at: datetime) -> bool:
+    """Whether it charges for what was before the boundary, and so belongs to the phase that ran until it."""
+    return line.kind in (USAGE, TRUE_UP) or (line.kind == OVERRIDE and line.ends_at is not None and line.ends_at <= at)
 
 
 def history_of(subscription: Subscription, at: datetime) -> tuple[Stretch, ...]:
@@ -185,7 +191,8 @@ def add_ons_of(subscription: Subscription) -> list[Subscription]:
 def open_use(subscription: Subscription, at: datetime) -> list[Line]:
     """All use of a contract that stands on no invoice yet, and its elapsed fees, as its end would bill them."""
     uses = [rated_use(row) for row in unbilled(subscription, None)]
-    return boundary_lines(at, history=history_of(subscription, at), after=None, uses=uses)
+    history, specials = history_of(subscription, at), specials_of(subscription)
+    return boundary_lines(at, history=history, after=None, uses=uses, specials=specials)
 
 
 def phase_at(subscription: Subscription, at: datetime, *, ending: bool = False) -> Phase:

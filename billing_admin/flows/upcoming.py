@@ -3,7 +3,7 @@
 The same lines as `renew` writes at the boundary, so that what is announced is what will be billed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -16,6 +16,7 @@ from customers.switch import next_bill
 from entitlements.models import Balance
 from invoicing.lines import Line, total, usage_lines
 from invoicing.readings import rated_use
+from invoicing.special import Special, counted
 
 MOST_BOUNDARIES = 12
 
@@ -36,24 +37,43 @@ class Upcoming:
 
 
 def upcoming(
-    subscription: Subscription, use: Sequence[Balance], levels: Mapping[str, Decimal] | None = None
+    subscription: Subscription,
+    use: Sequence[Balance],
+    levels: Mapping[str, Decimal] | None = None,
+    specials: Sequence[Special] = (),
 ) -> Upcoming | None:
     """The next invoice of a contract, if any is in sight, from the prefetched phases and the given unbilled windows.
 
     `levels` are the seats in use, by the slug of their feature.
     """
-    at = subscription.bills_at
-    for _ in range(MOST_BOUNDARIES):
-        if at is None:
-            return None
-        found, at = _at_boundary(subscription, use, levels or {}, at)
-        if found is not None:
-            return found
-    return None
+    return next(coming(subscription, use, levels, specials, most=1), None)
+
+
+def coming(
+    subscription: Subscription,
+    use: Sequence[Balance],
+    levels: Mapping[str, Decimal] | None = None,
+    specials: Sequence[Special] = (),
+    *,
+    most: int,
+) -> Iterator[Upcoming]:
+    """The next invoices of a contract, at most so many; only the first can have use on it, which is known by now."""
+    at, found = subscription.bills_at, 0
+    for _ in range(MOST_BOUNDARIES * most):
+        if at is None or found == most:
+            return
+        bills, at = _at_boundary(subscription, use, levels or {}, specials, at)
+        if bills is not None:
+            found, use, specials = found + 1, (), counted(specials, bills.lines)
+            yield bills
 
 
 def _at_boundary(
-    subscription: Subscription, use: Sequence[Balance], levels: Mapping[str, Decimal], at: datetime
+    subscription: Subscription,
+    use: Sequence[Balance],
+    levels: Mapping[str, Decimal],
+    specials: Sequence[Special],
+    at: datetime,
 ) -> tuple[Upcoming | None, datetime | None]:
     """What the boundary bills, and the one after it."""
     phases = subscription.kept_phases()
@@ -62,15 +82,18 @@ def _at_boundary(
     ends = subscription.ends_at is not None and subscription.ends_at <= at
     phase = begun[-1] if ends else _last(phases, at)
     after = None if ends else history[-1] if phase.pk == begun[-1].pk else stretch_of(phase, levels)
-    lines = boundary_lines(at, history=history, after=after, uses=[rated_use(row) for row in use])
+    uses = [rated_use(row) for row in use]
+    lines = boundary_lines(at, history=history, after=after, uses=uses, specials=specials)
     terms = phase.terms()
     if lines:
         so_far = bool(history[-1].terms.usage_items)
-        return Upcoming(at, phase.version.plan.name, tuple(lines), terms.currency, so_far), None
+        found = Upcoming(at, phase.version.plan.name, tuple(lines), terms.currency, so_far)
+    else:
+        found = None
     if ends:
-        return None, None
+        return found, None
     stops = [next_bill(terms, phase.anchor, at), subscription.ends_at, *(p.starts_at for p in phases)]
-    return None, min((stop for stop in stops if stop and stop > at), default=None)
+    return found, min((stop for stop in stops if stop and stop > at), default=None)
 
 
 def _last(phases: Sequence[Phase], at: datetime, *, ending: bool = False) -> Phase:
