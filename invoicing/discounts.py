@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from catalog.money import format_minor, plain, round_half_away
 from invoicing.allocation import allocate_within
-from invoicing.lines import Line
+from invoicing.lines import OVERRIDE, Line
 
 DISCOUNT, INVOICE_CREDIT = "discount", "invoice_credit"
 
@@ -64,7 +64,7 @@ def discount(
 
     `plan_of` names the plan of a line; without it a discount that is limited to plans takes nothing.
     """
-    left = [max(0, line.amount) for line in lines]
+    left = _charges(lines)
     plans = [plan_of(line) if plan_of else None for line in lines]
     found = []
     for terms in _in_order(discounts):
@@ -76,6 +76,19 @@ def discount(
             take(deduction, left)
             found.append(deduction)
     return found
+
+
+def _charges(lines: Sequence[Line]) -> list[int]:
+    """What each line charges, after special prices that take off: of their own item first, then of the others."""
+    left = [max(0, line.amount) for line in lines]
+    for special in lines:
+        if special.kind == OVERRIDE and special.amount < 0:
+            own = [rest if line.key == special.key else 0 for line, rest in zip(lines, left, strict=True)]
+            first = allocate_within(-special.amount, own)
+            left = [rest - part for rest, part in zip(left, first, strict=True)]
+            parts = allocate_within(-special.amount - sum(first), left)
+            left = [rest - part for rest, part in zip(left, parts, strict=True)]
+    return left
 
 
 def _in_order(discounts: Iterable[DiscountTerms]) -> list[DiscountTerms]:

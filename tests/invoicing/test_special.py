@@ -9,7 +9,9 @@ from django.core.exceptions import ValidationError
 
 from catalog.periods import Cadence, Period, boundary
 from catalog.terms import ItemTerms, PlanTerms
+from invoicing.discounts import DiscountTerms
 from invoicing.lines import renewal_lines
+from invoicing.pipeline import draw_up
 from invoicing.special import (
     ADD,
     REPLACE,
@@ -166,6 +168,25 @@ def test_an_added_component_stands_beside_the_items_own_line():
 def test_what_takes_off_never_takes_the_invoice_below_zero():
     """L-17"""
     assert amounts(APRIL_1, special(component(-8000, "Loyalty"), mode=ADD)) == [("Pro", 5000), ("Loyalty", -5000)]
+
+
+def test_coupons_come_off_what_a_special_price_leaves():
+    """L-17"""
+    lines = billed(APRIL_1, special(component(-1000, "Loyalty"), mode=ADD))
+
+    drawn = draw_up(lines, discounts=[DiscountTerms(1, "Half", percent=Decimal(50))])
+
+    # $50 − $10 = $40, half of it off.
+    assert (drawn.subtotal, drawn.discount_total, drawn.total) == (4000, 2000, 2000)
+
+
+def test_coupons_find_nothing_where_a_special_price_took_all():
+    """L-17"""
+    lines = billed(APRIL_1, special(component(-8000, "Loyalty"), mode=ADD))
+
+    drawn = draw_up(lines, discounts=[DiscountTerms(1, "Half", percent=Decimal(50))])
+
+    assert (drawn.discount_total, drawn.total) == (0, 0)
 
 
 def test_a_year_of_a_monthly_base_and_yearly_seats_has_twelve_lines_and_one():
