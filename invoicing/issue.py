@@ -15,12 +15,13 @@ from django.db.transaction import TransactionManagementError
 from django.utils.text import slugify
 
 from catalog.money import format_minor
-from customers.journal import Actor, record, require_reason
+from customers.journal import CLOCKWORK, Actor, record, require_reason
 from customers.models import Customer, Operation, Phase, Subscription
 from invoicing.documents import Document
-from invoicing.models import CreditEntry, Deduction, Invoice, InvoiceLine, InvoiceSeries, Payment
+from invoicing.models import CreditEntry, Deduction, Invoice, InvoiceLine, InvoiceSeries, Payment, Refund
 from invoicing.pipeline import Drawn, DrawnLine
 from invoicing.readings import account_credit
+from invoicing.refund import refundable_of
 from invoicing.states import InvoiceState
 
 
@@ -41,7 +42,8 @@ class Issuing:
     """How documents come into the world. `phases` names the phase of a line by its item, where it is not `phase`.
 
     A draft waits until `draft_until` (None: until somebody issues it); `gates` is the phase that its payment starts,
-    `expires_at` how long it may stay unpaid.
+    `expires_at` how long it may stay unpaid. `refunds`: what credit notes give back is paid out, as far as money came
+    in for it.
     """
 
     subscription: Subscription | None = None
@@ -54,6 +56,7 @@ class Issuing:
     gates: Phase | None = None
     expires_at: datetime | None = None
     awaits_approval: bool = False
+    refunds: bool = False
 
 
 def issue(
@@ -67,7 +70,7 @@ def issue(
     for document in documents:
         invoice = write(customer, document, how=how)
         if not how.is_draft or invoice.kind == Invoice.Kind.CREDIT_NOTE:
-            settle_issued(invoice, now=now, net_terms_days=how.net_terms_days)
+            settle_issued(invoice, now=now, net_terms_days=how.net_terms_days, refunds=how.refunds)
         issued.append(invoice)
     return issued
 
@@ -161,11 +164,11 @@ def line_row(invoice: Invoice, position: int, drawn: DrawnLine, how: Issuing) ->
     )
 
 
-def settle_issued(invoice: Invoice, *, now: datetime, net_terms_days: int = 0) -> Invoice:
+def settle_issued(invoice: Invoice, *, now: datetime, net_terms_days: int = 0, refunds: bool = False) -> Invoice:
     """Issue a draft: it gets its number and dates, and takes account credit; nothing of it changes afterwards."""
     open_as(invoice, next_number(invoice.customer, invoice.kind), now=now, net_terms_days=net_terms_days)
     invoice.save()
-    _settle_new(invoice, now)
+    _settle_new(invoice, now, refunds=refunds)
     return invoice
 
 
@@ -217,7 +220,7 @@ def _prefixes(customer: Customer) -> Iterator[str]:
     yield from (own + letter for letter in ascii_uppercase)
 
 
-def _settle_new(invoice: Invoice, now: datetime) -> None:
+def _settle_new(invoice: Invoice, now: datetime, *, refunds: bool) -> None:
     if invoice.offsets_id:
         target = Invoice.objects.select_for_update().get(pk=invoice.offsets_id)
         target.offset += -invoice.total
@@ -227,8 +230,11 @@ def _settle_new(invoice: Invoice, now: datetime) -> None:
         invoice.move_to(InvoiceState.PAID)
         invoice.paid_at = now
     elif invoice.kind == Invoice.Kind.CREDIT_NOTE:
-        enter_credit(invoice.customer, CreditEntry.Kind.CREDIT_NOTE, -invoice.total, invoice=invoice, now=now)
-        invoice.settlement = Invoice.Settlement.ACCOUNT_CREDIT
+        refunded = _refund(invoice, now) if refunds else 0
+        rest = -invoice.total - refunded
+        if rest:
+            enter_credit(invoice.customer, CreditEntry.Kind.CREDIT_NOTE, rest, invoice=invoice, now=now)
+        invoice.settlement = Invoice.Settlement.REFUND if refunded else Invoice.Settlement.ACCOUNT_CREDIT
         invoice.move_to(InvoiceState.PAID)
         invoice.paid_at = now
     else:
@@ -238,6 +244,15 @@ def _settle_new(invoice: Invoice, now: datetime) -> None:
             invoice.credit_applied = available
         _pay_if_settled(invoice, now)
     invoice.save()
+
+
+def _refund(note: Invoice, now: datetime) -> int:
+    """Pay out what came in as money for what a credit note gives back; staff adds the reference of the transfer."""
+    amount = refundable_of(note)
+    if amount:
+        by = note.operation.actor if note.operation else CLOCKWORK.name
+        Refund.objects.create(credit_note=note, amount=amount, actor=by, at=now)
+    return amount
 
 
 def _pay_if_settled(invoice: Invoice, now: datetime) -> None:
