@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from django.core.exceptions import ValidationError
 
@@ -9,9 +10,11 @@ from catalog.charges import PER_UNIT, PERCENTAGE
 from catalog.models import Feature, Plan
 from catalog.money import exponent
 from catalog.periods import NEVER, ONCE, PLAN_CADENCES, RESETS, Cadence, UnknownCadence
-from catalog.price_check import Wrong, check_price, decimals
+from catalog.price_check import LARGEST, Wrong, check_price, decimals
 from catalog.terms import (
     BOOLEAN,
+    CANCEL,
+    CHARGE,
     IN_ADVANCE,
     IN_ARREARS,
     IN_FULL,
@@ -20,11 +23,13 @@ from catalog.terms import (
     NEXT_CYCLE,
     PRORATE,
     STATIC,
+    Conditions,
     ItemTerms,
 )
 
 TERMS = (IN_ADVANCE, IN_ARREARS, INSTANT)
 PRORATIONS = (PRORATE, IN_FULL, NEXT_CYCLE)
+LONGEST_TRIAL = 730
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +213,31 @@ def _check_rhythm(cadence: str, item: ItemTerms, wrong: Wrong) -> None:
         _check_interval(cadence, item.cadence, list(PLAN_CADENCES), wrong)
     if item.reset == NEVER and item.is_usage:
         wrong("reset", "Usage that is billed needs a reset, so that there is an end to bill at.", "priced_never_resets")
+
+
+def check_conditions(plan: Plan, conditions: Conditions) -> None:
+    """Refuse a trial or a commitment that this plan cannot have. Raises `ValidationError` naming each field."""
+    wrong: dict[str, ValidationError] = {}
+    if not 0 <= conditions.trial_days <= LONGEST_TRIAL:
+        wrong["trial_days"] = ValidationError(f"A trial has 0 to {LONGEST_TRIAL} days.", code="bad_trial")
+    if conditions.trial_end not in (CHARGE, CANCEL):
+        wrong["trial_end"] = ValidationError(f"Allowed: {CHARGE}, {CANCEL}.", code="unknown_trial_end")
+    if sentence := _wrong_commitment(conditions.commitment):
+        wrong["commitment"] = ValidationError(sentence, code="bad_commitment")
+    if plan.kind != Plan.Kind.BILLED:
+        sentence = "Only plans that are billed here have a trial or a commitment."
+        found = {"trial_days": conditions.trial_days, "commitment": conditions.commitment}
+        wrong |= {field: ValidationError(sentence, code="not_billed") for field, value in found.items() if value}
+    if wrong:
+        raise ValidationError(wrong)
+
+
+def _wrong_commitment(commitment: Decimal | None) -> str:
+    if commitment is None:
+        return ""
+    if not commitment.is_finite() or not 0 <= commitment < LARGEST:
+        return "A commitment is an amount of 0 or more, below 1,000,000,000,000."
+    return "At most 12 decimals." if decimals(commitment) > 12 else ""
 
 
 def check_currency(currency: str, allowed: Sequence[str]) -> None:

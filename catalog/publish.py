@@ -6,16 +6,15 @@ Nothing here touches a published item; a change of what is sold is always a new 
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Max
 
-from catalog.items import check_items
+from catalog.items import check_conditions, check_items
 from catalog.models import Feature, Plan, PlanItem, PlanVersion, Product, unique_key
-from catalog.terms import ItemTerms, PlanTerms
+from catalog.terms import Conditions, ItemTerms, PlanTerms
 
 
 class CannotPublish(ValidationError):
@@ -114,13 +113,14 @@ def conditions_of(source: PlanVersion | PlanTerms) -> dict[str, Any]:
 
 
 @transaction.atomic
-def write_conditions(draft: PlanVersion, *, trial_days: int, trial_end: str, commitment: Decimal | None) -> None:
+def write_conditions(draft: PlanVersion, conditions: Conditions) -> None:
     """Set the trial and the minimum commitment of a draft. Raises `ValidationError` naming the field."""
-    draft = PlanVersion.objects.select_for_update(of=("self",)).get(pk=draft.pk)
+    draft = PlanVersion.objects.select_for_update(of=("self",)).select_related("plan").get(pk=draft.pk)
     if draft.is_frozen:
         raise VersionFrozen(draft)
-    draft.trial_days, draft.trial_end, draft.commitment = trial_days, trial_end, commitment
-    draft.full_clean(exclude=["plan"], validate_unique=False, validate_constraints=False)
+    check_conditions(draft.plan, conditions)
+    draft.trial_days, draft.trial_end = conditions.trial_days, conditions.trial_end
+    draft.commitment = conditions.commitment
     draft.save(update_fields=["trial_days", "trial_end", "commitment"])
 
 

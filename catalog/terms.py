@@ -195,6 +195,16 @@ class ItemTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a version says beside its items and cadence. `commitment` is what a period costs at least, in major units;
+    `trial_end` is what happens after the free days: the first period is billed, or the subscription ends."""
+
+    trial_days: int = 0
+    trial_end: str = CHARGE
+    commitment: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlanTerms:
     """A rate card as a value. `version_id` is None while it is only a proposal."""
 
@@ -215,6 +225,18 @@ class PlanTerms:
         """The id of the version's row; a proposal has none yet."""
         assert self.version_id is not None, "only a version that was written has a row"
         return self.version_id
+
+    @property
+    def conditions(self) -> Conditions:
+        return Conditions(self.trial_days, self.trial_end, self.commitment)
+
+    def under(self, conditions: Conditions) -> "PlanTerms":
+        return replace(
+            self,
+            trial_days=conditions.trial_days,
+            trial_end=conditions.trial_end,
+            commitment=conditions.commitment,
+        )
 
     def item(self, key: str) -> ItemTerms | None:
         return next((item for item in self.items if item.key == key), None)

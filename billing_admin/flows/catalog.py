@@ -12,9 +12,9 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from catalog import publish as verbs
-from catalog.items import check_currency
+from catalog.items import InvalidItems, check_currency, check_items
 from catalog.models import Feature, Plan, PlanItem, PlanVersion, Product, unique_key
-from catalog.terms import ItemTerms, differences
+from catalog.terms import Conditions, ItemTerms, differences
 from customers.journal import Actor, record
 from customers.models import Subscription
 from customers.states import SubscriptionState
@@ -151,6 +151,8 @@ def edit_plan(
     if billing_version != plan.billing_version and subscriptions_of(plan).exists():
         raise BillingVersionFixed
     before = {"name": plan.name, "currency": plan.currency, "billing_version": plan.billing_version}
+    if billing_version != plan.billing_version:
+        _refuse_misfits(plan, billing_version)
     plan.name, plan.invoice_display_name = name.strip(), invoice_display_name.strip()
     plan.description, plan.currency, plan.billing_version = description.strip(), currency, billing_version
     plan.full_clean()
@@ -164,6 +166,17 @@ def edit_plan(
         inputs={"name": plan.name, "currency": plan.currency, "billing_version": plan.billing_version},
         effects={"before": before},
     )
+
+
+def _refuse_misfits(plan: Plan, billing_version: int) -> None:
+    """Items that are sold, or about to be, must be allowed under the other billing version, too."""
+    plan.billing_version = billing_version
+    for version in PlanVersion.objects.with_items().standard().filter(plan=plan).exclude(state="archived"):
+        try:
+            check_items(plan, version.cadence, version.terms().items)
+        except InvalidItems as refused:
+            sentence = f"The items of {version.label} do not go with it. {refused.errors[0].message}"
+            raise ValidationError({"billing_version": ValidationError(sentence, code="items_do_not_fit")}) from None
 
 
 def is_priced(plan: Plan) -> bool:
@@ -184,9 +197,16 @@ def assigned_to(plan: Plan, *, now: datetime) -> "QuerySet[Subscription]":
 
 
 @transaction.atomic
-def save_draft(plan: Plan, items: Sequence[ItemTerms], *, cadence: str, actor: Actor, now: datetime) -> PlanVersion:
-    draft = verbs.open_draft(plan, by=actor.name)
-    verbs.write_items(draft, items, cadence=cadence)
+def save_draft(
+    plan: Plan,
+    items: Sequence[ItemTerms],
+    *,
+    cadence: str,
+    conditions: Conditions | None = None,
+    actor: Actor,
+    now: datetime,
+) -> PlanVersion:
+    draft = _filled(plan, items, cadence, conditions, actor)
     record(
         None,
         "plan.draft_saved",
@@ -227,12 +247,29 @@ def publish(plan: Plan, *, message: str, actor: Actor, now: datetime) -> PlanVer
 
 @transaction.atomic
 def update(
-    plan: Plan, items: Sequence[ItemTerms], *, cadence: str, message: str, actor: Actor, now: datetime
+    plan: Plan,
+    items: Sequence[ItemTerms],
+    *,
+    cadence: str,
+    conditions: Conditions | None = None,
+    message: str,
+    actor: Actor,
+    now: datetime,
 ) -> PlanVersion:
     """Save the draft and publish it in one go."""
-    draft = verbs.open_draft(plan, by=actor.name)
-    verbs.write_items(draft, items, cadence=cadence)
+    _filled(plan, items, cadence, conditions, actor)
     return publish(plan, message=message, actor=actor, now=now)
+
+
+def _filled(
+    plan: Plan, items: Sequence[ItemTerms], cadence: str, conditions: Conditions | None, actor: Actor
+) -> PlanVersion:
+    """The draft with these items; conditions that are not given stay what they are."""
+    draft = verbs.open_draft(plan, by=actor.name)
+    if conditions is not None:
+        verbs.write_conditions(draft, conditions)
+    verbs.write_items(draft, items, cadence=cadence)
+    return draft
 
 
 @transaction.atomic

@@ -21,11 +21,11 @@ from billing_admin.flows.plan_change import Activation, NewCoupon, PlanChange, P
 from billing_admin.flows.position import Position, held_subscription, read_position
 from billing_admin.flows.renew import catch_up
 from billing_admin.flows.rewards import apply_new
-from catalog.items import check_items
+from catalog.items import check_conditions, check_items
 from catalog.models import Plan, PlanVersion
 from catalog.money import plain
 from catalog.publish import tailor
-from catalog.terms import ChangeKind, ItemTerms, PlanTerms
+from catalog.terms import ChangeKind, Conditions, ItemTerms, PlanTerms
 from customers import switch
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, CustomPlan, Operation, Phase, PlanReservation, Subscription
@@ -92,6 +92,7 @@ def propose(
     *,
     items: Sequence[ItemTerms] | None = None,
     cadence: str | None = None,
+    conditions: Conditions | None = None,
     version: PlanVersion | None = None,
     quantity: int = 1,
     timing: Timing | None = None,
@@ -114,7 +115,9 @@ def propose(
     terms, version_id, is_custom = standard, standard.version_id, False
     if items is not None:
         terms = replace(standard.with_items(items), cadence=cadence or standard.cadence)
+        terms = terms.under(conditions or standard.conditions)
         check_items(plan, terms.cadence, terms.items)
+        check_conditions(plan, terms.conditions)
         if terms.content() == standard.content():
             terms = standard
         else:

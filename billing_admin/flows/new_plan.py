@@ -7,7 +7,7 @@ from django.db import transaction
 
 from billing_admin.flows import catalog
 from catalog.models import Plan, Product
-from catalog.terms import ItemTerms
+from catalog.terms import Conditions, ItemTerms
 from customers.journal import Actor
 from customers.models import Customer, PlanReservation
 
@@ -24,6 +24,7 @@ def new_plan(
     kind: str = Plan.Kind.BILLED,
     currency: str,
     cadence: str,
+    conditions: Conditions | None = None,
     add_on: bool = False,
     billing_version: int = 1,
     reserved_for: Customer | None = None,
@@ -52,7 +53,7 @@ def new_plan(
     if reserved_for:
         PlanReservation.objects.create(plan=plan, customer=reserved_for)
     if publish:
-        catalog.update(plan, items, cadence=cadence, message=message, actor=actor, now=now)
+        catalog.update(plan, items, cadence=cadence, conditions=conditions, message=message, actor=actor, now=now)
     else:
-        catalog.save_draft(plan, items, cadence=cadence, actor=actor, now=now)
+        catalog.save_draft(plan, items, cadence=cadence, conditions=conditions, actor=actor, now=now)
     return plan
