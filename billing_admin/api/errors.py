@@ -100,7 +100,7 @@ def _refused(request: HttpRequest, error: ValidationError) -> HttpResponse:
                 {
                     "code": e.code,
                     "message": e.message,
-                    "field": f"items.{e.index}.{CELLS.get(e.field, to_camel(e.field))}",
+                    "field": f"items.{e.index}.{CELLS.get(e.field, _camel(e.field))}",
                 }
                 for e in error.errors
             ]
@@ -113,6 +113,11 @@ def _refused(request: HttpRequest, error: ValidationError) -> HttpResponse:
         case LimitReached():
             more["access"] = AccessOut.of(error.access).model_dump(mode="json", by_alias=True)
     return answer(status, code, message, field, **more)
+
+
+def _camel(field: str) -> str:
+    """`price.tiers.2.up_to` as callers write it: `price.tiers.2.upTo`."""
+    return ".".join(to_camel(part) for part in field.split("."))
 
 
 def _first(error: ValidationError) -> tuple[str, str, str | None]:

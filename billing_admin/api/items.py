@@ -1,21 +1,38 @@
 """One entry of a plan's `prices` or `items`, in both directions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from django.utils.text import slugify
 from pydantic import Field
 
+from billing_admin.api.prices import Per, PriceIn, PriceOut, is_plain
 from billing_admin.api.shapes import Answer, Body, Count, ExactRate, Quantity, Rate, Slug, Units
 from catalog.charges import Price
-from catalog.items import InvalidItems, ItemError
+from catalog.items import InvalidItems, ItemError, usual_term
 from catalog.models import Feature
 from catalog.money import plain
-from catalog.terms import BILLING_PERIOD, BOOLEAN, HARD, METERED, SOFT, STATIC, FeatureTerms, ItemTerms, PlanTerms
+from catalog.periods import NEVER, ONCE
+from catalog.terms import (
+    BILLING_PERIOD,
+    BOOLEAN,
+    HARD,
+    IN_ADVANCE,
+    METERED,
+    PRORATE,
+    SOFT,
+    STATIC,
+    FeatureTerms,
+    ItemTerms,
+    PlanTerms,
+)
 
 FEE, USAGE, ALLOWANCE = "fee", "usage", "allowance"
 Type = Literal["fee", "usage", "allowance", "boolean", "static"]
+Term = Literal["in_advance", "in_arrears", "instant"]
+Proration = Literal["prorate", "full", "next_cycle"]
 OF_FEATURE = {USAGE: METERED, ALLOWANCE: METERED, BOOLEAN: BOOLEAN, STATIC: STATIC}
 
 
@@ -43,8 +60,26 @@ class ItemIn(Body):
     limit: Literal["hard", "soft"] | None = Field(None, description="Left out: soft where use is priced, else hard.")
     max_overage: Units | None = None
     unit_price: Rate | None = Field(None, description="Beyond what is included, per `per` units.", examples=["0.002"])
-    per: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(None, examples=[1000])
+    per: Per | None = Field(None, examples=[1000])
+    price: PriceIn | None = Field(None, description="Any charge model, in place of `unitPrice`.")
+    term: Term | None = Field(
+        None,
+        description="When it is asked for. Left out: fees and levels in advance, use in arrears. A consumable "
+        "in advance is prepaid; `instant` takes use from the wallet (billing version 0).",
+    )
+    on_increase: Proration | None = Field(None, description="Prepaid and levels: what more of them costs at once.")
+    on_decrease: Proration | None = Field(None, description="Prepaid and levels: what less of them gives back.")
     value: str | Decimal | None = Field(None, description="A static feature's number or text.")
+
+    @property
+    def is_priced(self) -> bool:
+        return self.unit_price is not None or self.price is not None
+
+    def usage_price(self) -> Price | None:
+        if self.unit_price is None:
+            return self.price.value() if self.price else None
+        per = self.per or 1
+        return Price(rate=self.unit_price / per, per=per)
 
     @property
     def told_type(self) -> str | None:
@@ -73,6 +108,10 @@ class ItemOut(Answer):
     max_overage: Quantity | None = None
     unit_price: ExactRate | None = None
     per: int | None = None
+    price: PriceOut | None = Field(default=None, description="What `unitPrice` alone does not say.")
+    term: str | None = None
+    on_increase: str | None = None
+    on_decrease: str | None = None
     value: str | None = None
 
     @classmethod
@@ -86,6 +125,7 @@ class ItemOut(Answer):
                 amount=item.amount,
                 cadence=item.cadence,
                 quantity=item.quantity,
+                term=item.term or usual_term(item),
             )
         if feature.type == BOOLEAN:
             return cls(key=item.key, type="boolean", feature_slug=feature.slug, name=item.name)
@@ -110,9 +150,22 @@ class ItemOut(Answer):
             reset_anchor=item.reset_anchor,
             limit=item.limit,
             max_overage=item.max_overage,
-            unit_price=None if item.price is None else item.price.rate * item.price.per,
-            per=None if item.price is None else item.price.per,
+            **_priced(item),
         )
+
+
+def _priced(item: ItemTerms) -> dict[str, Any]:
+    if item.price is None:
+        return {}
+    bought = item.is_prepaid or item.is_seats
+    found: dict[str, Any] = {
+        "term": item.term or usual_term(item),
+        "on_increase": item.on_increase if bought else None,
+        "on_decrease": item.on_decrease if bought else None,
+    }
+    if is_plain(item.price):
+        return found | {"unit_price": item.price.rate * item.price.per, "per": item.price.per}
+    return found | {"price": PriceOut.of(item.price)}
 
 
 def items_of(entries: Sequence[ItemIn], cadence: str, standard: PlanTerms | None = None) -> list[ItemTerms]:
@@ -145,8 +198,10 @@ def _misfit(index: int, entry: ItemIn, features: Mapping[str, FeatureTerms]) -> 
     wanted = OF_FEATURE.get(entry.told_type or "")
     if feature and wanted and feature.type != wanted:
         return wrong("type", f"{feature.name} is {feature.type}, so it cannot be {entry.type}.", "wrong_type")
-    if entry.told_type == USAGE and entry.unit_price is None:
-        return wrong("price", "A usage item needs a unitPrice; 0 is allowed.", "price_missing")
+    if entry.told_type == USAGE and not entry.is_priced:
+        return wrong("price", "A usage item needs a unitPrice or a price; 0 is allowed.", "price_missing")
+    if entry.unit_price is not None and entry.price is not None:
+        return wrong("price", "Send either unitPrice or price.", "two_prices")
     return None
 
 
@@ -170,21 +225,21 @@ def _keys(entries: Sequence[ItemIn], standard: PlanTerms | None) -> list[str]:
 
 def _terms(entry: ItemIn, key: str, cadence: str, features: Mapping[str, FeatureTerms]) -> ItemTerms:
     if entry.feature_slug is None:
-        return ItemTerms(
+        fee = ItemTerms(
             key=key,
             name=entry.name,
             amount=entry.amount,
             cadence=entry.cadence or cadence,
             quantity=1 if entry.quantity is None else entry.quantity,
         )
+        return replace(fee, term=_term(entry, fee))
     # An unknown feature goes on to the catalog, which refuses it together with whatever else is wrong.
     unknown = FeatureTerms(entry.feature_slug, entry.feature_slug, METERED)
     feature = features.get(entry.feature_slug, unknown)
     metered = feature.type == METERED
-    resets = "never" if feature.is_allocated or not metered else cadence
-    per = entry.per or 1
+    resets = NEVER if feature.is_allocated or not metered or entry.cadence == ONCE else cadence
     value = plain(entry.value) if isinstance(entry.value, Decimal) else entry.value or ""
-    return ItemTerms(
+    item = ItemTerms(
         key=key,
         name=entry.name,
         feature=feature,
@@ -195,8 +250,16 @@ def _terms(entry: ItemIn, key: str, cadence: str, features: Mapping[str, Feature
         unlimited=entry.unlimited,
         reset=entry.resets or resets,
         reset_anchor=entry.reset_anchor or BILLING_PERIOD,
-        limit=entry.limit or (SOFT if entry.unit_price is not None else HARD),
+        limit=entry.limit or (SOFT if entry.is_priced and entry.term != IN_ADVANCE else HARD),
         max_overage=entry.max_overage,
-        price=None if entry.unit_price is None else Price(rate=entry.unit_price / per, per=per),
+        price=entry.usage_price(),
+        on_increase=entry.on_increase or PRORATE,
+        on_decrease=entry.on_decrease or PRORATE,
         value=value,
     )
+    return replace(item, term=_term(entry, item))
+
+
+def _term(entry: ItemIn, item: ItemTerms) -> str:
+    """As it is kept: what is usual for its kind is not written down."""
+    return "" if entry.term is None or entry.term == usual_term(item) else entry.term

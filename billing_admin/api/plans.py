@@ -1,5 +1,6 @@
 """Plans: rate cards of a product, with their versions."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -11,13 +12,13 @@ from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer, find_plan, find_product, plans
 from billing_admin.api.items import ItemIn, ItemOut, items_of
 from billing_admin.api.refusals import NotFound
-from billing_admin.api.shapes import Answer, Body, Id, Slug
+from billing_admin.api.shapes import Answer, Body, ExactRate, Id, Rate, Slug
 from billing_admin.flows import catalog as verbs
 from billing_admin.flows.enable_plan import addable_plans, offered_plans
 from billing_admin.flows.new_plan import new_plan
 from catalog.models import Plan, PlanVersion
 from catalog.periods import plan_cadence
-from catalog.terms import ItemTerms
+from catalog.terms import Conditions, ItemTerms
 
 router = Router(tags=["Plans"])
 
@@ -45,6 +46,11 @@ class VersionBody(Body):
         description="Deprecated: monthly, quarterly or yearly. billingCadence wins.",
         json_schema_extra={"deprecated": True},
     )
+    trial_days: int | None = Field(None, description="Free days before the first period.", examples=[14])
+    trial_end: Literal["charge", "cancel"] | None = Field(
+        None, description="After the free days the first period is billed, or the subscription ends."
+    )
+    commitment: Rate | None = Field(None, description="What a period costs at least.", examples=["500.00"])
     prices: Entries = Field(default_factory=list)
     items: Entries = Field(default_factory=list)
     publish: bool = Field(default=True, description="False leaves a draft.")
@@ -55,6 +61,14 @@ class VersionBody(Body):
         stays = present.cadence if present and not self.billing_interval else None
         cadence = plan_cadence(self.billing_cadence or stays, self.billing_interval)
         return cadence, items_of([*self.prices, *self.items], cadence, present.terms() if present else None)
+
+    def conditions(self, present: PlanVersion | None = None) -> Conditions:
+        """Trial and commitment; what is left out is the present version's, an explicit null takes it away."""
+        was = present.terms().conditions if present else Conditions()
+        given = {name: getattr(self, name) for name in ("trial_days", "trial_end") if getattr(self, name) is not None}
+        if "commitment" in self.model_fields_set:
+            given["commitment"] = self.commitment
+        return replace(was, **given)
 
 
 class PlanIn(VersionBody):
@@ -103,11 +117,20 @@ class VersionRef(Answer):
 
 
 class VersionOut(VersionRef):
+    trial_days: int
+    trial_end: str | None = Field(description="With a trial: `charge` or `cancel`.")
+    commitment: ExactRate | None
     items: list[ItemOut]
 
     @classmethod
     def of(cls, version: PlanVersion) -> Self:
-        return cls(**cls.values(version), items=[ItemOut.of(item) for item in version.terms().items])
+        return cls(
+            **cls.values(version),
+            trial_days=version.trial_days,
+            trial_end=version.trial_end if version.trial_days else None,
+            commitment=version.commitment,
+            items=[ItemOut.of(item) for item in version.terms().items],
+        )
 
 
 class PlanOut(Answer):
@@ -211,6 +234,7 @@ def create_plan(request: ApiRequest, body: PlanIn) -> PlanDetail:
         kind=body.kind,
         currency=body.currency or settings.CURRENCIES[0],
         cadence=cadence,
+        conditions=body.conditions(),
         add_on=body.add_on,
         billing_version=body.billing_version,
         reserved_for=find_customer(body.reserved_for) if body.reserved_for else None,
@@ -269,11 +293,20 @@ def create_version(request: ApiRequest, key: Slug, body: VersionBody) -> Version
     """Publish a new version. New subscriptions take it; whoever is on an older one stays there."""
     plan = find_plan(key)
     cadence, items = body.terms(plan.current_version)
+    conditions = body.conditions(plan.current_version)
     actor, now = request.auth.actor, request.now
     if body.publish:
-        version = verbs.update(plan, items, cadence=cadence, message=body.commit_message, actor=actor, now=now)
+        version = verbs.update(
+            plan,
+            items,
+            cadence=cadence,
+            conditions=conditions,
+            message=body.commit_message,
+            actor=actor,
+            now=now,
+        )
     else:
-        version = verbs.save_draft(plan, items, cadence=cadence, actor=actor, now=now)
+        version = verbs.save_draft(plan, items, cadence=cadence, conditions=conditions, actor=actor, now=now)
     return VersionOut.of(PlanVersion.objects.with_items().get(pk=version.pk))
 
 
