@@ -14,151 +14,33 @@ address; without, they submit the form, and `form.acted` says that it is only to
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from typing import NamedTuple
+from dataclasses import replace
+from itertools import zip_longest
 
+from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils.text import slugify
 
-from catalog.charges import Price
-from catalog.items import InvalidItems, check_items
+from billing_admin.item_prices import (
+    TypedTier,
+    typed_tiers,
+)
+from billing_admin.item_rows import FIELDS, LEFT_OUT, MOST_TIERS, Choice, Gone, Row, read_allowance, read_fee, typed_of
+from billing_admin.typed import Wrong, alike, major, number
+from catalog.items import InvalidItems, check_conditions, check_items
 from catalog.models import KEY, Feature, Plan
-from catalog.money import exponent, grouped, plain
-from catalog.periods import FEE_CADENCES, NEVER, ONCE, PLAN_CADENCES, RESETS
+from catalog.periods import FEE_CADENCES, NEVER, ONCE, PLAN_CADENCES
 from catalog.terms import (
-    BILLING_PERIOD,
-    BOOLEAN,
-    CALENDAR,
-    HARD,
+    CANCEL,
+    CHARGE,
     METERED,
-    SOFT,
-    STATIC,
+    Conditions,
     FeatureTerms,
     ItemTerms,
     PlanTerms,
 )
-
-FIELDS = (
-    *("key", "feature", "name", "included", "unlimited", "value", "reset", "limit", "max_overage"),
-    *("amount", "cadence", "quantity", "price", "per"),
-)
-# What a field means that a row of its kind does not have.
-LEFT_OUT = {"reset": NEVER, "limit": HARD, "quantity": "1", "per": "1"}
-CELLS = {
-    "name": ("name",),
-    "included": ("included", "unlimited", "value"),
-    "reset": ("reset",),
-    "limit": ("limit", "max_overage"),
-    "price": ("amount", "cadence", "quantity", "price", "per"),
-}
-CELL_OF = {name: cell for cell, names in CELLS.items() for name in names} | {"key": "name", "feature": "name"}
-SCALES = (1, 1_000, 1_000_000)
-RESET_WORDS = {
-    "PT1H": "Hourly",
-    "P1D": "Daily",
-    "P1W": "Weekly",
-    "P1M": "Monthly",
-    "P3M": "Quarterly",
-    "P6M": "Half-yearly",
-    "P1Y": "Yearly",
-}
-NUMBER = re.compile(r"-?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?", re.ASCII)
-
-
-class Wrong(ValueError):
-    """What was typed into a field cannot be read."""
-
-    def __init__(self, field: str, message: str):
-        self.field, self.message = field, message
-        super().__init__(message)
-
-
-class Choice(NamedTuple):
-    value: str
-    label: str
-
-
-class Gone(NamedTuple):
-    key: str
-    label: str
-    text: str
-
-
-@dataclass
-class Row:
-    """One line of the editor: what was typed, what it means, what it was, and what is wrong with it."""
-
-    id: str
-    typed: dict[str, str]
-    currency: str
-    feature: FeatureTerms | None = None
-    standard: ItemTerms | None = None
-    standard_typed: dict[str, str] = field(default_factory=dict)
-    compared: bool = False
-    errors: dict[str, str] = field(default_factory=dict)
-    fresh: bool = False
-    fixed_price: str = "—"
-
-    @property
-    def kind(self) -> str:
-        return self.feature.type if self.feature else "fee"
-
-    @property
-    def label(self) -> str:
-        return self.typed["name"] or (self.feature.name if self.feature else "Base fee")
-
-    @property
-    def is_new(self) -> bool:
-        return self.compared and self.standard is None
-
-    @property
-    def changed(self) -> dict[str, bool]:
-        """By cell: whether it says something else than the standard."""
-        if not self.standard:
-            return {}
-        return {cell: any(self.differs(name) for name in names) for cell, names in CELLS.items()}
-
-    def differs(self, name: str) -> bool:
-        return alike(self.typed[name]) != alike(self.standard_typed[name])
-
-    @property
-    def was(self) -> dict[str, str]:
-        """By cell: what the standard says, for people."""
-        if not self.standard:
-            return {}
-        code, _, calendar = self.standard_typed["reset"].partition("/")
-        cap = self.standard_typed["max_overage"]
-        return {
-            "included": self.standard.describe_allowance(),
-            "reset": RESET_WORDS.get(code, code).lower() + (", calendar" if calendar else ""),
-            "limit": self.standard.limit + (f", up to +{cap}" if cap else ""),
-            "price": self.standard.describe_price(self.currency),
-        }
-
-    @property
-    def is_changed(self) -> bool:
-        return any(self.changed.values())
-
-    @property
-    def resets(self) -> list[Choice]:
-        return [Choice(code, word) for code, word in RESET_WORDS.items()]
-
-    @property
-    def calendar_resets(self) -> list[Choice]:
-        return [Choice(f"{code}/{CALENDAR}", f"{word}, calendar") for code, word in RESET_WORDS.items()]
-
-    @property
-    def scales(self) -> list[Choice]:
-        own = int(self.typed["per"]) if self.typed["per"].isdecimal() else 1
-        unit = (self.feature.unit if self.feature else "") or "unit"
-        return [Choice(str(n), f"/ {unit}" if n == 1 else f"/ {n:,}") for n in sorted({*SCALES, own})]
-
-    def wrong(self, name: str, message: str) -> None:
-        cell = CELL_OF.get(name, "name")
-        self.errors[cell] = f"{self.errors[cell]} {message}" if cell in self.errors else message
 
 
 class ItemsForm:
@@ -169,6 +51,7 @@ class ItemsForm:
         plan: Plan,
         items: Iterable[ItemTerms] = (),
         cadence: str = "P1M",
+        conditions: Conditions | None = None,
         standard: PlanTerms | None = None,
         prefix: str = "items",
     ):
@@ -176,9 +59,12 @@ class ItemsForm:
         self.present = tuple(items)
         self.is_bound = data is not None and f"{prefix}-shown" in data
         self.cadence = cadence
+        self.conditions = conditions or Conditions()
+        self.typed = typed_conditions(self.conditions, plan.currency)
         self.items: list[ItemTerms] = []
         self.error = ""
-        self.stored = digest_of(self.present, cadence, plan.currency)
+        self.errors: dict[str, str] = {}  # of trial and commitment
+        self.stored = digest_of(self.present, cadence, self.conditions, plan.currency)
         self.seen = self.stored
         self.acted = False
         self.moved = False  # what the editor started from was changed by somebody else meanwhile
@@ -186,6 +72,7 @@ class ItemsForm:
         self._features = features_for(plan, self._slugs(data))
         if self.is_bound:
             self.cadence = data.get(f"{prefix}-cadence", cadence)
+            self.typed = {name: data.get(f"{prefix}-{name}", was).strip() for name, was in self.typed.items()}
             self.rows = [self._typed_row(row_id, data) for row_id in data.getlist(f"{prefix}-row")]
             self.moved = data.get(f"{prefix}-seen", self.stored) != self.stored
             if act := data.get(f"{prefix}-act", ""):
@@ -207,6 +94,11 @@ class ItemsForm:
         url = reverse("admin:catalog_plan_items", args=[self.plan.pk])
         standard = self.standard.version_id if self.standard else ""
         return f"{url}?prefix={self.prefix}&standard={standard or ''}"
+
+    @property
+    def example_url(self) -> str:
+        """Where a row's price is tried on a quantity."""
+        return f"{reverse('admin:catalog_plan_example', args=[self.plan.pk])}?prefix={self.prefix}"
 
     @property
     def is_priced(self) -> bool:
@@ -244,8 +136,19 @@ class ItemsForm:
     @property
     def differs(self) -> bool:
         return bool(self.standard) and (
-            bool(self.gone) or any(row.is_new or row.is_changed for row in self.rows) or self.cadence_differs
+            bool(self.gone)
+            or any(row.is_new or row.is_changed for row in self.rows)
+            or self.cadence_differs
+            or any(alike(text) != alike(self.standard_typed[name]) for name, text in self.typed.items())
         )
+
+    @property
+    def standard_typed(self) -> dict[str, str]:
+        return typed_conditions(self.standard.conditions if self.standard else Conditions(), self.currency)
+
+    @property
+    def trial_ends(self) -> list[Choice]:
+        return [Choice(CHARGE, "then the first period is billed"), Choice(CANCEL, "then it ends by itself")]
 
     @property
     def cadence_differs(self) -> bool:
@@ -253,7 +156,7 @@ class ItemsForm:
 
     @property
     def has_errors(self) -> bool:
-        return bool(self.error) or any(row.errors for row in self.rows)
+        return bool(self.error or self.errors) or any(row.errors for row in self.rows)
 
     # Reading --------------------------------------------------------------------------------------------------------
 
@@ -270,12 +173,22 @@ class ItemsForm:
             if item := self._read(row, keys):
                 read.append((row, item))
         self.items = [item for _row, item in read]
+        self._read_conditions()
         try:
             check_items(self.plan, self.cadence, self.items)
         except InvalidItems as refused:
             for found in refused.errors:
-                read[found.index][0].wrong(found.field, found.message)
+                read[found.index][0].refused(found.field, found.message)
         return not self.has_errors
+
+    def _read_conditions(self) -> None:
+        try:
+            self.conditions = read_conditions(self.typed)
+            check_conditions(self.plan, self.conditions)
+        except Wrong as wrong:
+            self.errors[wrong.field] = wrong.message
+        except ValidationError as refused:
+            self.errors |= {name: " ".join(sentences) for name, sentences in refused.message_dict.items()}
 
     @property
     def proposal(self) -> PlanTerms:
@@ -286,14 +199,15 @@ class ItemsForm:
             cadence=self.cadence,
             items=tuple(self.items),
             kind=self.plan.kind,
+            billing_version=self.plan.billing_version,
             plan_name=self.plan.invoice_display_name,
-        )
+        ).under(self.conditions)
 
     def refuse(self, refused: InvalidItems) -> None:
         """Put what a verb refused later (the catalog may have moved) at its cells."""
         for found in refused.errors:
             if found.index < len(self.rows):
-                self.rows[found.index].wrong(found.field, found.message)
+                self.rows[found.index].refused(found.field, found.message)
 
     def _read(self, row: Row, keys: set[str]) -> ItemTerms | None:
         if row.typed["feature"] and row.feature is None:
@@ -322,7 +236,9 @@ class ItemsForm:
             if own is None:
                 raise Wrong("amount", "Fees of this plan are set in Stripe.")
             return own
-        return replace(item, price=own.price if own else None)
+        if own is None:
+            return replace(item, price=None, term="", cadence="")
+        return replace(item, price=own.price, term=own.term, cadence=own.cadence)
 
     # Rows -----------------------------------------------------------------------------------------------------------
 
@@ -334,24 +250,36 @@ class ItemsForm:
         return self.standard.items if self.standard else ()
 
     def _typed_row(self, row_id: str, data: QueryDict) -> Row:
-        typed = {name: data.get(f"{self.prefix}-{row_id}-{name}", LEFT_OUT.get(name, "")).strip() for name in FIELDS}
-        return self._compared(row_id, typed)
+        own = f"{self.prefix}-{row_id}"
+        typed = {name: data.get(f"{own}-{name}", LEFT_OUT.get(name, "")).strip() for name in FIELDS}
+        columns = [data.getlist(f"{own}-{name}") for name in ("up_to", "unit", "flat")]
+        lines = zip_longest(*columns, fillvalue="")
+        tiers = [TypedTier(upper.strip(), unit.strip(), flat.strip()) for upper, unit, flat in lines]
+        row = self._compared(row_id, typed, tiers[:MOST_TIERS] or typed_tiers(None, self.currency))
+        row.was_unfolded = f"{own}-unfolded" in data
+        row.quantity = data.get(f"{own}-for", "").strip()
+        return row
 
     def _row(self, row_id: str, item: ItemTerms) -> Row:
-        return self._compared(row_id, typed_of(item, self.currency))
+        return self._compared(row_id, typed_of(item, self.currency), typed_tiers(item.price, self.currency))
 
-    def _compared(self, row_id: str, typed: dict[str, str]) -> Row:
+    def _compared(self, row_id: str, typed: dict[str, str], tiers: list[TypedTier]) -> Row:
         feature = self._features.get(typed["feature"])
         standard = self.standard.item(typed["key"]) if self.standard and typed["key"] else None
+        if standard and standard.price:
+            for tier, was in zip(tiers, typed_tiers(standard.price, self.currency), strict=False):
+                tier.standard = was
         return Row(
             id=row_id,
             typed=typed,
             currency=self.currency,
+            tiers=tiers,
             feature=feature.terms() if feature else None,
             standard=standard,
             standard_typed=typed_of(standard, self.currency) if standard else {},
             compared=self.standard is not None,
             fixed_price=self._fixed_price(typed["key"]),
+            is_legacy=self.plan.billing_version == Plan.BillingVersion.LEGACY,
         )
 
     def _fixed_price(self, key: str) -> str:
@@ -366,6 +294,7 @@ class ItemsForm:
 
     def _do(self, act: str) -> None:
         verb, _, what = act.partition(":")
+        what, _, place = what.partition(".") if verb == "untier" else (what, "", "")
         at = next((n for n, row in enumerate(self.rows) if row.id == what), None)
         if verb == "add":
             self._add(what)
@@ -377,6 +306,10 @@ class ItemsForm:
             return
         elif verb == "remove":
             del self.rows[at]
+        elif verb == "tier":
+            self._add_tier(self.rows[at])
+        elif verb == "untier":
+            self._remove_tier(self.rows[at], place)
         elif verb == "reset":
             self._reset(at)
         elif verb in ("up", "down"):
@@ -397,6 +330,17 @@ class ItemsForm:
         row.fresh = True
         self.rows.append(row)
 
+    def _add_tier(self, row: Row) -> None:
+        """A tier more, below the last one, which stays the one without end."""
+        if len(row.tiers) < MOST_TIERS:
+            row.tiers.insert(max(0, len(row.tiers) - 1), TypedTier(fresh=True))
+        row.was_unfolded = True
+
+    def _remove_tier(self, row: Row, place: str) -> None:
+        if place.isdecimal() and int(place) < len(row.tiers) and len(row.tiers) > 1:
+            del row.tiers[int(place)]
+        row.was_unfolded = True
+
     def _put_back(self, key: str) -> None:
         item = self.standard.item(key) if self.standard else None
         if item and key not in {row.typed["key"] for row in self.rows}:
@@ -405,6 +349,7 @@ class ItemsForm:
     def _back_to_standard(self) -> None:
         if self.standard:
             self.cadence = self.standard.cadence
+            self.typed = self.standard_typed
             self.rows = [self._row(f"r{n}", item) for n, item in enumerate(self.standard.items)]
 
     def _reset(self, at: int) -> None:
@@ -432,130 +377,31 @@ def free_key(row: Row, taken: set[str]) -> str:
     return base if base not in taken else next(k for n in range(2, 10_000) if (k := f"{base}-{n}") not in taken)
 
 
-def digest_of(items: Iterable[ItemTerms], cadence: str, currency: str) -> str:
-    """Changes when the stored items change, so that nobody writes over what they have not seen."""
-    text = repr([cadence, *(sorted(typed_of(item, currency).items()) for item in items)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-# Items as text, text as items -----------------------------------------------------------------------------------------
-
-
-def typed_of(item: ItemTerms, currency: str) -> dict[str, str]:
-    """An item as the editor's fields show it."""
-    anchored = f"/{CALENDAR}" if item.reset_anchor == CALENDAR and item.reset != NEVER else ""
+def typed_conditions(conditions: Conditions, currency: str) -> dict[str, str]:
+    commitment = conditions.commitment
     return {
-        "key": item.key,
-        "feature": item.feature.slug if item.feature else "",
-        "name": item.name,
-        "included": "" if item.included is None else grouped(item.included),
-        "unlimited": "on" if item.unlimited else "",
-        "value": item.value,
-        "reset": item.reset + anchored,
-        "limit": item.limit,
-        "max_overage": "" if item.max_overage is None else grouped(item.max_overage),
-        "amount": "" if item.amount is None else major(item.amount, currency),
-        "cadence": item.cadence,
-        "quantity": str(item.quantity),
-        "price": "" if item.price is None else major(item.price.rate * item.price.per, currency),
-        "per": str(item.price.per if item.price else 1),
+        "trial_days": str(conditions.trial_days or ""),
+        "trial_end": conditions.trial_end,
+        "commitment": "" if commitment is None else major(commitment, currency),
     }
 
 
-def major(amount: Decimal, currency: str) -> str:
-    """`50.00`, `0.002`: at least the currency's own decimals."""
-    whole, _, rest = grouped(amount).partition(".")
-    rest = rest.ljust(exponent(currency), "0")
-    return f"{whole}.{rest}" if rest else whole
-
-
-def alike(text: str) -> str:
-    """Two spellings of one number are the same."""
-    try:
-        number = to_number(text)
-    except ValueError:
-        return text
-    return text if number is None else plain(number)
-
-
-def to_number(text: str) -> Decimal | None:
-    """`10,000` or `−5.5` or `$50`; a comma only separates thousands. Nothing typed is None."""
-    bare = text.replace("−", "-").replace(" ", "").lstrip("$€£¥")
-    if not bare:
-        return None
-    if not NUMBER.fullmatch(bare) or not any(c.isdigit() for c in bare):
-        raise ValueError(text)
-    return Decimal(bare.replace(",", ""))
-
-
-def number(row: Row, name: str, *, decimals: int, digits: int = 12) -> Decimal | None:
-    try:
-        value = to_number(row.typed[name])
-    except ValueError:
-        raise Wrong(name, f"“{row.typed[name]}” is not a number. Write it like 1,000 or 0.25.") from None
-    if value is None:
-        return None
-    if abs(value) >= 10**digits:
-        raise Wrong(name, "This number is too large.")
-    if -int(value.normalize().as_tuple().exponent) > decimals:
-        raise Wrong(name, f"At most {decimals} decimals.")
-    return value
-
-
-def read_fee(row: Row) -> ItemTerms:
-    quantity = row.typed["quantity"].replace(",", "") or "1"
-    if not re.fullmatch(r"[0-9]{1,9}", quantity):
-        raise Wrong("quantity", "The quantity is a whole number of 1 or more.")
-    return ItemTerms(
-        key="",
-        name=named(row),
-        amount=number(row, "amount", decimals=12),
-        cadence=row.typed["cadence"],
-        quantity=int(quantity),
+def read_conditions(typed: Mapping[str, str]) -> Conditions:
+    days = number(typed["trial_days"], "trial_days", decimals=0, digits=6)
+    return Conditions(
+        trial_days=int(days or 0),
+        trial_end=typed["trial_end"],
+        commitment=number(typed["commitment"], "commitment", decimals=12),
     )
 
 
-def read_allowance(row: Row) -> ItemTerms:
-    assert row.feature is not None
-    item = ItemTerms(key="", name=named(row), feature=row.feature)
-    if row.feature.type == BOOLEAN:
-        return item
-    unlimited = bool(row.typed["unlimited"])
-    if row.feature.type == STATIC:
-        if len(row.typed["value"]) > 500:
-            raise Wrong("value", "At most 500 characters.")
-        return replace(item, unlimited=unlimited, value="" if unlimited else row.typed["value"])
-    reset, _, anchor = row.typed["reset"].partition("/")
-    if reset not in RESETS or anchor not in ("", CALENDAR):
-        raise Wrong("reset", f"Allowed: {', '.join(RESETS)}.")
-    if row.typed["limit"] not in (HARD, SOFT):
-        raise Wrong("limit", "A limit is hard or soft.")
-    soft = row.typed["limit"] == SOFT
-    return replace(
-        item,
-        included=None if unlimited else number(row, "included", decimals=6),
-        unlimited=unlimited,
-        reset=reset,
-        reset_anchor=CALENDAR if anchor else BILLING_PERIOD,
-        limit=row.typed["limit"],
-        max_overage=number(row, "max_overage", decimals=6) if soft else None,
-        price=read_price(row),
-    )
-
-
-def read_price(row: Row) -> Price | None:
-    """A price is typed per 1, 1,000 or 1,000,000 units, and kept per unit, exactly."""
-    per = row.typed["per"] or "1"
-    if not re.fullmatch(r"[0-9]{1,9}", per) or int(per) < 1:
-        raise Wrong("per", "A price is per 1, 1,000 or 1,000,000 units.")
-    typed = number(row, "price", decimals=12)
-    return None if typed is None else Price(rate=typed / int(per), per=int(per))
-
-
-def named(row: Row) -> str:
-    if len(row.typed["name"]) > 120:
-        raise Wrong("name", "At most 120 characters.")
-    return row.typed["name"]
+def digest_of(items: Iterable[ItemTerms], cadence: str, conditions: Conditions, currency: str) -> str:
+    """Changes when the stored items change, so that nobody writes over what they have not seen."""
+    stored = [
+        (sorted(typed_of(i, currency).items()), [t.texts() for t in typed_tiers(i.price, currency)]) for i in items
+    ]
+    text = repr([cadence, sorted(typed_conditions(conditions, currency).items()), *stored])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def items_shown(plan: Plan) -> tuple[tuple[ItemTerms, ...], str]:

@@ -174,6 +174,7 @@ class PlanAdmin(DeskAdmin):
         own = [
             self.page("<int:pk>/edit/", pages.edit_plan_page, "plan_edit"),
             self.page("<int:pk>/items/", pages.redraw_items, "plan_items"),
+            self.page("<int:pk>/items/example/", pages.try_price, "plan_example"),
             self.page("<int:pk>/details/", pages.EditDetails.as_view(), "plan_details"),
             self.page("<int:pk>/publish/", pages.Publish.as_view(), "plan_publish"),
             self.page("<int:pk>/discard/", pages.DiscardDraft.as_view(), "plan_discard"),

@@ -122,6 +122,7 @@ def edit_plan_page(request: DeskRequest, pk: int) -> HttpResponse:
         plan=plan,
         items=terms.items if terms else (),
         cadence=terms.cadence if terms else "P1M",
+        conditions=terms.conditions if terms else None,
     )
     message = request.POST.get("message", "").strip()
     refused: list[str] = []
@@ -154,10 +155,18 @@ def edit_plan_page(request: DeskRequest, pk: int) -> HttpResponse:
 def carry_out(request: DeskRequest, plan: Plan, form: ItemsForm, message: str) -> HttpResponse:
     actor, now = Actor.of(request.user), request.now
     if request.POST.get("do") == "publish":
-        version = acts.update(plan, form.items, cadence=form.cadence, message=message, actor=actor, now=now)
+        version = acts.update(
+            plan,
+            form.items,
+            cadence=form.cadence,
+            conditions=form.conditions,
+            message=message,
+            actor=actor,
+            now=now,
+        )
         messages.success(request, f"{plan.name} {version.label} is published.")
         return HttpResponseRedirect(plan_url(plan))
-    draft = acts.save_draft(plan, form.items, cadence=form.cadence, actor=actor, now=now)
+    draft = acts.save_draft(plan, form.items, cadence=form.cadence, conditions=form.conditions, actor=actor, now=now)
     messages.success(request, f"Draft v{draft.number} was saved. Nobody gets it before it is published.")
     return HttpResponseRedirect(plan_url(plan, "edit"))
 
@@ -178,6 +187,18 @@ def redraw_items(request: HttpRequest, pk: int) -> HttpResponse:
         prefix=request.GET.get("prefix", "items"),
     )
     return render(request, "parts/items_editor.html", {"items": form})
+
+
+@require_POST
+def try_price(request: HttpRequest, pk: int) -> HttpResponse:
+    """What the price in one row makes of the quantity beside it; nothing is saved."""
+    require(request, "catalog.view_plan")
+    plan = get_object_or_404(PLANS, pk=pk)
+    form = ItemsForm(request.POST, plan=plan, prefix=request.GET.get("prefix", "items"))
+    row = next((row for row in form.rows if row.id == request.GET.get("row")), None)
+    if row is None:
+        raise Http404("There is no such row.")
+    return render(request, "parts/items_example_live.html", {"items": form, "row": row})
 
 
 def number_or_0(text: str | None) -> int:

@@ -244,7 +244,14 @@ class EnablePage:
         standard = self.version.terms()
         present = self.phase.terms() if self.phase and self.phase.version.tailored else standard
         typed = self.typed if self.may_tailor else None
-        return ItemsForm(typed, plan=self.plan, items=present.items, cadence=present.cadence, standard=standard)
+        return ItemsForm(
+            typed,
+            plan=self.plan,
+            items=present.items,
+            cadence=present.cadence,
+            conditions=present.conditions,
+            standard=standard,
+        )
 
     @property
     def may_tailor(self) -> bool:
@@ -305,6 +312,7 @@ class EnablePage:
                 self.plan,
                 items=(items.items if items.is_bound else items.present) if is_tailored else None,
                 cadence=items.cadence if is_tailored else None,
+                conditions=items.conditions if is_tailored else None,
                 version=self.version,
                 quantity=self.quantity,
                 timing=form.chosen_timing if form.is_bound else None,

@@ -122,16 +122,39 @@
 
   function mark(editor) {
     for (const cell of editor.querySelectorAll(".items__cell[data-compared]")) {
-      const differs = [...cell.querySelectorAll("[data-standard]")].some((el) => {
+      // Fields of another charge model are not shown and do not count.
+      const model = (cell.closest(".items__more") || foldedOf(cell.parentElement))?.querySelector("[id$='-model']")?.value;
+      const counts = (el) => {
+        const part = el.closest("[data-models]");
+        return !part || part.dataset.models.split(" ").includes(model);
+      };
+      const other = [...cell.querySelectorAll("[data-standard]")].filter((el) => {
         const standard = el.type === "checkbox" ? el.dataset.standard : plain(el.dataset.standard);
-        return value(el) !== standard;
+        const differs = counts(el) && value(el) !== standard;
+        el.classList.toggle("is-different", differs);
+        return differs;
+      });
+      const differs = other.length > 0 || [...cell.querySelectorAll("[data-tiers]")].filter(counts).some((tiers) => {
+        const filled = [...tiers.querySelectorAll(".items__tier")].filter((tier) => [...tier.querySelectorAll("input")].some((el) => el.value));
+        return filled.length !== Number(tiers.dataset.tiers);
       });
       cell.classList.toggle("is-changed", differs);
     }
     for (const row of editor.querySelectorAll(".items__row[data-compared]")) {
-      row.classList.toggle("is-changed", !!row.querySelector(".items__cell.is-changed"));
+      const folded = foldedOf(row)?.querySelector(".items__cell.is-changed");
+      row.classList.toggle("is-changed", !!(folded || row.querySelector(".items__cell.is-changed")));
+    }
+    // Each tier begins where the one before ends.
+    for (const tiers of editor.querySelectorAll(".items__tiers")) {
+      let upper = "0";
+      for (const tier of tiers.querySelectorAll(".items__tier:not(.items__tier--head)")) {
+        tier.querySelector(".items__from").textContent = upper;
+        upper = tier.querySelector("input").value || "…";
+      }
     }
   }
+  const foldedOf = (row) => (row.nextElementSibling?.matches(".items__more") ? row.nextElementSibling : null);
+  for (const editor of document.querySelectorAll(".items")) mark(editor);
   on("input", (event) => {
     const editor = event.target.closest(".items");
     if (editor && !event.target.closest(".items__menu")) mark(editor);
@@ -165,7 +188,7 @@
   // Whatever the server redraws (add, remove, move, back to standard) changes the form around it.
   on("htmx:afterSettle", (event) => {
     const editor = event.detail.elt?.closest?.(".items") || event.target.closest?.(".items");
-    if (!editor) return;
+    if (!editor || event.detail.target?.matches?.("[data-quiet]")) return;
     mark(editor);
     editor.querySelector("[data-focus]")?.focus();
     editor.closest("form")?.dispatchEvent(new Event("change", { bubbles: true }));
@@ -192,6 +215,12 @@
   });
   on("dragend", () => {
     if (!dragged) return;
+    const folded = document.getElementById(dragged.id.replace(/-row$/, "-more"));
+    if (folded) dragged.after(folded);
+    // A row that was dropped between another row and its folded part goes below both.
+    for (const part of dragged.parentElement.querySelectorAll(".items__more")) {
+      document.getElementById(part.id.replace(/-more$/, "-row"))?.after(part);
+    }
     dragged.classList.remove("is-dragged");
     dragged.draggable = false;
     dragged.closest("form")?.dispatchEvent(new Event("change", { bubbles: true }));

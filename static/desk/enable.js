@@ -2,24 +2,28 @@
    narrowed, and a second click waits for the first. */
 (() => {
   "use strict";
-  const controls = { name: ["name"], included: ["included", "value", "unlimited"], reset: ["reset"], limit: ["max_overage", "limit"], price: ["amount", "price"] };
+  const controls = { more: ["term"], tiers: ["up_to"], name: ["name"], included: ["included", "value", "unlimited"], reset: ["reset"], limit: ["max_overage", "limit"], price: ["amount", "price"] };
 
   // Refusals of the preview, at their cells: nothing that is being typed is redrawn.
   function mark(panel) {
-    const editor = document.getElementById("items-editor");
-    if (!editor) return;
+    const editor = document.querySelector(".enable__items");
+    if (!document.getElementById("items-editor")) return;
     for (const error of editor.querySelectorAll(".desk-error")) error.remove();
     for (const wrong of editor.querySelectorAll("[aria-invalid]")) wrong.removeAttribute("aria-invalid");
     for (const found of panel.querySelectorAll("[data-cell-error]")) {
-      const names = (controls[found.dataset.cell] || ["name"]).map((name) => `${found.dataset.cellError}-${name}`);
-      const control = names.map((name) => editor.querySelector(`[name="${CSS.escape(name)}"]`)).find(Boolean);
+      // "tiers.2.unit" is the third of its name; what is folded away unfolds.
+      const [cell, place, part] = found.dataset.cell.split(".");
+      const names = (part ? [part] : controls[cell] || [cell]).map((name) => `${found.dataset.cellError}-${name}`);
+      const control = names.map((name) => editor.querySelectorAll(`[name="${CSS.escape(name)}"]`)[place || 0]).find(Boolean);
       if (!control) continue;
+      const fold = control.closest(".items__more")?.previousElementSibling.querySelector(".items__unfold input");
+      if (fold) fold.checked = true;
       const id = `${found.dataset.cellError}-${found.dataset.cell}-error`;
       control.setAttribute("aria-invalid", "true");
       control.setAttribute("aria-describedby", id);
       const error = Object.assign(document.createElement("p"), { className: "desk-error", id });
       error.textContent = found.querySelector("span").textContent;
-      control.closest("td").append(error);
+      control.closest(".items__tier, .items__field, .desk-field, td").append(error);
     }
   }
   document.addEventListener("htmx:afterSwap", (event) => {

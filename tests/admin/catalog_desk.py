@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
-from billing_admin.items import typed_of
+from billing_admin.item_rows import typed_of
 from catalog.terms import ItemTerms
 
 _numbers = count(1)

@@ -5,7 +5,9 @@ from decimal import Decimal
 import pytest
 from django.http import QueryDict
 
-from billing_admin.items import ItemsForm, to_number
+from billing_admin.items import ItemsForm
+from billing_admin.typed import to_number
+from catalog.charges import Price
 from catalog.models import Plan
 from catalog.terms import ItemTerms
 from tests import builders as a
@@ -50,7 +52,8 @@ def test_a_price_per_thousand_is_kept_exactly_per_unit():
     filled = form(plan, row(a.allowance(0, of="tokens"), price="0.002", per="1000"))
 
     assert filled.is_valid()
-    assert (filled.items[0].price, filled.items[0].price_per) == (Decimal("0.000002"), 1000)
+    assert filled.items[0].price == Price(rate=Decimal("0.000002"))
+    assert filled.items[0].price.per == 1000
 
 
 @pytest.mark.parametrize(
@@ -229,7 +232,7 @@ def test_prices_of_a_mirrored_plan_stay_whatever_is_sent():
     filled = form(plan, row(a.fee(1)), row(a.allowance(200, price="0.5"), price="9"))
 
     assert filled.is_valid()
-    assert (filled.items[0].amount, filled.items[1].price) == (Decimal(50), Decimal("0.5"))
+    assert (filled.items[0].amount, filled.items[1].price) == (Decimal(50), Price(rate=Decimal("0.5")))
     assert filled.items[1].included == 200
 
 
