@@ -27,7 +27,7 @@ def refundable_of(note: Invoice) -> int:
 
 def _money_for(credits: Iterable[tuple[int | None, int]]) -> int:
     """What was paid with money of the credited lines, tax included; the rest of them was paid from account credit."""
-    credited = dict(credits)
+    credited = {line_id: amount for line_id, amount in credits if line_id}
     lines = InvoiceLine.objects.filter(pk__in=credited).select_related("invoice")
     by_invoice: dict[Invoice, int] = {}
     for line in lines:

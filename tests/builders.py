@@ -26,6 +26,7 @@ from catalog.terms import (
     PRORATE,
     SOFT,
     STATIC,
+    Conditions,
     ItemTerms,
 )
 from customers.journal import Actor
@@ -176,7 +177,7 @@ def plan(
     )
     if trial_days or commitment:
         least = None if commitment is None else Decimal(commitment)
-        write_conditions(made.versions.get(), trial_days=trial_days, trial_end=trial_end, commitment=least)
+        write_conditions(made.versions.get(), Conditions(trial_days, trial_end, least))
     if published:
         publish(made.versions.get(), message="first", by="tests", now=now)
     return reread(made)

@@ -38,7 +38,7 @@ def next_invoice(
     new = Stretch(terms, after.anchor, starts_at, is_trial=trial_ends_at is not None)
     history = (*held.history, new) if held and not scheduled else (new,) if held is None else held.history
     kept = held if keeps_schedule else None
-    following = _following(position, new, kept, trial_ends_at)
+    following = following_of(position, new, kept, trial_ends_at)
     ends_at = proposal.ends_at or (kept.ends_at if kept else None)
     if trial_ends_at and proposal.terms.trial_end == CANCEL:
         ends_at = trial_ends_at
@@ -51,7 +51,7 @@ def next_invoice(
         goes_on = None
     else:
         goes_on = following if following and following.starts_at == at else history[-1]
-    uses = _open_uses(position, at, scheduled=scheduled, lines_now=lines_now, moves=moves)
+    uses = open_uses(position, at, scheduled=scheduled, lines_now=lines_now, moves=moves)
     specials = counted(position.specials, lines_now)
     lines = boundary_lines(at, history=history, after=goes_on, uses=uses, specials=specials)
     kept_coupons = [coupon.terms for coupon in proposal.coupons if not coupon.for_this_act]
@@ -80,7 +80,7 @@ def _next_stop(
     return min((stop for stop in stops if stop), default=None)
 
 
-def _following(position: Position, new: Stretch, kept: Held | None, trial_ends_at: datetime | None) -> Stretch | None:
+def following_of(position: Position, new: Stretch, kept: Held | None, trial_ends_at: datetime | None) -> Stretch | None:
     """What begins after the new phase: what a trial is for, or the change that stays scheduled."""
     if trial_ends_at:
         return Stretch(new.terms, trial_ends_at, trial_ends_at)
@@ -91,7 +91,7 @@ def _following(position: Position, new: Stretch, kept: Held | None, trial_ends_a
     return Stretch(terms, contract.anchor, contract.phase_starts_at)
 
 
-def _open_uses(
+def open_uses(
     position: Position,
     at: datetime,
     *,

@@ -1,0 +1,282 @@
+"""The next invoices of a contract if it goes on as it does today. Pure.
+
+Nothing is calculated here that billing does not calculate: each boundary to come is handed to the functions that the
+renewal calls, with use assumed at a daily rate. So the first document of a forecast without use is the next invoice.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of, committed_period
+from billing_admin.flows.outlook import following_of, open_uses
+from billing_admin.flows.plan_change import PlanChange
+from billing_admin.flows.position import stretch_of
+from catalog.periods import CALENDAR_WEEK_ORIGIN, NEVER, Cadence, Period, is_boundary, window
+from catalog.terms import CALENDAR, CANCEL, ItemTerms
+from customers.contracts import MULTIPLYING
+from customers.models import Subscription
+from customers.switch import next_bill
+from invoicing.commitment import COUNTED
+from invoicing.documents import BillingRules, Document, bounds_of, draw
+from invoicing.lines import RatedUse
+from invoicing.pipeline import DrawnLine
+from invoicing.special import Special, counted
+
+MOST = 12
+MOST_BOUNDARIES = 200
+A_DAY = timedelta(days=1)
+SMALLEST = Decimal("0.000001")  # quantities have six decimals
+FAR = CALENDAR_WEEK_ORIGIN.replace(year=9999)
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One stretch of a contract with the quantity that multiplies its allowances, and its plan."""
+
+    stretch: Stretch
+    quantity: int = 1
+
+    @property
+    def plan_id(self) -> int:
+        return self.stretch.terms.plan_id
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a contract goes on by itself from an instant.
+
+    `legs` are in order of time, those of the past included; `uses` are windows that no invoice has, as they stand;
+    `charged` counts towards the minimum of the running period already (minor units).
+    """
+
+    at: datetime
+    legs: tuple[Leg, ...]
+    bills_at: datetime | None
+    ends_at: datetime | None
+    rules: BillingRules
+    uses: tuple[RatedUse, ...] = ()
+    specials: tuple[Special, ...] = ()
+    charged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What one boundary will bill, if nothing changes. `is_estimated`: use is assumed in it."""
+
+    at: datetime
+    plan_name: str
+    currency: str
+    documents: tuple[Document, ...]
+    is_estimated: bool
+
+    @property
+    def total(self) -> int:
+        return sum(document.total for document in self.documents)
+
+    @property
+    def due(self) -> int:
+        """What is left to pay after account credit."""
+        return sum(document.drawn.due for document in self.documents)
+
+
+def forecast(course: Course, daily: Mapping[str, Decimal], *, most: int = MOST) -> tuple[Expected, ...]:
+    """The next documents, at most so many. `daily` are units used per day, by the slug of the feature."""
+    found = (expected for expected in _boundaries(course, daily) if expected.documents)
+    return tuple(expected for expected, _place in zip(found, range(most), strict=False))
+
+
+def forecast_change(change: PlanChange, daily: Mapping[str, Decimal], *, most: int = MOST) -> tuple[Expected, ...]:
+    """The invoices that follow a change of plan, before anybody has confirmed it."""
+    return forecast(_course_after(change), daily, most=most)
+
+
+def _boundaries(course: Course, daily: Mapping[str, Decimal]) -> Iterator[Expected]:
+    at, rules, specials = course.bills_at, course.rules, course.specials
+    billed: list[DrawnLine] = []
+    windows = _Windows(course, daily)
+    for _ in range(MOST_BOUNDARIES):
+        if at is None:
+            return
+        before, after = _legs_at(course, at)
+        history = tuple(leg.stretch for leg in course.legs if leg.stretch.starts_at < at) or (before.stretch,)
+        goes_on = after.stretch if after else None
+        closes = goes_on is not history[-1]
+        uses = windows.due(before, at, closes=closes, ends=after is None)
+        lines = boundary_lines(at, history=history, after=goes_on, uses=uses, specials=specials)
+        terms = before.stretch.terms
+        charged = _charged(course, before.stretch, at, billed, closes=closes)
+        documents = draw(
+            lines,
+            replace(rules, plan_id=(after or before).plan_id),
+            bounds=bounds_of(terms, lines),
+            commitment=commitment_of(before.stretch, at, charged=charged, closes=closes),
+            currency=terms.currency,
+        )
+        yield Expected(at, (after or before).stretch.terms.plan_name, terms.currency, tuple(documents), bool(uses))
+        billed += [drawn for document in documents for drawn in document.drawn.lines]
+        rules, specials = rules.after(documents), counted(specials, lines)
+        at = _next_stop(course, after, at)
+
+
+def _legs_at(course: Course, at: datetime) -> tuple[Leg, Leg | None]:
+    """The leg in force until the boundary, and the one from it; None when the contract ends there."""
+    before = [leg for leg in course.legs if leg.stretch.starts_at < at] or course.legs[:1]
+    if course.ends_at is not None and course.ends_at <= at:
+        return before[-1], None
+    begun = [leg for leg in course.legs if leg.stretch.starts_at <= at] or course.legs[:1]
+    return before[-1], begun[-1]
+
+
+def _next_stop(course: Course, leg: Leg | None, at: datetime) -> datetime | None:
+    if leg is None:
+        return None
+    regular = None if leg.stretch.is_trial else next_bill(leg.stretch.terms, leg.stretch.anchor, at)
+    stops = [regular, course.ends_at, *(other.stretch.starts_at for other in course.legs)]
+    return min((stop for stop in stops if stop and stop > at), default=None)
+
+
+def _charged(course: Course, before: Stretch, at: datetime, billed: Sequence[DrawnLine], *, closes: bool) -> int:
+    """What earlier documents charged for the period whose minimum is settled at the boundary."""
+    period = committed_period(before, at, closes=closes)
+    if period is None:
+        return 0
+    within = [d for d in billed if d.line.kind in COUNTED and d.line.starts_at and d.line.starts_at in period]
+    known = course.charged if course.at in period else 0
+    return known + sum(drawn.line.amount - drawn.discounted for drawn in within)
+
+
+class _Windows:
+    """The windows of use to come: those that are open grow at the daily rate, others follow them."""
+
+    def __init__(self, course: Course, daily: Mapping[str, Decimal]):
+        self.daily = daily
+        self.waiting = [self._grown(use, course.at) for use in course.uses]
+        self.since = dict.fromkeys((key for leg in course.legs for key in _keys(leg)), course.at)
+        for use in self.waiting:
+            key = use.segments[-1][0].key
+            self.since[key] = max(self.since.get(key, course.at), use.ends_at or FAR)
+
+    def _grown(self, use: RatedUse, at: datetime) -> RatedUse:
+        """An open window with what will have been used by its end."""
+        if use.ends_at is None or use.ends_at <= at:
+            return use
+        item = use.segments[-1][0]
+        used = use.used + self._units(item, at, use.ends_at)
+        return replace(use, used=used, segments=(*use.segments[:-1], (item, used)))
+
+    def _units(self, item: ItemTerms, since: datetime, until: datetime) -> Decimal:
+        rate = self.daily.get(item.feature.slug, Decimal(0)) if item.feature else Decimal(0)
+        share = Fraction(int((until - since).total_seconds()), 86_400)
+        return (rate * share.numerator / share.denominator).quantize(SMALLEST)
+
+    def due(self, leg: Leg, at: datetime, *, closes: bool, ends: bool) -> list[RatedUse]:
+        """The windows that the boundary bills."""
+        stretch = leg.stretch
+        if not stretch.bills:
+            self.since.update(dict.fromkeys(_keys(leg), at))
+            return []
+        for item in stretch.terms.usage_items:
+            self._follow(leg, item, at)
+        found = [use for use in self.waiting if self._falls_due(use, stretch, at, closes=closes, ends=ends)]
+        self.waiting = [use for use in self.waiting if use not in found]
+        return found
+
+    def _falls_due(self, use: RatedUse, stretch: Stretch, at: datetime, *, closes: bool, ends: bool) -> bool:
+        over = ends or (use.ends_at is not None and use.ends_at <= at)
+        interval = Cadence.parse(stretch.terms.interval_of(use.segments[-1][0]))
+        return over and (closes or is_boundary(stretch.anchor, interval, at))
+
+    def _follow(self, leg: Leg, item: ItemTerms, at: datetime) -> None:
+        """The windows of an item from where the last one ended until the boundary."""
+        since, granted = max(self.since.get(item.key, at), leg.stretch.starts_at), item.granted
+        if granted is None or item.reset == NEVER:
+            return
+        times = leg.quantity if leg.stretch.terms.kind in MULTIPLYING else 1
+        while since < at:
+            span = self._window(item, leg.stretch.anchor, since)
+            until = min(span.ends_at or at, at)
+            parts = max(1, round((until - since) / (_length(item.reset) or (until - since))))
+            used = self._units(item, since, until)
+            self.waiting.append(
+                RatedUse(None, granted * times * parts, Decimal(0), used, ((item, used),), since, until)
+            )
+            since = until
+        self.since[item.key] = since
+
+    def _window(self, item: ItemTerms, anchor: datetime, at: datetime) -> Period:
+        """The window that contains the instant; those shorter than a day are taken together, day by day."""
+        reset = "P1D" if _length(item.reset) else item.reset
+        return window(reset, anchor, at, on_calendar=item.reset_anchor == CALENDAR)
+
+
+def _length(reset: str) -> timedelta | None:
+    """How long a window is that is shorter than a day; None of others."""
+    span = Cadence.parse(reset).span
+    return span if timedelta() < span < A_DAY else None
+
+
+def _keys(leg: Leg) -> list[str]:
+    return [item.key for item in leg.stretch.terms.usage_items]
+
+
+# Where the course comes from ------------------------------------------------------------------------------------------
+
+
+def course_of(
+    subscription: Subscription,
+    *,
+    at: datetime,
+    rules: BillingRules,
+    uses: Sequence[RatedUse] = (),
+    levels: Mapping[str, Decimal] | None = None,
+    specials: Sequence[Special] = (),
+    charged: int = 0,
+) -> Course:
+    """The course of a contract as it stands, from its prefetched phases. `levels`: seats in use by feature."""
+    legs = tuple(Leg(stretch_of(phase, levels or {}), phase.quantity) for phase in subscription.kept_phases())
+    return Course(
+        at=at,
+        legs=legs,
+        bills_at=subscription.bills_at,
+        ends_at=subscription.ends_at,
+        rules=rules,
+        uses=tuple(uses),
+        specials=tuple(specials),
+        charged=charged,
+    )
+
+
+def _course_after(change: PlanChange) -> Course:
+    """The course that a change would begin. What stays scheduled stays in it; a trial is followed by what is paid."""
+    position, proposal, held = change.position, change.proposal, change.position.held
+    kept = held if change.keeps_schedule else None
+    trial_ends_at = change.trial_ends_at or (kept.contract.trial_ends_at if kept else None)
+    terms = position.sold(proposal.terms, proposal.quantity, dict(proposal.bought))
+    anchor = change.starts_at if trial_ends_at else change.anchor
+    new = Stretch(terms, anchor, change.starts_at, is_trial=trial_ends_at is not None)
+    later = following_of(position, new, kept, trial_ends_at)
+    legs = [Leg(stretch, held.contract.quantity) for stretch in held.history] if held else []
+    legs += [Leg(stretch, proposal.quantity) for stretch in (new, later) if stretch]
+    now_lines = [line for document in change.documents for line in document.lines]
+    uses = open_uses(position, FAR, scheduled=change.is_scheduled, lines_now=now_lines, moves=change.moves)
+    ends_at = proposal.ends_at or (kept.ends_at if kept else None)
+    is_over = trial_ends_at is not None and proposal.terms.trial_end == CANCEL
+    kept_coupons = [coupon.terms for coupon in proposal.coupons if not coupon.for_this_act]
+    return Course(
+        at=position.at,
+        legs=tuple(legs),
+        bills_at=held.bills_at if held and change.is_scheduled else change.next_invoice.at,
+        ends_at=trial_ends_at if is_over else ends_at,
+        rules=position.rules.with_discounts(kept_coupons).after(change.documents),
+        uses=() if trial_ends_at else tuple(uses),
+        specials=tuple(counted(position.specials, now_lines)),
+        charged=position.charged if change.is_scheduled or change.keeps_schedule else _counted_in(change.documents),
+    )
+
+
+def _counted_in(documents: Sequence[Document]) -> int:
+    lines = [line for document in documents for line in document.lines]
+    return sum(line.amount for line in lines if line.kind in COUNTED)
