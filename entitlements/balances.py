@@ -6,11 +6,12 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from catalog.periods import CALENDAR_WEEK_ORIGIN, Period, window
-from catalog.terms import CALENDAR, SOFT, ItemTerms
+from catalog.periods import CALENDAR_WEEK_ORIGIN, ONCE, Period, window
+from catalog.terms import CALENDAR, SOFT, FeatureTerms, ItemTerms
 from customers.contracts import Contract
 
 ZERO = Decimal(0)
+NOBODY: tuple[int | None, int | None] = (None, None)
 FAR = CALENDAR_WEEK_ORIGIN.replace(year=9999)
 
 
@@ -55,7 +56,10 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A balance as a value. `id` is None while it is only projected: the row is opened by the first write."""
+    """A balance as a value. `id` is None while it is only projected: the row is opened by the first write.
+
+    A bonus or a purchase has no owner, a `label` of its own, and an item that only says of which feature it is.
+    """
 
     item: ItemTerms
     owner: tuple[int | None, int | None]
@@ -68,7 +72,14 @@ class Bucket:
     since: datetime = CALENDAR_WEEK_ORIGIN
     add_on: bool = False
     is_default: bool = False
+    is_bonus: bool = False
+    label: str = ""
     id: int | None = None
+
+    @property
+    def is_extra(self) -> bool:
+        """A bonus or a purchase: units of the customer's own, beside what any plan promises."""
+        return self.owner == NOBODY
 
     @property
     def unlimited(self) -> bool:
@@ -170,7 +181,7 @@ def project(contributions: Sequence[Contribution], rows: Iterable[Bucket], at: d
     `rows` are the buckets that nobody closed yet. A window that was missed altogether had no use, so only the last
     row of a contribution can have a say in where the present window starts.
     """
-    by_owner = {(row.owner, row.item.feature.slug): row for row in rows if row.item.feature}
+    by_owner = {(row.owner, row.item.feature.slug): row for row in rows if row.item.feature and not row.is_extra}
     standings = []
     for contribution in contributions:
         assert contribution.item.feature is not None
@@ -228,7 +239,7 @@ def burn(buckets: Sequence[Bucket], amount: Decimal, mode: Mode) -> Burn:
                 parts[beyond] = parts.get(beyond, ZERO) + step
                 rest -= step
     if rest and mode is Mode.OVERFLOW and buckets:
-        first = min(range(len(buckets)), key=lambda i: (buckets[i].add_on, buckets[i].since))
+        first = min(range(len(buckets)), key=lambda i: (buckets[i].is_extra, buckets[i].add_on, buckets[i].since))
         parts[first] = parts.get(first, ZERO) + rest
         rest = ZERO
     if rest and mode is not Mode.CAP:
@@ -252,7 +263,7 @@ def give_back(buckets: Sequence[Bucket], amount: Decimal, mode: Mode) -> Burn:
     for i in order:
         rest = _take(parts, i, min(rest, max(ZERO, buckets[i].used + parts.get(i, ZERO))), rest)
     if rest and mode is Mode.OVERFLOW and buckets:
-        rest = _take(parts, order[-1], rest, rest)
+        rest = _take(parts, min(reversed(order), key=lambda i: buckets[i].is_extra), rest, rest)
     if rest and mode is Mode.REJECT:
         return REFUSED
     return Burn(tuple((i, part) for i, part in parts.items() if part), rest - amount)
@@ -271,11 +282,15 @@ class Fate(StrEnum):
     CARRIED = "carried"
     RENEWED = "renewed"
     CLOSED = "closed"
+    KEPT = "kept"
 
 
 @dataclass(frozen=True, slots=True)
 class BucketMove:
-    """One bucket in a change of plan: `before` is the row there is, `after` the bucket there will be."""
+    """One bucket in a change of plan: `before` is the row there is, `after` the bucket there will be.
+
+    What is kept of a bucket are units that were bought once and not used: they go over into a purchase.
+    """
 
     fate: Fate
     before: Bucket | None
@@ -290,17 +305,22 @@ def reprovision(
     renew_consumables: bool,
     new_cycle: bool,
     waiting: Sequence[Bucket] = (),
+    paid_again: Contract | None = None,
 ) -> list[BucketMove]:
     """What happens to the buckets of one contract when its items are replaced at an instant.
 
     Use is carried under the new allowance, with the reset date kept, unless consumables start afresh; levels and
     lasting balances are always carried. A new cycle brings new reset dates where windows follow the contract. A
     change of the reset cadence applies from the end of the open window. `waiting` are the buckets that an assigned
-    plan left behind when the customer left it: coming back resumes them.
+    plan left behind when the customer left it: coming back resumes them. `paid_again` is the contract as it was,
+    when what it asked for once is asked for again: its unused units stay the customer's as a purchase.
     """
     rows = {row.item.feature.slug: row for row in before if row.item.feature}
     left_behind = {row.item.feature.slug: row for row in waiting if row.item.feature}
     moves = []
+    for slug, bought in list(rows.items()) if paid_again else []:
+        if paid_again and (kept := purchase_of(bought, paid_again.multiplier, at)):
+            moves.append(BucketMove(Fate.KEPT, rows.pop(slug), kept))
     for contribution in contributions:
         assert contribution.item.feature is not None
         row = rows.pop(contribution.item.feature.slug, None)
@@ -318,6 +338,32 @@ def reprovision(
             moves.append(_move(row, contribution, opened, renews=renews, new_cycle=new_cycle))
     moves += [BucketMove(Fate.CLOSED, row, None) for row in rows.values()]
     return moves
+
+
+def purchase_of(row: Bucket, multiplier: int, at: datetime) -> Bucket | None:
+    """The units of a bucket that were bought once and not used, as a lasting purchase; None when there are none."""
+    item = row.item
+    bought_once = item.is_prepaid and item.cadence == ONCE and keeps_for_ever(item)
+    if not bought_once or row.left is None or row.granted is None:
+        return None
+    unused = min(row.left, row.granted - (item.included or ZERO) * multiplier)
+    if unused <= 0 or item.feature is None:
+        return None
+    return extra(item.feature, unused, starts_at=at, ends_at=None, label=f"{item.label}, bought before")
+
+
+def extra(
+    feature: FeatureTerms,
+    granted: Decimal,
+    *,
+    starts_at: datetime,
+    ends_at: datetime | None,
+    label: str,
+    is_bonus: bool = False,
+) -> Bucket:
+    """A bonus or a purchase: units with a hard end, which no plan promises."""
+    item = ItemTerms(key=feature.slug, name=label, feature=feature, included=granted)
+    return Bucket(item, NOBODY, starts_at, ends_at, granted, since=starts_at, is_bonus=is_bonus, label=label)
 
 
 def _move(row: Bucket, contribution: Contribution, opened: Bucket, *, renews: bool, new_cycle: bool) -> BucketMove:

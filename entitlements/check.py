@@ -7,13 +7,15 @@ from decimal import Decimal
 from django.core.exceptions import ValidationError
 
 from catalog.models import Feature
+from catalog.terms import METERED
 from customers.contracts import Contract
 from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.access import Access, decide
 from entitlements.allowances import sources_of
+from entitlements.balances import Bucket
 from entitlements.models import Balance
-from entitlements.readings import find_feature, open_rows, standings
+from entitlements.readings import extras, find_feature, open_rows, standings
 
 
 class UnknownFeature(ValidationError):
@@ -28,24 +30,27 @@ def check(customer: Customer, feature: str, *, now: datetime, required: Decimal 
         raise UnknownFeature(feature)
     contracts = contracts_at(customer, now)
     sources = sources_of(contracts, feature)
-    rows = open_rows(customer, [found.id] if found.id else []) if sources and found.type == "metered" else []
-    buckets = [s.bucket for s in standings(contracts, rows, now, feature)]
+    rows = list(open_rows(customer, [found.id])) if found.id and found.type == METERED else []
+    buckets = [s.bucket for s in standings(contracts, rows, now, feature)] + extras(rows, now, found.id)
     return decide(found, sources, buckets, holds_plan=bool(contracts), required=required)
 
 
 def check_all(customer: Customer, *, now: datetime) -> list[Access]:
-    """The access of every feature that the customer's plans mention, in the order of the plans; four queries."""
+    """The access of every feature that the customer's plans mention, in the order of the plans, then of those that
+    only a bonus or a purchase gives; four queries."""
     return decide_all(contracts_at(customer, now), open_rows(customer), now)
 
 
 def decide_all(contracts: list[Contract], rows: Iterable[Balance], now: datetime) -> list[Access]:
     """The same from contracts and rows that were read already; one query for the features."""
-    slugs = list(dict.fromkeys(i.feature.slug for c in contracts for i in c.terms.items if i.feature))
+    rows = list(rows)
+    by_slug: dict[str, list[Bucket]] = {}
+    for bucket in [s.bucket for s in standings(contracts, rows, now)] + extras(rows, now):
+        assert bucket.item.feature is not None
+        by_slug.setdefault(bucket.item.feature.slug, []).append(bucket)
+    mentioned = (i.feature.slug for c in contracts for i in c.terms.items if i.feature)
+    slugs = list(dict.fromkeys([*mentioned, *by_slug]))
     features = {row.slug: row.terms() for row in Feature.objects.filter(slug__in=slugs)}
-    by_slug: dict[str, list] = {}
-    for standing in standings(contracts, rows, now):
-        assert standing.bucket.item.feature is not None
-        by_slug.setdefault(standing.bucket.item.feature.slug, []).append(standing.bucket)
     return [
         decide(features[slug], sources_of(contracts, slug), by_slug.get(slug, []), holds_plan=bool(contracts))
         for slug in slugs

@@ -98,6 +98,11 @@ class Balance(models.Model):
         return f"{self.feature} from {self.starts_at:%Y-%m-%d}"
 
     @property
+    def is_extra(self) -> bool:
+        """A bonus or a purchase: no plan promises it, so it ends without a successor."""
+        return self.source in (self.Source.BONUS, self.Source.PURCHASE)
+
+    @property
     def left(self) -> Decimal | None:
         """What is left, below zero when more was used; None without a limit."""
         return None if self.granted is None else self.granted + self.adjusted - self.used

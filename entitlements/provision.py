@@ -61,6 +61,33 @@ def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation:
     return present
 
 
+def keep_bought(customer: Customer, row: Balance, kept: Bucket, *, now: datetime, operation: Operation) -> None:
+    """End a bucket of units that were paid once; what was not used of them goes over into a purchase."""
+    if kept.granted:
+        row.adjusted -= kept.granted
+        row.save(update_fields=["adjusted"])
+        enter(row, BalanceEntry.Kind.MOVED, -kept.granted, now=now, operation=operation)
+        open_extra(customer, kept, feature_id=row.feature_id, now=now, operation=operation)
+    close(row, ended_at=now, now=now, operation=operation)
+
+
+def open_extra(
+    customer: Customer, bucket: Bucket, *, feature_id: int, now: datetime, operation: Operation | None
+) -> Balance:
+    """Write a bonus or a purchase with its grant."""
+    row = Balance.objects.create(
+        customer=customer,
+        feature_id=feature_id,
+        source=Balance.Source.BONUS if bucket.is_bonus else Balance.Source.PURCHASE,
+        label=bucket.label,
+        starts_at=bucket.starts_at,
+        ends_at=bucket.ends_at,
+        granted=bucket.granted,
+    )
+    enter(row, BalanceEntry.Kind.GRANT, row.granted, now=now, operation=operation)
+    return row
+
+
 def move_out(balance: Balance, *, now: datetime, operation: Operation | None = None) -> None:
     """Take what was used and edited out of a bucket that another one carries on."""
     if moved := balance.used - balance.adjusted:
@@ -170,6 +197,11 @@ def apply_moves(
             move_out(row, now=now, operation=operation)
             close(row, ended_at=now, now=now, operation=operation)
             open_bucket(customer, after, now=now, operation=operation)
+            continue
+        if move.fate is Fate.KEPT and row and move.after and move.after.granted is not None:
+            later = used_later.get(row.pk, Decimal(0))
+            units = max(Decimal(0), move.after.granted - later)
+            keep_bought(customer, row, replace(move.after, granted=units), now=now, operation=operation)
             continue
         later = Decimal(0)
         if row:

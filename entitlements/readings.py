@@ -13,10 +13,11 @@ from customers.contracts import Contract
 from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.allowances import contributions_of
-from entitlements.balances import Bucket, Standing, project
+from entitlements.balances import Bucket, Standing, extra, project
 from entitlements.models import Balance, BalanceQuerySet, UsageEvent
 
 _items: dict[int, ItemTerms] = {}
+_features: dict[int, FeatureTerms] = {}
 
 
 def item_terms(item_id: int) -> ItemTerms:
@@ -38,9 +39,19 @@ def remember_items(item_ids: Iterable[int]) -> None:
 def forget_items() -> None:
     """For tests that roll the database back under a running process."""
     _items.clear()
+    _features.clear()
+
+
+def feature_terms(feature_ids: Iterable[int]) -> dict[int, FeatureTerms]:
+    """Features by id; read once per process, as the items are that name them."""
+    wanted = set(feature_ids)
+    if unknown := wanted - _features.keys():
+        _features.update((row.pk, row.terms()) for row in Feature.objects.filter(pk__in=unknown))
+    return {pk: _features[pk] for pk in wanted}
 
 
 def bucket_of(row: Balance) -> Bucket:
+    """A plan's bucket as a value."""
     return Bucket(
         item=item_terms(row.item_id or 0),
         owner=(row.subscription_id, row.plan_id),
@@ -55,9 +66,37 @@ def bucket_of(row: Balance) -> Bucket:
 
 
 def open_rows(customer: Customer, feature_ids: Iterable[int] | None = None) -> BalanceQuerySet:
-    """Buckets that nobody closed yet, in id order (the order of locks), whatever their dates."""
+    """Buckets that nobody closed yet, bonuses included, in id order (the order of locks), whatever their dates."""
     rows = Balance.objects.filter(customer=customer, closed_at=None).order_by("id")
     return rows if feature_ids is None else rows.filter(feature_id__in=list(feature_ids))
+
+
+def extras(rows: Iterable[Balance], at: datetime, feature_id: int | None = None) -> list[Bucket]:
+    """The bonuses and purchases in force at the instant, from rows already read: of one feature, or of all."""
+    live = [
+        row
+        for row in rows
+        if row.is_extra
+        and row.closed_at is None
+        and row.starts_at <= at
+        and (row.ends_at is None or at < row.ends_at)
+        and feature_id in (None, row.feature_id)
+    ]
+    features = feature_terms(row.feature_id for row in live)
+    return [extra_of(row, features[row.feature_id]) for row in live]
+
+
+def extra_of(row: Balance, feature: FeatureTerms) -> Bucket:
+    """A bonus or a purchase as a value."""
+    bucket = extra(
+        feature,
+        row.granted or Decimal(0),
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        label=row.label,
+        is_bonus=row.source == Balance.Source.BONUS,
+    )
+    return replace(bucket, adjusted=row.adjusted, used=row.used, priority=row.priority, id=row.pk)
 
 
 def find_feature(slug: str) -> FeatureTerms | None:
@@ -69,7 +108,7 @@ def standings(
     contracts: list[Contract], rows: Iterable[Balance], at: datetime, slug: str | None = None
 ) -> list[Standing]:
     """The buckets that count at the instant, with who contributes them, from rows and contracts already read."""
-    rows = list(rows)
+    rows = [row for row in rows if not row.is_extra]
     remember_items(row.item_id for row in rows if row.item_id)
     found = project(contributions_of(contracts, slug), [bucket_of(row) for row in rows], at)
     return [replace(standing, bucket=_contributed(standing)) for standing in found]

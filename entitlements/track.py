@@ -18,7 +18,7 @@ from entitlements.balances import Mode, burn
 from entitlements.check import UnknownFeature, check
 from entitlements.models import UNITS, UsageEvent
 from entitlements.provision import hold, settle
-from entitlements.readings import find_feature, open_rows, standings
+from entitlements.readings import extras, find_feature, open_rows, standings
 
 SMALLEST = Decimal(1).scaleb(-UNITS["decimal_places"])
 
@@ -116,12 +116,14 @@ def _count(
     present = standings(contracts, rows, now, feature.slug)
     if not alone and any(s.needs_writing for s in present):
         raise _WindowToOpen
-    burnt = burn([s.bucket for s in present], amount, mode)
-    if burnt.refused or not sources or (burnt.taken == 0 and amount != 0):
-        raise LimitReached(
-            decide(feature, sources, [s.bucket for s in present], holds_plan=bool(contracts), required=amount)
-        )
+    own = extras(rows, now, feature.id)
+    buckets = [s.bucket for s in present] + own
+    burnt = burn(buckets, amount, mode)
+    if burnt.refused or not buckets or (burnt.taken == 0 and amount != 0):
+        raise LimitReached(decide(feature, sources, buckets, holds_plan=bool(contracts), required=amount))
+    by_id = {row.pk: row for row in rows}
     written = settle(customer, present, rows, now=now)
+    written |= {len(present) + i: by_id[bucket.id or 0] for i, bucket in enumerate(own)}
     taken: list[tuple[int, Decimal]] = []
     for place, part in burnt.parts:
         row = written[place]
@@ -140,8 +142,8 @@ def _count(
         balance_ids=[balance_id for balance_id, _ in taken],
         amounts=[part for _, part in taken],
     )
-    after = [replace(s.bucket, id=written[i].pk, used=written[i].used) for i, s in enumerate(present)]
-    return Tracked(applied=True, event=event, access=decide(feature, sources, after, holds_plan=True))
+    after = [replace(bucket, id=written[i].pk, used=written[i].used) for i, bucket in enumerate(buckets)]
+    return Tracked(applied=True, event=event, access=decide(feature, sources, after, holds_plan=bool(contracts)))
 
 
 def _first(customer: Customer, key: str) -> UsageEvent | None:

@@ -274,7 +274,15 @@ def _moves(
         renew_consumables=_renews_consumables(position.held_sold, sold(position, proposal), kind, same_plan),
         new_cycle=new_cycle,
         waiting=position.waiting,
+        paid_again=_paid_again(held.contract, kind, same_plan),
     )
+
+
+def _paid_again(contract: Contract, kind: ChangeKind, same_plan: bool) -> Contract | None:
+    """The former contract, where what is paid once is asked for anew: another plan, or a one-off one bought again."""
+    if kind is ChangeKind.FEATURES or (same_plan and not contract.terms.is_one_off):
+        return None
+    return contract
 
 
 def _renews_consumables(old: PlanTerms, new: PlanTerms, kind: ChangeKind, same_plan: bool) -> bool:

@@ -457,6 +457,8 @@ def _bound(moves: Sequence[BucketMove], version: PlanVersion, subscription: Subs
 
 
 def _bucket(bucket: Bucket, items: dict[str, ItemTerms], subscription: Subscription) -> Bucket:
+    if bucket.is_extra:
+        return bucket
     owner = bucket.owner if bucket.owner[0] is None else (subscription.pk, None)
     return replace(bucket, item=items[bucket.item.key], owner=owner)
 
