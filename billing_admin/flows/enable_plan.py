@@ -29,6 +29,7 @@ from catalog.terms import ChangeKind, Conditions, ItemTerms, PlanTerms
 from customers import switch
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, CustomPlan, Operation, Phase, PlanReservation, Subscription
+from customers.states import LIVE, SubscriptionState
 from entitlements.balances import Bucket, BucketMove
 from entitlements.provision import apply_moves
 from entitlements.readings import used_since
@@ -505,6 +506,7 @@ def offered_plans(customer: Customer) -> list[Plan]:
 
 def addable_plans(customer: Customer, *, among: Sequence[Plan] | None = None) -> list[Plan]:
     """Plans beside what the customer has: main plans of a product they are on are a change, not an addition."""
-    on = set(customer.subscriptions.live().filter(add_on=False).values_list("product_id", flat=True))
+    held = (*LIVE, SubscriptionState.PENDING_PAYMENT)
+    on = set(customer.subscriptions.filter(add_on=False, state__in=held).values_list("product_id", flat=True))
     offered = offered_plans(customer) if among is None else among
     return [plan for plan in offered if plan.add_on or plan.product_id not in on]

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from billing_admin.flows.enable_plan import addable_plans
 from billing_admin.flows.gate import NothingToActivate, activate_now, approve, collect, expire
 from billing_admin.flows.plan_change import Activation
 from catalog.models import Plan
@@ -247,3 +248,11 @@ def test_what_was_enabled_is_what_starts_although_the_plan_moved_on():
     pay(invoice)
 
     assert left(acme, now=LATER) == 100
+
+
+def test_a_plan_that_waits_for_its_payment_is_changed_and_not_added():
+    """Y-36"""
+    acme, made = customer(), pro()
+    enable(acme, made, **GATED)
+
+    assert made not in addable_plans(acme)
