@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
+from billing_admin.item_prices import typed_tiers
 from billing_admin.item_rows import typed_of
 from catalog.terms import ItemTerms
 
@@ -27,11 +28,13 @@ def typed(
     data: dict[str, Any] = {f"{prefix}-shown": "1", f"{prefix}-cadence": cadence, f"{prefix}-row": []}
     for n, item in enumerate(items):
         data[f"{prefix}-row"].append(f"r{n}")
-        fields = typed_of(item, "USD") if isinstance(item, ItemTerms) else item
+        fields = row(item) if isinstance(item, ItemTerms) else item
         data |= {f"{prefix}-r{n}-{name}": value for name, value in fields.items() if value}
     return data | more
 
 
-def row(item: ItemTerms, **changed: str) -> dict[str, str]:
-    """An item as it is shown, with some cells typed over."""
-    return typed_of(item, "USD") | changed
+def row(item: ItemTerms, **changed: Any) -> dict[str, Any]:
+    """An item as it is shown, with some cells typed over; tiers are three lists."""
+    tiers = typed_tiers(item.price, "USD")
+    columns = {name: [getattr(tier, name) for tier in tiers] for name in ("up_to", "unit", "flat")}
+    return typed_of(item, "USD") | columns | changed

@@ -1,6 +1,7 @@
 """The items editor: what is typed becomes items, refusals stand at their cell, differences are marked."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.http import QueryDict
@@ -16,7 +17,7 @@ from tests.admin.catalog_desk import row, staff, typed
 pytestmark = pytest.mark.django_db
 
 
-def form(plan: Plan, *items: ItemTerms | dict[str, str], standard: bool = False, **more: str) -> ItemsForm:
+def form(plan: Plan, *items: ItemTerms | dict[str, Any], standard: bool = False, **more: str) -> ItemsForm:
     data = QueryDict(mutable=True)
     for name, value in typed(*items, **more).items():
         data.setlist(name, value if isinstance(value, list) else [value])

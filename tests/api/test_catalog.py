@@ -4,7 +4,6 @@ import pytest
 
 from catalog.models import Feature, Plan, PlanVersion
 from customers.models import Operation
-from tests import builders as world
 from tests.builders import allowance, assigned, customer, feature, fee, on, plan, pro, product, team
 from tests.instants import MARCH_1, MARCH_16
 
