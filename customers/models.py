@@ -371,8 +371,12 @@ class PriceOverride(models.Model):
 
 
 class AppliedCouponQuerySet(models.QuerySet):
-    def in_force(self, now: datetime) -> "AppliedCouponQuerySet":
+    def kept(self, now: datetime) -> "AppliedCouponQuerySet":
+        """Neither ended nor removed, those that wait for a plan included."""
         return self.filter(Q(ends_at=None) | Q(ends_at__gt=now), removed_at=None)
+
+    def in_force(self, now: datetime) -> "AppliedCouponQuerySet":
+        return self.kept(now).filter(waits=False)
 
 
 class AppliedCoupon(models.Model):
@@ -386,6 +390,7 @@ class AppliedCoupon(models.Model):
     applied_at = models.DateTimeField()
     applied_by = models.CharField(max_length=150)
     reason = models.TextField(blank=True)
+    waits = models.BooleanField(default=False, help_text="Begins with the next plan that is enabled.")
     ends_at = models.DateTimeField(null=True)
     removed_at = models.DateTimeField(null=True)
     removed_by = models.CharField(max_length=150, blank=True)

@@ -24,6 +24,10 @@ def new_invoice_id() -> str:
     return public_id("in")
 
 
+def new_invoice_credit_id() -> str:
+    return public_id("icr")
+
+
 def new_payment_id() -> str:
     return public_id("pay")
 
@@ -367,6 +371,7 @@ class PendingLine(models.Model):
 class InvoiceCredit(models.Model):
     """Money that comes off invoices before tax until it is used up or ends; what is left is counted from documents."""
 
+    public_id = models.CharField(max_length=24, unique=True, default=new_invoice_credit_id, editable=False)
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="invoice_credits")
     applied_coupon = models.ForeignKey(
         AppliedCoupon, on_delete=models.PROTECT, null=True, related_name="invoice_credits"
