@@ -438,6 +438,7 @@ def _usage(use: RatedUse, item: ItemTerms, units: Decimal, before: Decimal, plan
             "used": plain(use.used),
             "included": plain(use.included),
             "adjusted": plain(use.adjusted),
+            "exact": str(rated.amount),
         },
         item_id=item.id,
         balance_id=use.balance_id,

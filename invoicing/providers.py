@@ -1,0 +1,42 @@
+"""How a customer can pay a document: one entry per provider. `manual` is a transfer that staff record by hand.
+
+A provider that takes payments on a page of its own answers with that page's address; the hosted document then shows a
+button. Register it in `PROVIDERS`; nothing else has to know.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from invoicing.models import BillingSettings, Invoice
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to pay: the provider's page (`url`), or what to do without one; `reference` finds the payment again."""
+
+    provider: str
+    url: str = ""
+    instructions: str = ""
+    reference: str = ""
+
+
+Provider = Callable[[Invoice, BillingSettings], Way | None]
+
+
+def transfer(invoice: Invoice, account: BillingSettings) -> Way:
+    """A bank transfer: the account's own words, and the number of the document as its reference."""
+    return Way("manual", instructions=account.payment_instructions.strip(), reference=str(invoice))
+
+
+PROVIDERS: dict[str, Provider] = {"manual": transfer}
+
+
+def ways_to_pay(
+    invoice: Invoice, account: BillingSettings, providers: Mapping[str, Provider] | None = None
+) -> tuple[Way, ...]:
+    """What the customer may choose from, while something is due; those with a page of their own first."""
+    if not invoice.due or invoice.state == Invoice.State.DRAFT:
+        return ()
+    asked = PROVIDERS if providers is None else providers
+    ways = [way for provider in asked.values() if (way := provider(invoice, account))]
+    return tuple(sorted(ways, key=lambda way: not way.url))
