@@ -523,19 +523,25 @@ class Reminder(models.Model):
 
 
 class Wallet(models.Model):
-    """Money that a customer paid ahead for use that is charged event by event; exact, in major units."""
+    """Money that a customer paid ahead for use that is charged event by event; exact, in major units.
 
-    customer = models.OneToOneField(Customer, on_delete=models.PROTECT, related_name="wallet")
+    A customer has one per currency, and money in one of them at most: it keeps their currency.
+    """
+
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="wallets")
     currency = models.CharField(max_length=3)
     balance = models.DecimalField(max_digits=30, decimal_places=12, default=0)
 
     class Meta:
-        permissions = [("top_up_wallet", "Can top up and correct wallets")]
-        constraints = [models.CheckConstraint(name="wallet_not_negative", condition=Q(balance__gte=0))]
+        permissions = [("top_up_wallet", "Can top up, correct and pay out wallets")]
+        constraints = [
+            models.UniqueConstraint(fields=["customer", "currency"], name="one_wallet_per_currency"),
+            models.CheckConstraint(name="wallet_not_negative", condition=Q(balance__gte=0)),
+        ]
 
 
 class WalletEntry(models.Model):
-    """One line of a wallet; the sum of the lines is its balance."""
+    """One line of a wallet; the sum of the lines is its balance. Lines are never changed."""
 
     class Kind(models.TextChoices):
         TOP_UP = "top_up", "Top-up"
@@ -561,7 +567,19 @@ class WalletEntry(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["wallet", "key"], condition=Q(key__isnull=False), name="topped_up_once_per_key"
-            )
+            ),
+            models.CheckConstraint(name="wallet_never_below_zero", condition=Q(balance_after__gte=0)),
+            models.CheckConstraint(
+                name="wallet_entry_signs",
+                condition=Q(kind__in=["top_up", "return"], amount__gt=0)
+                | Q(kind__in=["debit", "withdrawal"], amount__lt=0)
+                | (Q(kind="correction") & ~Q(amount=0)),
+            ),
+            models.CheckConstraint(
+                name="wallet_entry_has_its_event",
+                condition=Q(kind__in=["debit", "return"], event__isnull=False)
+                | Q(kind__in=["top_up", "withdrawal", "correction"], operation__isnull=False),
+            ),
         ]
         indexes = [models.Index(fields=["wallet", "-id"], name="entry_of_wallet")]
 
