@@ -36,6 +36,12 @@ NAVIGATION: dict[str, list[Entry]] = {
             "admin:invoicing_creditentry_changelist",
             "invoicing.view_creditentry",
         ),
+        Entry(
+            "Special prices",
+            "price_change",
+            "admin:customers_priceoverride_changelist",
+            "customers.view_priceoverride",
+        ),
     ],
     "Usage": [
         Entry("Events", "bolt", "admin:entitlements_usageevent_changelist", "entitlements.view_usageevent"),

@@ -26,8 +26,24 @@ OPS = (
 ROLES: dict[str, tuple[str, ...]] = {
     "Read-only": (VIEW,),
     "Ops": OPS,
-    "Sales engineer": (*OPS, "customers.enable_plan", "customers.cancel_subscription"),
-    "Finance": (VIEW, "invoicing.pay_invoice", "invoicing.void_invoice", "billing_admin.change_workerrun"),
+    "Sales engineer": (
+        *OPS,
+        "customers.enable_plan",
+        "customers.cancel_subscription",
+        "customers.override_price",
+        "customers.change_subscription",
+    ),
+    "Finance": (
+        VIEW,
+        "invoicing.pay_invoice",
+        "invoicing.void_invoice",
+        "billing_admin.change_workerrun",
+        "invoicing.add_taxrate",
+        "invoicing.change_taxrate",
+        "invoicing.change_taxassignment",
+        "invoicing.change_billingsettings",
+        "customers.change_subscription",
+    ),
     "Admin": (EVERYTHING,),
     # For the key of the company's own application: it asks, reports use, and signs customers up; it changes nothing.
     "Application": (VIEW, "entitlements.add_usageevent", "customers.add_customer"),

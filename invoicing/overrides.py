@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from django.db.models import QuerySet
+from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.fields.json import KT
+from django.db.models.functions import Coalesce
 
 from customers.models import Phase, PriceOverride, Subscription
 from invoicing.models import InvoiceLine
@@ -72,3 +73,11 @@ def _special(row: PriceOverride, plan_id: int, used: set[datetime]) -> Special:
         until=row.revoked_at,
         used=frozenset(used),
     )
+
+
+def with_used(rows: QuerySet[PriceOverride]) -> QuerySet[PriceOverride]:
+    """With the number of billing periods that documents count, as `used`: what lists are narrowed by."""
+    lines = InvoiceLine.objects.filter(override=OuterRef("pk")).exclude(invoice__state=InvoiceState.VOID)
+    cycles = lines.annotate(cycle=KT("derivation__cycle")).order_by().values("override")
+    counted = cycles.annotate(count=Count("cycle", distinct=True)).values("count")
+    return rows.annotate(used=Coalesce(Subquery(counted), 0))

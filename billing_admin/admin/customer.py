@@ -20,6 +20,7 @@ from billing_admin.admin.invoices import invoice_row
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.operations import history_of
 from billing_admin.admin.panels import read_panels, state_of
+from billing_admin.admin.special_prices import OVERRIDE, rows_of
 from billing_admin.pages import dress, render_page
 from catalog.models import Plan
 from customers.models import Customer, Phase, Subscription
@@ -173,6 +174,8 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
         sees_history=sees_history,
         history_url=link("customers_operation_changelist", customer=customer.pk) if more else "",
         notes=list(customer.notes.all()[:5]),
+        overrides=rows_of(customer, may=may["override"]),
+        override_url=link("give_special_price", customer.pk) if may["override"] else "",
         **links_of(customer),
     )
 
@@ -220,6 +223,7 @@ def permissions(request: HttpRequest, customer: Customer) -> dict[str, bool]:
         "enable": is_open and (allowed(request, ENABLE) or allowed(request, ASSIGN)),
         "edit": is_open and allowed(request, "customers.change_customer"),
         "balance": is_open and allowed(request, "entitlements.change_balance"),
+        "override": is_open and allowed(request, OVERRIDE),
         "note": allowed(request, "customers.add_note"),
         "delete": allowed(request, "customers.delete_customer"),
     }

@@ -1,6 +1,6 @@
 """The customer's page as plain rows, read in a fixed number of queries; the templates only print."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -25,6 +25,7 @@ from entitlements.balances import ZERO, Bucket
 from entitlements.check import decide_all
 from entitlements.models import Balance, UsageEvent
 from entitlements.readings import open_rows
+from invoicing.overrides import specials_by_contract
 from invoicing.readings import unbilled_use
 
 DAYS = 30
@@ -346,9 +347,16 @@ def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> Custome
         products=tuple(product_row(customer, s, now, allows) for s in subscriptions)
         or tuple(default_row(c) for c in contracts if c.is_default),
         features=tuple(feature_rows(customer, contracts, accesses, features, units, costs)),
-        upcoming=tuple(sorted((u for s in subscriptions if (u := upcoming(s, use.get(s.pk, [])))), key=lambda u: u.at)),
+        upcoming=tuple(sorted(_upcoming(subscriptions, use), key=lambda u: u.at)),
         days=days,
     )
+
+
+def _upcoming(subscriptions: Sequence[Subscription], use: Mapping[int, list[Balance]]) -> Iterator[Upcoming]:
+    specials = specials_by_contract(subscriptions)
+    for s in subscriptions:
+        if found := upcoming(s, use.get(s.pk, []), specials=specials.get(s.pk, ())):
+            yield found
 
 
 def _contracts(customer: Customer, subscriptions: Iterable[Subscription], now: datetime) -> list[Contract]:
