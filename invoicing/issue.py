@@ -20,7 +20,7 @@ from customers.models import Customer, Operation, Phase, Subscription
 from invoicing.documents import Document
 from invoicing.models import CreditEntry, Deduction, Invoice, InvoiceLine, InvoiceSeries, Payment, Refund
 from invoicing.pipeline import Drawn, DrawnLine
-from invoicing.readings import account_credit
+from invoicing.readings import account_credit, given_back
 from invoicing.refund import refundable_of
 from invoicing.states import InvoiceState
 
@@ -308,8 +308,11 @@ def receive_payment(invoice: Invoice, *, amount: int, reference: str, actor: Act
 
 
 def annul(invoice: Invoice, *, reason: str, now: datetime) -> int:
-    """Make a draft or an open invoice void; what was paid or applied becomes account credit. Returns that amount."""
-    returned = invoice.credit_applied + invoice.paid
+    """Make a draft or an open invoice void; what was paid or applied, and nobody gave back yet, becomes account credit.
+
+    Returns that amount.
+    """
+    returned = max(0, invoice.credit_applied + invoice.paid - given_back(invoice))
     invoice.move_to(InvoiceState.VOID)
     invoice.voided_at, invoice.void_reason = now, reason
     invoice.next_reminder_at = invoice.expires_at = invoice.issues_at = None

@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from catalog.models import Plan, PlanItem
 from customers.models import AppliedCoupon, Customer, Operation, Phase, PriceOverride, Subscription, public_id
 from entitlements.models import Balance, UsageEvent
-from invoicing.states import NEXT, CannotMove, InvoiceState
+from invoicing.states import NEXT, NEXT_OF_NOTE, CannotMove, InvoiceState
 
 
 def default_retry_days() -> list[int]:
@@ -264,7 +264,8 @@ class Invoice(models.Model):
         return self.total - self.credit_applied - self.offset - self.paid
 
     def move_to(self, state: str) -> None:
-        if state not in NEXT.get(self.state, set()):
+        moves = NEXT if self.kind == self.Kind.INVOICE else NEXT_OF_NOTE
+        if state not in moves.get(self.state, set()):
             raise CannotMove(self.state, state)
         self.state = state
 
@@ -368,6 +369,12 @@ class PendingLine(models.Model):
         indexes = [models.Index(fields=["subscription"], condition=Q(line=None), name="pending_line_waiting")]
 
 
+class InvoiceCreditQuerySet(models.QuerySet):
+    def live(self, now: datetime) -> "InvoiceCreditQuerySet":
+        """Neither void nor expired; something may be left of them or not."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), voided_at=None)
+
+
 class InvoiceCredit(models.Model):
     """Money that comes off invoices before tax until it is used up or ends; what is left is counted from documents."""
 
@@ -384,6 +391,8 @@ class InvoiceCredit(models.Model):
     created_by = models.CharField(max_length=150)
     created_at = models.DateTimeField()
     voided_at = models.DateTimeField(null=True)
+
+    objects = InvoiceCreditQuerySet.as_manager()
 
     class Meta:
         ordering = ("id",)

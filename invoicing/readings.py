@@ -15,13 +15,28 @@ from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, UsageEve
 from entitlements.readings import item_terms, remember_items
 from invoicing.commitment import COUNTED
 from invoicing.lines import ADVANCE, OVERRIDE, PREPAID, USAGE, BilledFee, RatedUse
-from invoicing.models import CreditEntry, InvoiceLine
+from invoicing.models import CreditEntry, Invoice, InvoiceLine
 from invoicing.states import InvoiceState
 
 
 def account_credit(customer: Customer) -> int:
     """What the customer has with us, in minor units of their currency."""
     return CreditEntry.objects.filter(customer=customer).aggregate(sum=Sum("amount"))["sum"] or 0
+
+
+def given_back(invoice: Invoice) -> int:
+    """What of an invoice was given back in money or account credit, or went into other charges; minor units with tax.
+
+    What only came off its own debt was never paid.
+    """
+    lines = InvoiceLine.objects.filter(source__invoice=invoice, invoice__offsets=None)
+    return -sum(gross_of(line) for line in lines.exclude(invoice__state=InvoiceState.VOID))
+
+
+def gross_of(line: InvoiceLine) -> int:
+    """What a line charged with tax, minor units."""
+    added: int = sum(tax["amount"] for tax in line.taxes if not tax["inclusive"])
+    return line.net + added
 
 
 def charged_in(subscription: Subscription, period: Period) -> int:
@@ -45,8 +60,10 @@ def billed_fees(subscription: Subscription, at: datetime) -> list[BilledFee]:
         .order_by("id")
     )
     lines = [line for line in rows if line.amount > 0]
-    consumed = _consumed(subscription, lines)
-    fees = _taken_off([_billed_fee(line, consumed) for line in lines], [line for line in rows if line.amount < 0])
+    consumed, returned = _consumed(subscription, lines), _returned({line.invoice for line in lines})
+    fees = _taken_off(
+        [_billed_fee(line, consumed, returned) for line in lines], [line for line in rows if line.amount < 0]
+    )
     return [fee for fee in fees if fee.net > 0]
 
 
@@ -80,12 +97,23 @@ def _consumed(subscription: Subscription, lines: Iterable[InvoiceLine]) -> dict[
     return found
 
 
-def _billed_fee(line: InvoiceLine, consumed: dict[int, tuple[Decimal, Decimal]]) -> BilledFee:
+def _returned(invoices: Iterable[Invoice]) -> dict[int, int]:
+    """What corrections returned of what was paid for invoices that are not settled yet, minor units."""
+    partly = [invoice.pk for invoice in invoices if invoice.due]
+    if not partly:
+        return {}
+    notes = Invoice.objects.filter(corrects__in=partly, offsets=None).exclude(state=InvoiceState.VOID).order_by()
+    sums = notes.values("corrects").annotate(sum=Sum("total")).values_list("corrects", "sum")
+    return {pk or 0: -total for pk, total in sums}
+
+
+def _billed_fee(line: InvoiceLine, consumed: dict[int, tuple[Decimal, Decimal]], returned: dict[int, int]) -> BilledFee:
     assert line.ends_at is not None
     bought, used = consumed.get(line.item_id or 0, (Decimal(0), Decimal(0)))
     invoice = line.invoice
-    owed = invoice.total - invoice.offset
-    paid = Fraction(invoice.paid + invoice.credit_applied, owed) if owed > 0 else Fraction(1)
+    back = returned.get(invoice.pk, 0)
+    owed = invoice.total - invoice.offset - back
+    paid = Fraction(invoice.paid + invoice.credit_applied - back, owed) if owed > 0 else Fraction(1)
     credits = list(line.credits.all())
     price = Fraction(line.derivation["price"]) * Fraction(line.net, line.amount)
     price -= sum((Fraction(credit.derivation.get("price", "0")) for credit in credits), Fraction(0))
@@ -103,7 +131,7 @@ def _billed_fee(line: InvoiceLine, consumed: dict[int, tuple[Decimal, Decimal]])
         ends_at=line.ends_at,
         invoice_id=invoice.pk,
         invoice_due=invoice.due,
-        paid_share=Fraction(1) if invoice.state == InvoiceState.PAID else min(Fraction(1), paid),
+        paid_share=Fraction(1) if invoice.state == InvoiceState.PAID else min(Fraction(1), max(Fraction(0), paid)),
         kind=line.kind,
         units=line.quantity + sum((credit.quantity for credit in credits if credit.quantity < 0), Decimal(0)),
         bought=bought if line.kind == PREPAID else Decimal(0),

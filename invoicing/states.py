@@ -19,6 +19,14 @@ NEXT: dict[str, set[str]] = {
 }
 
 
+# A credit note is settled when it is issued; a correction can be undone.
+NEXT_OF_NOTE: dict[str, set[str]] = {
+    InvoiceState.DRAFT: {InvoiceState.OPEN},
+    InvoiceState.OPEN: {InvoiceState.PAID},
+    InvoiceState.PAID: {InvoiceState.VOID},
+}
+
+
 class CannotMove(ValidationError):
     def __init__(self, state: str, to: str):
         super().__init__(f"An invoice that is {state} cannot become {to}.", code="cannot_move")
