@@ -22,7 +22,8 @@ class DiscountTerms:
     """A coupon as it holds for one customer: a percent (0–100), or an amount in minor units that is left to give.
 
     `keys` and `plans` limit it to items and to plans; None is every one. `once`: one document uses it up. Any other
-    amount is that of a whole period; a document for a part of one gets that part of it.
+    amount is that of a whole period; a document for a part of one gets that part of it. `periods` are those that it
+    still takes part in (None: for ever), besides the one that is `running` where that counts already.
     """
 
     id: int
@@ -32,12 +33,23 @@ class DiscountTerms:
     keys: frozenset[str] | None = None
     plans: frozenset[int] | None = None
     once: bool = False
+    periods: int | None = None
+    is_running: bool = False
 
     def __post_init__(self) -> None:
         if (self.percent is None) == (self.amount is None):
             raise ValueError("A discount is either a percent or an amount.")
         if self.percent is not None and not 0 <= self.percent <= 100:
             raise ValueError("A percent lies between 0 and 100.")
+
+    def later(self, *, used: bool) -> "DiscountTerms | None":
+        """What is left of it for the periods after this one; `used`: the documents of this one took something."""
+        if self.once and used:
+            return None
+        if self.periods is None:
+            return self
+        left = self.periods - (used and not self.is_running)
+        return replace(self, periods=left, is_running=False) if left > 0 else None
 
     def covers(self, line: Line, plan_id: int | None) -> bool:
         return (self.keys is None or line.key in self.keys) and (self.plans is None or plan_id in self.plans)
@@ -59,23 +71,35 @@ def discount(
     lines: Sequence[Line],
     discounts: Iterable[DiscountTerms],
     plan_of: Callable[[Line], int | None] | None = None,
+    beside: Sequence[Line] = (),
 ) -> list[Deduction]:
     """What each discount takes, in order; one that finds nothing to take is left out. The same id counts once.
 
-    `plan_of` names the plan of a line; without it a discount that is limited to plans takes nothing.
+    `plan_of` names the plan of a line; without it a discount that is limited to plans takes nothing. `beside` are
+    what else the customer pays for the same time, on documents that exist: an amount off every period is spread over
+    those too, so that they keep the part that they have.
     """
-    left = _charges(lines)
-    plans = [plan_of(line) if plan_of else None for line in lines]
+    every = [*lines, *beside]
+    left = _charges(every)
+    plans = [plan_of(line) if plan_of else None for line in every]
     found = []
     for terms in _in_order(discounts):
         limits = [
             rest if rest and terms.covers(line, plan_id) else 0
-            for line, plan_id, rest in zip(lines, plans, left, strict=True)
+            for line, plan_id, rest in zip(every, plans, left, strict=True)
         ]
-        if deduction := _deduct(terms, limits, lines):
+        if terms.percent is not None or terms.once:
+            limits[len(lines) :] = [0] * len(beside)
+        if deduction := _deduct(terms, limits, every):
             take(deduction, left)
             found.append(deduction)
-    return found
+    return [own for deduction in found if (own := _without(deduction, len(lines)))]
+
+
+def _without(deduction: Deduction, lines: int) -> Deduction | None:
+    """What is left of a deduction without the parts of what stands beside."""
+    parts = tuple((index, part) for index, part in deduction.parts if index < lines)
+    return replace(deduction, parts=parts, amount=sum(part for _, part in parts)) if parts else None
 
 
 def _charges(lines: Sequence[Line]) -> list[int]:

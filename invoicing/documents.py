@@ -48,7 +48,7 @@ class BillingRules:
         credit = self.account_credit - sum(document.drawn.account_credit for document in documents)
         given = sum(-d.total for d in documents if d.is_credit_note and d.offsets_id is None)
         used_up = {id_ for kind, id_ in spent if kind == DISCOUNT}
-        discounts = tuple(d for d in self.discounts if not (d.once and d.id in used_up))
+        discounts = tuple(kept for d in self.discounts if (kept := d.later(used=d.id in used_up)))
         return replace(
             self,
             discounts=discounts,
@@ -109,8 +109,12 @@ def draw(
     bounds: Sequence[Bound] = (),
     commitment: Commitment | None = None,
     currency: str = "",
+    beside: Sequence[Line] = (),
 ) -> list[Document]:
-    """The documents of these lines: one for what is charged and given back, one per open invoice that is offset."""
+    """The documents of these lines: one for what is charged and given back, one per open invoice that is offset.
+
+    `beside` is what the customer pays for the same time on documents that exist.
+    """
     found = []
     plain = [line for line in lines if line.offsets_id is None]
     if plain or (commitment and currency) or (bounds and currency):
@@ -119,6 +123,7 @@ def draw(
             currency=currency or None,
             discounts=rules.discounts,
             plan_of=lambda line: rules.plan_id,
+            beside=beside,
             bounds=bounds,
             commitment=commitment,
             grants=rules.grants,

@@ -108,6 +108,7 @@ def draw_up(
     currency: str | None = None,
     discounts: Iterable[DiscountTerms] = (),
     plan_of: Callable[[Line], int | None] | None = None,
+    beside: Sequence[Line] = (),
     bounds: Iterable[Bound] = (),
     commitment: Commitment | None = None,
     grants: Iterable[MoneyGrant] = (),
@@ -118,10 +119,10 @@ def draw_up(
 
     `currency` is needed where neither lines nor a commitment name it; `plan_of` where a discount is limited to plans.
     `taxes` names the rates of each line, also of those that bounds and commitment add here; of a credit it names
-    those of its source. A second currency raises `ValueError`.
+    those of its source. `beside` is what else is paid for the same time. A second currency raises `ValueError`.
     """
     currency = _one_currency(lines, commitment, currency)
-    deductions = discount(lines, discounts, plan_of)
+    deductions = discount(lines, discounts, plan_of, beside)
     every = [*lines, *bound_lines(lines, _parts(deductions, lines), bounds, currency)]
     if commitment and (missing := true_up_line(commitment, every, _parts(deductions, every))):
         every.append(missing)

@@ -1,6 +1,7 @@
 """Count use, with what it costs at once: seats that come or go in the middle of a period."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -17,9 +18,19 @@ from customers.models import Customer, Phase, Subscription
 from entitlements.balances import Mode
 from entitlements.readings import find_feature
 from entitlements.track import Tracked, track
-from invoicing.documents import draw
+from invoicing.documents import BillingRules, Document, draw
 from invoicing.issue import issue
-from invoicing.lines import SEATS, SEATS_ADDED, BilledFee, Line, fewer_seats_lines, seats_line, units_paid
+from invoicing.lines import (
+    SEATS,
+    SEATS_ADDED,
+    BilledFee,
+    Line,
+    advance_lines,
+    fewer_seats_lines,
+    seats_line,
+    units_paid,
+    unused_lines,
+)
 from invoicing.models import Invoice
 from invoicing.readings import billed_fees
 from invoicing.rules import billing_rules
@@ -59,11 +70,13 @@ def bill_levels(customer: Customer, feature: str, *, now: datetime) -> list[Invo
         subscription = Subscription.objects.get(pk=contract.subscription_id)
         phase = Phase.objects.select_related("version__plan").get(pk=contract.phase_id)
         terms = stretch_of(phase, levels_of(subscription)).terms
-        lines = level_lines(terms, item.key, billed_fees(subscription, at), anchor=phase.anchor, at=at)
+        plan = phase.version.plan
+        rules = billing_rules(customer, plan, subscription, at=at)
+        fees = billed_fees(subscription, at)
+        documents = level_documents(terms, item.key, fees, rules, anchor=phase.anchor, at=at)
+        lines = [line for document in documents for line in document.lines]
         if not lines:
             continue
-        plan = phase.version.plan
-        documents = draw(lines, billing_rules(customer, plan, subscription, at=at))
         operation = record(
             customer,
             "seats.changed",
@@ -75,6 +88,28 @@ def bill_levels(customer: Customer, feature: str, *, now: datetime) -> list[Invo
         how = issuing(subscription, phase, operation=operation, at=at, has_use=False)
         invoices += finish(issue(customer, documents, now=now, how=how), subscription, now=now)
     return invoices
+
+
+def level_documents(
+    terms: PlanTerms, key: str, fees: list[BilledFee], rules: BillingRules, *, anchor: datetime, at: datetime
+) -> list[Document]:
+    """The documents of a change of level. Pure.
+
+    An amount off every period is shared by all that is paid for the period: more seats shift those shares, so they are
+    given back and charged anew beside the rest, instead of being discounted alone.
+    """
+    lines = level_lines(terms, key, fees, anchor=anchor, at=at)
+    shared = any(d.amount is not None and not d.once for d in rules.discounts)
+    if not shared or not any(line.amount > 0 for line in lines):
+        return draw(lines, rules)
+    item = terms.item(key)
+    assert item is not None
+    if item.on_increase == IN_FULL:
+        return draw(lines, rules)
+    again = [replace(line, kind=SEATS_ADDED) for line in advance_lines(terms, anchor, at, keys={key})]
+    anew = unused_lines([fee for fee in fees if fee.key == key], at) + again
+    others = {other.key for other in terms.advance_items} - {key}
+    return draw(anew, rules, beside=advance_lines(terms, anchor, at, keys=others))
 
 
 def level_lines(terms: PlanTerms, key: str, fees: list[BilledFee], *, anchor: datetime, at: datetime) -> list[Line]:

@@ -8,8 +8,9 @@ from billing_admin.flows.cancel import cancel, preview_cancel
 from billing_admin.flows.enable_plan import BadQuantity
 from billing_admin.flows.plan_change import Timing
 from catalog.charges import GRADUATED, VOLUME, Price, Tier
-from catalog.models import Plan
+from catalog.models import Coupon, Plan
 from catalog.terms import IN_FULL, NEXT_CYCLE
+from customers.models import AppliedCoupon
 from entitlements.models import UsageEvent
 from invoicing.models import InvoiceLine
 from tests.builders import (
@@ -217,6 +218,22 @@ def test_a_refused_seat_costs_nothing():
     use(acme, 3, of="seats", key="a")
 
     assert (totals(acme), UsageEvent.objects.count()) == (before, 1)
+
+
+def test_an_amount_off_every_month_is_shared_by_the_seats_and_not_given_to_new_ones_alone():
+    """A-41"""
+    acme = customer()
+    coupon = Coupon.objects.create(
+        code="partner", name="Partner", kind="fixed", amount=15000, currency="USD", duration="forever"
+    )
+    enable(acme, plan("team", fee(100), paid_seats(0, price="50")))
+    AppliedCoupon.objects.create(customer=acme, coupon=coupon, applied_at=MARCH_1, applied_by="ops")
+    use(acme, 2, of="seats")
+    pay_all(acme)
+
+    use(acme, 2, of="seats", now=NOON_16)
+
+    assert totals(acme) == [10000, 10000 - 7500, -1250 + 10000 - 5000]
 
 
 def test_an_upgrade_gives_paid_seats_back_where_there_is_room():

@@ -9,13 +9,14 @@ from typing import Any
 
 from billing_admin.flows.boundary import Stretch, elapsed_lines
 from billing_admin.flows.plan_change import PlanChange, Timing
+from billing_admin.flows.use import level_documents
 from catalog.charges import Price
 from catalog.money import to_minor
 from catalog.periods import Period
 from catalog.terms import ItemTerms, PlanTerms
 from invoicing.discounts import DiscountTerms
+from invoicing.documents import BillingRules
 from invoicing.lines import BilledFee, Line, advance_lines, seats_line, total, unused_lines
-from invoicing.pipeline import draw_up
 from tests.vectors.money.acts import decide, drawn_lines, less, paid_for, paid_lines, told
 from tests.vectors.money.charges import price_of
 from tests.vectors.money.values import (
@@ -215,11 +216,13 @@ def _coupon_since(vector: Vector) -> dict[str, Any]:
 def _more_seats(vector: Vector) -> dict[str, Any]:
     """Seats on top of the paid ones, for the rest of the period, with the coupon that the others have."""
     period, at = when(vector)
-    seats = seats_item(Price(rate=vector.amount("price_per_seat")), vector.given["to"])
-    names = {"plan_name": "Plan 1", "currency": vector.currency}
-    line = seats_line(seats, Decimal(vector.given["seats"]), period, at=at, **names)
-    drawn = draw_up([line], discounts=_coupon(vector))
-    return told(drawn.lines)
+    base = [fee(vector.amount("fixed"), "P1M")] if "fixed_minor" in vector.given else []
+    price, coupon = Price(rate=vector.amount("price_per_seat")), _coupon(vector)
+    old, new = (plan([*base, seats_item(price, vector.given[name])], vector.currency) for name in ("seats", "to"))
+    fees = paid_for(old, period, coupon)
+    rules = BillingRules(discounts=tuple(coupon))
+    documents = level_documents(new, "seats", fees, rules, anchor=period.starts_at, at=at)
+    return told([line for document in documents for line in document.drawn.lines])
 
 
 def _coupon(vector: Vector) -> list[DiscountTerms]:
