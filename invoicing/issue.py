@@ -18,6 +18,7 @@ from catalog.money import format_minor
 from customers.journal import CLOCKWORK, Actor, record, require_reason
 from customers.models import Customer, Operation, Phase, Subscription
 from invoicing.documents import Document
+from invoicing.mail import mail_when_written
 from invoicing.models import CreditEntry, Deduction, Invoice, InvoiceLine, InvoiceSeries, Payment, Refund
 from invoicing.pipeline import Drawn, DrawnLine
 from invoicing.readings import account_credit, given_back
@@ -173,7 +174,8 @@ def settle_issued(invoice: Invoice, *, now: datetime, net_terms_days: int = 0, r
 
 
 def open_as(invoice: Invoice, number: str, *, now: datetime, net_terms_days: int) -> None:
-    """Give a draft its number and dates; nothing is written yet."""
+    """Give a draft its number and dates; nothing is written yet. Mailed once it is, where the account does that."""
+    mail_when_written(invoice)
     invoice.number, invoice.issued_at, invoice.issues_at = number, now, None
     invoice.awaits_approval = False
     if invoice.kind == Invoice.Kind.INVOICE:

@@ -145,7 +145,7 @@ def _facts(invoice: Invoice, tongue: Tongue) -> Iterable[Entry]:
     assert invoice.issued_at is not None
     yield Entry(tongue.say("number"), invoice.number or "")
     yield Entry(tongue.say("issued"), tongue.date(invoice.issued_at))
-    if invoice.due_at and invoice.due:
+    if invoice.due_at and invoice.due and invoice.expires_at is None:
         yield Entry(tongue.say("due_by"), tongue.date(invoice.due_at))
     if invoice.covers_from:
         yield Entry(tongue.say("covers"), tongue.span(invoice.covers_from, invoice.covers_until))

@@ -27,7 +27,9 @@ FONTS = Path(__file__).parent / "fonts"
 REGULAR, BOLD = "Inter", "Inter-SemiBold"
 STRONG, TEXT, MUTED, LINE = (HexColor(code) for code in ("#14161c", "#2b2f3a", "#596070", "#c9ccd4"))
 MARGIN, FOOT = 18 * mm, 22 * mm
+PADDING = 6  # that the library's frame keeps on each side
 WIDTH = A4[0] - 2 * MARGIN
+PAIR = (22 * mm, 52 * mm)
 COLUMNS = (WIDTH - 46 * mm, 16 * mm, 30 * mm)
 WHOLE_WIDTH_YEN = str.maketrans({"￥": "¥"})
 
@@ -61,8 +63,8 @@ def _print(paper: Paper, *, of: int) -> tuple[bytes, int]:
     document = SimpleDocTemplate(
         stream,
         pagesize=A4,
-        leftMargin=MARGIN,
-        rightMargin=MARGIN,
+        leftMargin=MARGIN - PADDING,
+        rightMargin=MARGIN - PADDING,
         topMargin=MARGIN,
         bottomMargin=FOOT,
         title=paper.title,
@@ -93,16 +95,15 @@ def _write_foot(canvas: Canvas, paper: Paper, number: int, of: int) -> None:
 
 
 def _story(paper: Paper) -> Iterable[Flowable]:
-    yield _side_by_side(
-        [text(paper.title, TITLE), text(paper.state.name, NAME)], _party(paper.seller, NAME_RIGHT, BODY_RIGHT)
-    )
+    title = [text(paper.title, TITLE), text(paper.state.name, NAME)]
+    yield _side_by_side(title, _party(paper.seller, NAME_RIGHT, BODY_RIGHT), WIDTH / 2)
     yield Spacer(0, 7 * mm)
     yield text(paper.notice.headline, HEADLINE)
     if paper.notice.text:
         yield text(paper.notice.text, BODY)
     yield Spacer(0, 7 * mm)
     buyer = [text(paper.words["billed_to"], LABEL), *_party(paper.buyer, NAME, BODY)]
-    yield _side_by_side(buyer, [_pairs(paper.facts)])
+    yield _side_by_side(buyer, [_pairs(paper.facts)], sum(PAIR))
     if paper.memo:
         yield Spacer(0, 5 * mm)
         yield text(paper.memo, BODY)
@@ -125,8 +126,8 @@ def _party(party: Party, name: ParagraphStyle, body: ParagraphStyle) -> list[Flo
     return [text(party.name, name), *(text(line, body) for line in party.lines)]
 
 
-def _side_by_side(left: list[Any], right: list[Any]) -> Table:
-    return _grid([[left, right]], (WIDTH / 2, WIDTH / 2))
+def _side_by_side(left: list[Any], right: list[Any], width: float) -> Table:
+    return _grid([[left, right]], (WIDTH - width, width))
 
 
 def _grid(rows: list[list[Any]], widths: tuple[float, ...], *more: Any, pad: float = 0, repeat: int = 0) -> Table:
@@ -142,7 +143,7 @@ def _grid(rows: list[list[Any]], widths: tuple[float, ...], *more: Any, pad: flo
 
 def _pairs(facts: Iterable[Entry]) -> Table:
     rows = [[text(fact.name, style(9, 13, color=MUTED)), text(fact.value, NAME_RIGHT)] for fact in facts]
-    return _grid(rows, (24 * mm, 52 * mm), pad=0.6)
+    return _grid(rows, PAIR, pad=0.6)
 
 
 def _lines(paper: Paper) -> Flowable:
@@ -160,8 +161,8 @@ def _lines(paper: Paper) -> Flowable:
 
 def _what(row: Row) -> list[Flowable]:
     """What is charged, when, and how it came about."""
-    why = [row.sum, *(f"{fact.name}: {fact.value}" for fact in row.facts)]
-    said = [text(row.text, NAME), text(row.period, SMALL), *(text(words, SMALL) for words in why)]
+    facts = " · ".join(f"{fact.name}: {fact.value}" for fact in row.facts)
+    said = [text(row.text, NAME), *(text(words, SMALL) for words in (row.period, row.sum, facts))]
     return [paragraph for paragraph in said if paragraph.text]
 
 

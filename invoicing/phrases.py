@@ -97,7 +97,6 @@ WORDS: dict[str, dict[str, str]] = {
         "mail_due": "here is invoice {number}. Please pay {amount} by {date}.",
         "mail_settled": "here is invoice {number}. Nothing is left to pay.",
         "mail_gate": "here is invoice {number}. Your plan starts when {amount} is paid, until {until} at the latest.",
-        "mail_gate_open": "here is invoice {number}. Your plan starts when {amount} is paid.",
         "mail_note": "here is credit note {number} over {amount}.",
         "mail_link": "How it came about, line by line, and as PDF:",
     },
@@ -196,7 +195,6 @@ WORDS: dict[str, dict[str, str]] = {
         "mail_settled": "hier ist die Rechnung {number}. Es ist nichts mehr zu zahlen.",
         "mail_gate": "hier ist die Rechnung {number}. Ihr Tarif beginnt, sobald {amount} bezahlt sind, "
         "spätestens bis {until}.",
-        "mail_gate_open": "hier ist die Rechnung {number}. Ihr Tarif beginnt, sobald {amount} bezahlt sind.",
         "mail_note": "hier ist die Gutschrift {number} über {amount}.",
         "mail_link": "Wie der Betrag entsteht, Zeile für Zeile, und als PDF:",
     },
