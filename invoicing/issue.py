@@ -42,9 +42,9 @@ class CustomerNotLocked(TransactionManagementError):
 class Issuing:
     """How documents come into the world. `phases` names the phase of a line by its item, where it is not `phase`.
 
-    A draft waits until `draft_until` (None: until somebody issues it); `gates` is the phase that its payment starts,
-    `expires_at` how long it may stay unpaid. `refunds`: what credit notes give back is paid out, as far as money came
-    in for it.
+    A draft waits until `draft_until` (None: until somebody issues it) and bills use until `boundary_at`; `gates` is the
+    phase that its payment starts, `expires_at` how long it may stay unpaid. `refunds`: what credit notes give back is
+    paid out, as far as money came in for it.
     """
 
     subscription: Subscription | None = None
@@ -54,6 +54,7 @@ class Issuing:
     net_terms_days: int = 0
     is_draft: bool = False
     draft_until: datetime | None = None
+    boundary_at: datetime | None = None
     gates: Phase | None = None
     expires_at: datetime | None = None
     awaits_approval: bool = False
@@ -94,6 +95,7 @@ def draft_of(customer: Customer, document: Document, *, how: Issuing) -> Invoice
         currency=document.currency,
         offsets_id=document.offsets_id,
         issues_at=how.draft_until,
+        boundary_at=how.boundary_at if how.is_draft else None,
         gates=how.gates,
         expires_at=how.expires_at,
         awaits_approval=how.awaits_approval,

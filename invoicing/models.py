@@ -196,6 +196,7 @@ class Invoice(models.Model):
     covers_until = models.DateTimeField(null=True)
     issued_at = models.DateTimeField(null=True)
     issues_at = models.DateTimeField(null=True, help_text="Drafts: when the grace for late use is over.")
+    boundary_at = models.DateTimeField(null=True, help_text="Drafts: the end of the period that they bill use of.")
     expires_at = models.DateTimeField(null=True, help_text="First invoices: void if unpaid by then.")
     next_reminder_at = models.DateTimeField(null=True)
     reminders = models.PositiveSmallIntegerField(default=0)

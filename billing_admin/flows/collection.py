@@ -42,6 +42,7 @@ def issuing(
         net_terms_days=net_terms_of(subscription, account),
         is_draft=kept or waits,
         draft_until=at + timedelta(hours=account.grace_hours) if waits else None,
+        boundary_at=at,
     )
 
 
