@@ -30,6 +30,14 @@ class TooLateToWithdraw(ValidationError):
         super().__init__("The change has taken effect already; make a new change instead.", code="already_in_effect")
 
 
+class AlreadySettled(ValidationError):
+    def __init__(self) -> None:
+        super().__init__(
+            "The final invoice of this subscription is made; enable a plan instead of taking its end back.",
+            code="already_settled",
+        )
+
+
 class ContractParked(ValidationError):
     def __init__(self, subscription: Subscription):
         super().__init__(
@@ -205,6 +213,9 @@ def set_period(subscription: Subscription, terms: PlanTerms, anchor: datetime, a
     period = plan_period(terms, anchor, at)
     subscription.period_starts_at = period.starts_at if period else None
     subscription.period_ends_at = period.ends_at if period else None
+    if subscription.settled_at is not None:
+        subscription.bills_at = subscription.ends_at
+        return
     stops = [next_bill(terms, anchor, at), subscription.ends_at]
     switch = subscription.phases.kept().filter(starts_at__gt=at).first() if subscription.pk else None
     if switch:
@@ -232,7 +243,7 @@ def switch_now(
     current = _current(subscription, at)
     if not keep_schedule:
         _drop_next(subscription, at=at, now=now)
-        subscription.ends_at, subscription.end_reason = None, ""
+        subscription.ends_at, subscription.end_reason, subscription.settled_at = None, "", None
         current.ends_at = None
     ends_at = current.ends_at
     current.ends_at = at
@@ -280,7 +291,7 @@ def schedule(
 ) -> Phase:
     """The next phase: it begins when the one in force ends. What was scheduled before is replaced."""
     _drop_next(subscription, at=at, now=now)
-    subscription.ends_at, subscription.end_reason = None, ""
+    subscription.ends_at, subscription.end_reason, subscription.settled_at = None, "", None
     current = _current(subscription, at)
     current.ends_at = starts_at
     current.save(update_fields=["ends_at"])
@@ -346,9 +357,19 @@ def _follow_trial(subscription: Subscription, trial: Phase) -> Phase:
     )
 
 
-def cancel_at(subscription: Subscription, *, ends_at: datetime, reason: str, at: datetime, now: datetime) -> None:
-    """Plan the end of the contract; what was scheduled beyond it is withdrawn."""
+def cancel_at(
+    subscription: Subscription,
+    *,
+    ends_at: datetime,
+    reason: str,
+    at: datetime,
+    now: datetime,
+    bill_use: bool = True,
+    unused: str = Subscription.Unused.NOTHING,
+) -> None:
+    """Plan the end of the contract; what was scheduled beyond it is withdrawn. The answers hold when it comes."""
     _drop_next(subscription, at=at, now=now)
+    subscription.bills_use_at_end, subscription.unused_at_end = bill_use, unused
     current = _current(subscription, at)
     current.ends_at = ends_at
     current.save(update_fields=["ends_at"])
@@ -357,10 +378,20 @@ def cancel_at(subscription: Subscription, *, ends_at: datetime, reason: str, at:
     subscription.save()
 
 
+def settle(subscription: Subscription, *, ends_at: datetime, at: datetime, now: datetime) -> None:
+    """Bill nothing any more, now that the final invoice is made; access goes on until the end."""
+    cancel_at(subscription, ends_at=ends_at, reason="canceled", at=at, now=now)
+    drop_pending(subscription, now=now)
+    subscription.settled_at, subscription.bills_at = at, ends_at
+    subscription.save()
+
+
 def uncancel(subscription: Subscription, *, at: datetime) -> None:
     """Take back a planned end that has not come yet."""
     if subscription.ends_at is None:
         raise NothingScheduled
+    if subscription.settled_at is not None:
+        raise AlreadySettled
     current = _current(subscription, at)
     current.ends_at = subscription.trial_ends_at if current.is_trial else None
     current.save(update_fields=["ends_at"])

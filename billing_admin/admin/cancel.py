@@ -256,7 +256,7 @@ class CancelPage(SubscriptionAct):
                 self.subscription,
                 at_once=answers["when"] == NOW,
                 bill_use=answers["bill_use"] != "no",
-                credit_unused=answers["unused"] != "nothing",
+                unused=answers["unused"] or "nothing",
                 ends_at=form.ends_at,
                 reason=answers["reason"],
                 actor=self.actor,

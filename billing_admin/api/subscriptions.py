@@ -84,7 +84,7 @@ class SubscriptionOut(Answer):
 class CancelIn(Body):
     at_once: bool = Field(default=False, description="Else at the end of the cycle, or at `endsAt`.")
     bill_use: bool = Field(default=True, description="At once: bill use that is still open.")
-    credit_unused: bool = Field(default=True, description="At once: credit the unused part of fees.")
+    unused: str = "account_credit"
     ends_at: Instant | None = Field(None, description="A later end.")
     reason: Reason = ""
 
@@ -152,7 +152,7 @@ def preview_cancel(request: ApiRequest, subscription_id: Id, body: CancelIn) -> 
         find_subscription(subscription_id),
         at_once=body.at_once,
         bill_use=body.bill_use,
-        credit_unused=body.credit_unused,
+        unused=body.unused,
         now=request.now,
     )
     return CancellationOut.of(planned)
@@ -174,7 +174,7 @@ def cancel_subscription(request: ApiRequest, subscription_id: Id, body: CancelIn
         subscription,
         at_once=body.at_once,
         bill_use=body.bill_use,
-        credit_unused=body.credit_unused,
+        unused=body.unused,
         ends_at=body.ends_at,
         reason=body.reason,
         actor=request.auth.actor,

@@ -1,12 +1,25 @@
-"""Withdraw a scheduled change; cancel a contract at the end of its cycle or now; take a cancellation back."""
+"""Withdraw a scheduled change; cancel a contract at the end of its cycle, on a day or now; take a cancellation back.
 
+A cancellation is answered in four parts: when it is settled, whether open use is billed, what becomes of unused fees
+and bought units, and until when access lasts.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from billing_admin.flows.renew import add_ons_of, catch_up, closing_documents, end_contract, phase_at
+from billing_admin.flows.gate import give_up_gate
+from billing_admin.flows.renew import (
+    add_ons_of,
+    catch_up,
+    closing_documents,
+    end_contract,
+    issue_closing,
+    phase_at,
+)
 from catalog.money import format_minor
 from customers import switch
 from customers.journal import Actor, record, require_reason
@@ -15,6 +28,10 @@ from customers.states import SubscriptionState
 from invoicing.documents import Document
 from invoicing.lines import UNUSED, Line
 from invoicing.models import Invoice
+from invoicing.readings import billed_fees
+from invoicing.refund import refundable
+
+Unused = Subscription.Unused
 
 
 class AlreadyEnded(ValidationError):
@@ -22,15 +39,41 @@ class AlreadyEnded(ValidationError):
         super().__init__("This subscription has ended already.", code="already_ended")
 
 
+class BadAccessEnd(ValidationError):
+    def __init__(self, why: str):
+        super().__init__(why, code="bad_access_end")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a cancellation is answered with.
+
+    `at_once` settles now; else at `ends_at`, or at the end of the cycle. `access_until` is for a contract that is
+    settled now and keeps its access for what was paid.
+    """
+
+    at_once: bool = False
+    ends_at: datetime | None = None
+    bill_use: bool = True
+    unused: str = Unused.ACCOUNT_CREDIT
+    access_until: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """What a cancellation does, each answer with its amount in minor units."""
+    """What a cancellation does. `documents` are issued when it is settled: now, or then as far as known by now.
+
+    `refund` is what of them is paid out, minor units; `gives_up` are first invoices that nobody paid.
+    """
 
     ends_at: datetime
+    settles_at: datetime
     at_once: bool
     documents: tuple[Document, ...]
     currency: str
     withdraws: str
+    refund: int = 0
+    gives_up: tuple[Invoice, ...] = ()
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -50,12 +93,37 @@ class Cancellation:
         return sum(document.total for document in self.documents)
 
     @property
+    def due_now(self) -> int:
+        """What the act itself charges (below zero: gives back)."""
+        return self.total if self.at_once else 0
+
+    @property
     def sentence(self) -> str:
-        when = "at once" if self.at_once else f"on {self.ends_at:%-d %b %Y}"
-        if not self.at_once or not self.total:
-            return f"Access ends {when}. Nothing is due now."
-        word = "charged" if self.total > 0 else "credited"
-        return f"Access ends {when}. {format_minor(abs(self.total), self.currency)} is {word} now."
+        """What will be true: when access ends, and the money of it."""
+        is_now = self.ends_at == self.settles_at and self.at_once
+        when = "at once" if is_now else f"on {self.ends_at:%-d %b %Y}"
+        parts = [f"Access ends {when}.", self._money(), self.withdraws, *map(_given_up, self.gives_up)]
+        return " ".join(part for part in parts if part)
+
+    def _money(self) -> str:
+        total, day = self.total, f"on {self.settles_at:%-d %b %Y}"
+        if self.at_once:
+            return f"{_owed(total, self.refund, self.currency)} now." if total else "Nothing is due now."
+        then = f" {_owed(total, self.refund, self.currency)} {day}, as far as known by now." if total else ""
+        return f"Nothing is due now.{then}"
+
+
+def _owed(total: int, refund: int, currency: str) -> str:
+    if total > 0:
+        return f"{format_minor(total, currency)} is charged"
+    credit = -total - refund
+    parts = [f"{format_minor(refund, currency)} is refunded"] if refund else []
+    parts += [f"{format_minor(credit, currency)} is credited"] if credit else []
+    return " and ".join(parts)
+
+
+def _given_up(invoice: Invoice) -> str:
+    return f"{invoice} is void: nobody paid it, and nothing was given for it."
 
 
 @transaction.atomic
@@ -64,7 +132,7 @@ def withdraw(subscription: Subscription, *, reason: str = "", actor: Actor, now:
     customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
     subscription = Subscription.objects.select_for_update().get(pk=subscription.pk)
     _refuse_ended(subscription)
-    scheduled = subscription.phases.kept().filter(starts_at__gt=now).select_related("version__plan").first()
+    scheduled = subscription.next_phase(now)
     ends_later = subscription.ends_at is not None and subscription.ends_at > now
     if scheduled is None and not ends_later:
         late = subscription.phases.kept().filter(starts_at__lte=now, starts_at__gte=subscription.bills_at or now)
@@ -103,32 +171,88 @@ def _refuse_ended(subscription: Subscription) -> None:
 
 
 def preview_cancel(
-    subscription: Subscription, *, at_once: bool, bill_use: bool = True, credit_unused: bool = True, now: datetime
+    subscription: Subscription,
+    *,
+    at_once: bool,
+    ends_at: datetime | None = None,
+    bill_use: bool = True,
+    unused: str = Unused.ACCOUNT_CREDIT,
+    access_until: datetime | None = None,
+    now: datetime,
 ) -> Cancellation:
     """What cancelling would do: when access ends, what open use costs, what comes back; add-ons end with their plan.
 
-    What is overdue is carried out first: nobody can say what is open while a period is not settled.
+    What is overdue is carried out first: nobody can say what is open while a period is not settled. Raises
+    `AlreadyEnded`, `BadAccessEnd`, `ValidationError` for an end in the past.
     """
+    answers = Answers(at_once, ends_at, bill_use, unused, access_until)
     catch_up(subscription.customer, now=now)
     subscription.refresh_from_db()
-    _refuse_ended(subscription)
+    return _planned(subscription, answers, now)
+
+
+def _planned(subscription: Subscription, answers: Answers, now: datetime) -> Cancellation:
+    _refuse(subscription, answers, now)
     at = now.replace(microsecond=0)
-    at_once = at_once or subscription.period_ends_at is None
-    ends_at = at if at_once else subscription.period_ends_at or at
-    ending = [subscription, *add_ons_of(subscription)] if at_once else []
-    documents = [
-        document
-        for each in ending
-        for document in closing_documents(each, at, bill_use=bill_use, credit_unused=credit_unused)
-    ]
-    scheduled = subscription.phases.kept().filter(starts_at__gt=at).select_related("version__plan").first()
+    gated = _gated(subscription)
+    if subscription.state == SubscriptionState.PENDING_PAYMENT:
+        currency = phase_at(subscription, at).version.plan.currency
+        return Cancellation(at, at, at_once=True, documents=(), currency=currency, withdraws="", gives_up=gated)
+    at_once = answers.ends_at is None and (answers.at_once or subscription.period_ends_at is None)
+    settles_at = at if at_once else answers.ends_at or subscription.period_ends_at or at
+    documents = _documents(subscription, answers, settles_at)
+    scheduled = subscription.next_phase(at)
     return Cancellation(
-        ends_at=ends_at,
+        ends_at=answers.access_until or settles_at,
+        settles_at=settles_at,
         at_once=at_once,
         documents=tuple(documents),
         currency=phase_at(subscription, at).version.plan.currency,
         withdraws=f"The change to {scheduled.version.plan.name} is withdrawn." if scheduled else "",
+        refund=sum(map(refundable, documents)) if answers.unused == Unused.REFUND else 0,
+        gives_up=gated,
     )
+
+
+def _refuse(subscription: Subscription, answers: Answers, now: datetime) -> None:
+    _refuse_ended(subscription)
+    if answers.ends_at is not None and answers.ends_at <= now:
+        raise ValidationError("The end has to be in the future; to end at once, say so.", code="end_in_the_past")
+    if answers.unused not in Unused.values:
+        raise ValidationError(f"Unused fees become one of: {', '.join(Unused.values)}.", code="bad_unused")
+    if subscription.settled_at is not None and not (answers.at_once and answers.access_until is None):
+        raise switch.AlreadySettled
+    until, paid_until = answers.access_until, subscription.period_ends_at
+    if until is None:
+        return
+    if not answers.at_once or answers.ends_at is not None:
+        raise BadAccessEnd("Only what is settled at once can keep its access for longer.")
+    if paid_until is None or not now < until <= paid_until:
+        last = f", {paid_until:%-d %b %Y}" if paid_until else ""
+        raise BadAccessEnd(f"Access lasts at most until the end of the period that is paid for{last}.")
+
+
+def _gated(subscription: Subscription) -> tuple[Invoice, ...]:
+    """First invoices of this contract that wait for their payment; they are given up with it."""
+    return tuple(Invoice.objects.gating().filter(gates__subscription=subscription).order_by("id"))
+
+
+def _documents(subscription: Subscription, answers: Answers, settles_at: datetime) -> list[Document]:
+    """What is settled at the instant. Periods that begin before it are billed first; nobody knows them yet."""
+    starts_anew = subscription.period_ends_at is not None and settles_at > subscription.period_ends_at
+    if subscription.settled_at is not None or starts_anew:
+        return []
+    return [
+        document
+        for each in [subscription, *add_ons_of(subscription)]
+        if each.settled_at is None
+        for document in _closing(each, settles_at, answers)
+    ]
+
+
+def _closing(subscription: Subscription, at: datetime, answers: Answers) -> list[Document]:
+    fees = [] if answers.unused == Unused.NOTHING else billed_fees(subscription, at)
+    return closing_documents(subscription, at, bill_use=answers.bill_use, fees=fees)
 
 
 @transaction.atomic
@@ -137,54 +261,121 @@ def cancel(
     *,
     at_once: bool = False,
     bill_use: bool = True,
-    credit_unused: bool = True,
+    unused: str = Unused.ACCOUNT_CREDIT,
     ends_at: datetime | None = None,
+    access_until: datetime | None = None,
     reason: str,
     actor: Actor,
     now: datetime,
 ) -> tuple[Operation, list[Invoice]]:
     """End a contract at the end of its cycle (or at another instant to come), or at once.
 
-    At once, open use is billed and unused fees become account credit, unless answered otherwise. Raises
-    `ReasonRequired`, `AlreadyEnded`, `ValidationError` for an end in the past.
+    When it is settled, open use is billed and unused fees become account credit, unless answered otherwise. A first
+    invoice that nobody paid is given up. Raises `ReasonRequired`, `AlreadyEnded`, `BadAccessEnd`, `ValidationError`
+    for an end in the past.
     """
     reason = require_reason(reason, "a cancellation")
+    answers = Answers(at_once, ends_at, bill_use, unused, access_until)
     customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
     catch_up(customer, now=now)
     subscription = Subscription.objects.select_for_update().get(pk=subscription.pk)
-    if ends_at is not None and ends_at <= now:
-        raise ValidationError("The end has to be in the future; to end at once, say so.", code="end_in_the_past")
-    planned = preview_cancel(subscription, at_once=at_once, bill_use=bill_use, credit_unused=credit_unused, now=now)
-    at = now.replace(microsecond=0)
-    at_once = planned.at_once and ends_at is None
-    if not at_once:
+    planned = _planned(subscription, answers, now)
+    if not planned.at_once:
         switch.refuse_parked(subscription)
-    ends_at = ends_at or planned.ends_at
-    operation = record(
+    operation = _record(customer, subscription, answers, planned, reason=reason, actor=actor, now=now)
+    _give_up(planned.gives_up, actor=actor, now=now)
+    subscription.refresh_from_db()
+    if not subscription.is_live:
+        return operation, []
+    return operation, _carry_out(customer, subscription, answers, planned, operation, now)
+
+
+def _record(
+    customer: Customer,
+    subscription: Subscription,
+    answers: Answers,
+    planned: Cancellation,
+    *,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+) -> Operation:
+    is_now = planned.at_once and planned.ends_at == planned.settles_at
+    return record(
         customer,
         "subscription.canceled",
-        f"Canceled {'at once' if at_once else f'for {ends_at:%-d %b %Y}'}",
+        f"Canceled {'at once' if is_now else f'for {planned.ends_at:%-d %b %Y}'}",
         actor=actor,
         now=now,
         reason=reason,
         inputs={
             "subscription": subscription.public_id,
-            "atOnce": at_once,
-            "billUse": bill_use,
-            "creditUnused": credit_unused,
+            "atOnce": planned.at_once,
+            "billUse": answers.bill_use,
+            "unused": answers.unused,
+            "accessUntil": answers.access_until,
         },
-        effects={"endsAt": ends_at, "total": planned.total, "withdraws": planned.withdraws},
+        effects={
+            "endsAt": planned.ends_at,
+            "total": planned.due_now,
+            "refund": planned.refund if planned.at_once else 0,
+            "withdraws": planned.withdraws,
+            "givesUp": [invoice.public_id for invoice in planned.gives_up],
+        },
     )
-    if at_once:
-        invoices = end_contract(
+
+
+def _give_up(invoices: Sequence[Invoice], *, actor: Actor, now: datetime) -> None:
+    for invoice in invoices:
+        give_up_gate(invoice, reason="The subscription was canceled.", end_reason="canceled", actor=actor, now=now)
+
+
+def _carry_out(
+    customer: Customer,
+    subscription: Subscription,
+    answers: Answers,
+    planned: Cancellation,
+    operation: Operation,
+    now: datetime,
+) -> list[Invoice]:
+    at = now.replace(microsecond=0)
+    if planned.at_once and answers.access_until is None:
+        return end_contract(
             customer,
             subscription,
             at=at,
             reason="canceled",
             now=now,
-            bill_use=bill_use,
-            credit_unused=credit_unused,
+            bill_use=answers.bill_use,
+            unused=answers.unused,
         )
-        return operation, invoices
-    switch.cancel_at(subscription, ends_at=ends_at, reason="canceled", at=at, now=now)
-    return operation, []
+    if planned.at_once:
+        return _settle(customer, subscription, answers, operation, until=planned.ends_at, now=now)
+    switch.cancel_at(
+        subscription,
+        ends_at=planned.ends_at,
+        reason="canceled",
+        at=at,
+        now=now,
+        bill_use=answers.bill_use,
+        unused=answers.unused,
+    )
+    return []
+
+
+def _settle(
+    customer: Customer,
+    subscription: Subscription,
+    answers: Answers,
+    operation: Operation,
+    *,
+    until: datetime,
+    now: datetime,
+) -> list[Invoice]:
+    """Make the final invoice now, of add-ons too; all of them keep their access until then."""
+    at, invoices = now.replace(microsecond=0), []
+    for each in [subscription, *add_ons_of(subscription)]:
+        documents = _closing(each, at, answers)
+        invoices += issue_closing(customer, each, documents, at=at, operation=operation, unused=answers.unused, now=now)
+        switch.settle(each, ends_at=until, at=at, now=now)
+    return invoices

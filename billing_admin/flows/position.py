@@ -1,9 +1,10 @@
 """Where a customer stands, read once: everything that the decision about a change of plan depends on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import TypeGuard
 
 from django.db.models import prefetch_related_objects
 
@@ -173,7 +174,7 @@ def read_position(
         buckets=buckets,
         waiting=_waiting(rows, buckets, plan, at),
         use=_rated(rows, subscription),
-        closed_use=tuple(rated_use(row) for row in unbilled(subscription, at)) if subscription else (),
+        closed_use=tuple(rated_use(row) for row in unbilled(subscription, at)) if _bills(subscription) else (),
         fees=tuple(billed_fees(subscription, at)) if subscription else (),
         rules=billing_rules(customer, plan, subscription, at=at),
         gate=_gate(subscription),
@@ -212,8 +213,13 @@ def _as_of(row: Balance, later: dict[int, Decimal]) -> Balance:
     return row
 
 
+def _bills(subscription: Subscription | None) -> TypeGuard[Subscription]:
+    """Whether its use is still to be billed: a final invoice was not made yet."""
+    return subscription is not None and subscription.settled_at is None
+
+
 def _rated(rows: Sequence[Balance], subscription: Subscription | None) -> dict[int, RatedUse]:
-    if subscription is None:
+    if not _bills(subscription):
         return {}
     own = [row for row in rows if row.subscription_id == subscription.pk and row.granted is not None]
     prefetch_related_objects(own, "entries")
@@ -241,8 +247,15 @@ def _held(customer: Customer, subscription: Subscription, at: datetime) -> Held 
         bills_at=subscription.bills_at,
         ends_at=subscription.ends_at,
         following=contract_of(following, customer) if following else None,
-        history=tuple(stretch_of(p, levels) for p in phases if p.starts_at <= at),
+        history=_history(subscription, [stretch_of(p, levels) for p in phases if p.starts_at <= at]),
     )
+
+
+def _history(subscription: Subscription, stretches: list[Stretch]) -> tuple[Stretch, ...]:
+    """What was in force; after a final invoice the last stretch is as free as a trial."""
+    if subscription.settled_at is None:
+        return tuple(stretches)
+    return (*stretches[:-1], replace(stretches[-1], is_trial=True))
 
 
 def stretch_of(phase: Phase, levels: Mapping[str, Decimal]) -> Stretch:

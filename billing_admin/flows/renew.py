@@ -5,6 +5,8 @@ for a person instead of writing invoices without end.
 """
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from django.db import transaction
@@ -15,14 +17,14 @@ from billing_admin.flows.position import levels_of, stretch_of
 from customers import switch
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, record
-from customers.models import Customer, Phase, Subscription
+from customers.models import Customer, Operation, Phase, Subscription
 from entitlements.provision import close, close_all, settle
 from entitlements.readings import open_rows, standings
 from entitlements.reset import bring_up_to_date
 from invoicing.commitment import Commitment
 from invoicing.documents import Document, bounds_of, draw
 from invoicing.issue import issue
-from invoicing.lines import OVERRIDE, TRUE_UP, USAGE, Line, unused_lines
+from invoicing.lines import OVERRIDE, TRUE_UP, USAGE, BilledFee, Line, unused_lines
 from invoicing.models import Invoice
 from invoicing.overrides import specials_of
 from invoicing.readings import billed_fees, charged_in, rated_use, unbilled
@@ -72,7 +74,15 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
     assert at is not None and at <= now
     before = phase_at(subscription, at, ending=True)
     if subscription.ends_at is not None and subscription.ends_at <= at:
-        return end_contract(customer, subscription, at=at, reason=subscription.end_reason or "canceled", now=now)
+        return end_contract(
+            customer,
+            subscription,
+            at=at,
+            reason=subscription.end_reason or "canceled",
+            now=now,
+            bill_use=subscription.bills_use_at_end,
+            unused=subscription.unused_at_end,
+        )
     phase = phase_at(subscription, at)
     switched = phase.pk != before.pk
     _close_windows(customer, subscription, at=at, now=now)
@@ -134,12 +144,19 @@ def end_contract(
     reason: str,
     now: datetime,
     bill_use: bool = True,
-    credit_unused: bool = False,
+    unused: str = Subscription.Unused.NOTHING,
 ) -> list[Invoice]:
-    """End a contract: its windows close, open use is billed, its add-ons end with it in the same way."""
+    """End a contract: its windows close, open use is billed, its add-ons end with it in the same way.
+
+    One whose final invoice was made before only ends.
+    """
     phase = phase_at(subscription, at)
+    gives_back = unused != Subscription.Unused.NOTHING
+    # Read before the windows close: what was used of bought units is counted in those that are open.
+    fees = billed_fees(subscription, at) if gives_back else []
     close_all(customer, subscription.pk, ended_at=at, now=now)
-    documents = closing_documents(subscription, at, bill_use=bill_use, credit_unused=credit_unused)
+    is_settled = subscription.settled_at is not None
+    documents = [] if is_settled else closing_documents(subscription, at, bill_use=bill_use, fees=fees)
     switch.end(subscription, at=at, reason=reason, now=now)
     operation = record(
         customer,
@@ -149,27 +166,37 @@ def end_contract(
         now=now,
         effects={"at": at, "reason": reason},
     )
-    how = issuing(subscription, phase, operation=operation, at=at, has_use=False)
-    invoices = finish(issue(customer, documents, now=now, how=how), subscription, now=now)
+    invoices = issue_closing(customer, subscription, documents, at=at, operation=operation, unused=unused, now=now)
     for add_on in add_ons_of(subscription):
         invoices += end_contract(
-            customer,
-            add_on,
-            at=at,
-            reason="main_plan_ended",
-            now=now,
-            bill_use=bill_use,
-            credit_unused=credit_unused,
+            customer, add_on, at=at, reason="main_plan_ended", now=now, bill_use=bill_use, unused=unused
         )
     return invoices
 
 
+def issue_closing(
+    customer: Customer,
+    subscription: Subscription,
+    documents: Sequence[Document],
+    *,
+    at: datetime,
+    operation: Operation,
+    unused: str,
+    now: datetime,
+) -> list[Invoice]:
+    """Issue what the end of a contract comes to; what it gives back is paid out where that was answered."""
+    phase = phase_at(subscription, at)
+    how = issuing(subscription, phase, operation=operation, at=at, has_use=False)
+    how = replace(how, refunds=unused == Subscription.Unused.REFUND)
+    return finish(issue(customer, documents, now=now, how=how), subscription, now=now)
+
+
 def closing_documents(
-    subscription: Subscription, at: datetime, *, bill_use: bool, credit_unused: bool
+    subscription: Subscription, at: datetime, *, bill_use: bool, fees: Sequence[BilledFee]
 ) -> list[Document]:
-    """What the end of a contract charges (open use, elapsed fees, the rest of a minimum) and gives back."""
+    """What the end of a contract charges (open use, elapsed fees, the rest of a minimum), and gives back of fees."""
     lines = open_use(subscription, at) if bill_use else []
-    lines += unused_lines(billed_fees(subscription, at), at) if credit_unused else []
+    lines += unused_lines(fees, at)
     phase, before = phase_at(subscription, at), history_of(subscription, at)[-1]
     return draw(
         lines,

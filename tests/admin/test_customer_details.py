@@ -183,7 +183,7 @@ def test_once_settled_the_name_confirms_and_the_customer_is_closed(desk):
     a.enable(who, a.pro())
     subscription = a.the_subscription(who)
     void(who.invoices.get(), reason="never paid", actor=a.STAFF, now=MARCH_1)
-    cancel(subscription, at_once=True, credit_unused=False, reason="x", actor=a.STAFF, now=MARCH_16)
+    cancel(subscription, at_once=True, unused="nothing", reason="x", actor=a.STAFF, now=MARCH_16)
 
     assert delete(desk, who).went_on
 

@@ -490,7 +490,7 @@ def test_erasing_twice_does_it_once():
 def test_invoices_outlive_erasure():
     """A-52"""
     who = on(pro())
-    cancel(world.the_subscription(who), at_once=True, credit_unused=False, reason="left", actor=STAFF, now=MARCH_16)
+    cancel(world.the_subscription(who), at_once=True, unused="nothing", reason="left", actor=STAFF, now=MARCH_16)
     close(who)
 
     erase_due(now=MARCH_16 + ERASED_AFTER)

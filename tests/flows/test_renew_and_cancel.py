@@ -206,7 +206,7 @@ def test_cancelling_now_may_keep_the_fees_and_forgive_the_use():
         the_subscription(acme),
         at_once=True,
         bill_use=False,
-        credit_unused=False,
+        unused="nothing",
         reason="goodwill",
         actor=STAFF,
         now=MARCH_16,

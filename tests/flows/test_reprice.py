@@ -195,7 +195,7 @@ def test_a_cancellation_bills_open_use_at_the_special_price():
     cancel(
         a.the_subscription(acme),
         at_once=True,
-        credit_unused=False,
+        unused="nothing",
         reason="moved",
         actor=a.STAFF,
         now=day("2026-03-20"),

@@ -34,9 +34,9 @@ def test_a_cancellation_shows_the_use_of_windows_that_are_closed_already():
     use(acme, 15, now=MARCH_1)
     use(acme, 12, now=MARCH_16)
 
-    planned = preview_cancel(the_subscription(acme), at_once=True, credit_unused=False, now=MARCH_16)
+    planned = preview_cancel(the_subscription(acme), at_once=True, unused="nothing", now=MARCH_16)
     _, invoices = cancel(
-        the_subscription(acme), at_once=True, credit_unused=False, reason="leaves", actor=STAFF, now=MARCH_16
+        the_subscription(acme), at_once=True, unused="nothing", reason="leaves", actor=STAFF, now=MARCH_16
     )
 
     assert planned.total == sum(invoice.total for invoice in invoices) == 700
@@ -75,7 +75,7 @@ def test_forgiving_the_use_of_a_plan_forgives_that_of_its_add_ons():
     main = with_an_add_on()
 
     _, invoices = cancel(
-        main, at_once=True, bill_use=False, credit_unused=False, reason="leaves", actor=STAFF, now=MARCH_16
+        main, at_once=True, bill_use=False, unused="nothing", reason="leaves", actor=STAFF, now=MARCH_16
     )
 
     assert invoices == []
