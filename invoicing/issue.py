@@ -171,13 +171,13 @@ def settle_issued(invoice: Invoice, *, now: datetime, net_terms_days: int = 0, r
     """Issue a draft: it gets its number and dates, and takes account credit; nothing of it changes afterwards."""
     open_as(invoice, next_number(invoice.customer, invoice.kind), now=now, net_terms_days=net_terms_days)
     invoice.save()
+    mail_when_written(invoice)
     _settle_new(invoice, now, refunds=refunds)
     return invoice
 
 
 def open_as(invoice: Invoice, number: str, *, now: datetime, net_terms_days: int) -> None:
-    """Give a draft its number and dates; nothing is written yet. Mailed once it is, where the account does that."""
-    mail_when_written(invoice)
+    """Give a draft its number and dates; nothing is written yet."""
     invoice.number, invoice.issued_at, invoice.issues_at = number, now, None
     invoice.awaits_approval = False
     if invoice.kind == Invoice.Kind.INVOICE:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.core.mail import send_mail
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
@@ -19,6 +18,7 @@ from catalog.money import format_minor
 from customers.journal import CLOCKWORK, record
 from customers.models import Customer, CustomerQuerySet, Subscription, SubscriptionQuerySet
 from customers.states import SubscriptionState
+from invoicing.mail import document_link
 from invoicing.models import BillingSettings, Invoice, Reminder, default_retry_days
 from invoicing.states import InvoiceState
 
@@ -132,10 +132,7 @@ def send(customer: Customer, invoice: Invoice, subject: str, template: str, **fa
     """Mail about an invoice, with its link, once everything is written; nothing for whoever has no address."""
     if not customer.email:
         return
-    text = render_to_string(template, {"customer": customer, "invoice": invoice, "link": link_of(invoice), **facts})
+    text = render_to_string(
+        template, {"customer": customer, "invoice": invoice, "link": document_link(invoice), **facts}
+    )
     transaction.on_commit(lambda: send_mail(subject, text, None, [customer.email]), robust=True)
-
-
-def link_of(invoice: Invoice) -> str:
-    """Where the customer reads and pays it."""
-    return f"{settings.PUBLIC_URL}/i/{invoice.token}"
