@@ -22,7 +22,7 @@ from billing_admin.item_prices import (
 )
 from billing_admin.typed import Wrong, alike, major, number
 from catalog.charges import PER_UNIT, PERCENTAGE
-from catalog.items import PRORATIONS, usual_term
+from catalog.items import PRORATIONS
 from catalog.money import grouped
 from catalog.periods import FEE_CADENCES, NEVER, ONCE, PLAN_CADENCES, RESETS
 from catalog.price_check import check_price
@@ -348,7 +348,7 @@ def typed_of(item: ItemTerms, currency: str) -> dict[str, str]:
         "amount": "" if item.amount is None else major(item.amount, currency),
         "cadence": item.cadence,
         "quantity": str(item.quantity),
-        "term": "" if item.term == usual_term(item) else item.term,
+        "term": "" if item.term == item.usual_term else item.term,
         "on_increase": item.on_increase,
         "on_decrease": item.on_decrease,
         **typed_price(item.price, currency),

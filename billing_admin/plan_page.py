@@ -8,7 +8,7 @@ from django.db.models import Count, Q, QuerySet
 
 from billing_admin.admin.links import customer_link
 from catalog.models import Plan, PlanVersion, read_terms
-from catalog.periods import every
+from catalog.periods import ONCE, every
 from catalog.terms import CALENDAR, METERED, ItemDifference, ItemTerms, PlanTerms, differences
 from customers.models import CustomPlan, Phase
 from customers.states import LIVE
@@ -33,6 +33,7 @@ class ItemRow:
     resets: str
     limit: str
     price: str
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,20 @@ def item_row(item: ItemTerms, currency: str) -> ItemRow:
         resets=resets(item),
         limit=limit(item),
         price=item.describe_price(currency),
+        details=(*asked_for(item), *item.describe_tiers(currency)),
     )
+
+
+def asked_for(item: ItemTerms) -> list[str]:
+    """When a price is asked for, where that is not the usual way."""
+    found = []
+    if item.is_prepaid:
+        found.append("prepaid")
+    elif item.term and item.term != item.usual_term:
+        found.append("from the wallet, at once" if item.is_instant else item.term.replace("_", " "))
+    if item.cadence and not item.is_fee:
+        found.append("billed once" if item.cadence == ONCE else f"billed every {every(item.cadence)}")
+    return found
 
 
 def resets(item: ItemTerms) -> str:

@@ -450,6 +450,21 @@ def _each(price: Price, amount: Decimal, currency: str, unit: str) -> str:
     return f"{format_rate(amount * price.per, currency)} / {per}"
 
 
+def tier_lines(price: Price, currency: str, unit: str) -> list[str]:
+    """A line for each tier: `up to 10,000: $0.001 / call`, `over 10,000: $0.0008 / call + $5.00`."""
+    return [
+        f"{tier_words(price, place)}: {_tier(price, tier, currency, unit)}" for place, tier in enumerate(price.tiers)
+    ]
+
+
+def _tier(price: Price, tier: Tier, currency: str, unit: str) -> str:
+    flat = format_rate(tier.flat, currency)
+    if price.model == STAIRSTEP:
+        return flat
+    each = _each(price, tier.unit, currency, unit)
+    return f"{each} + {flat}" if tier.flat else each
+
+
 def _describe_percentage(price: Price, currency: str) -> str:
     fixed = f" + {format_rate(price.fixed, currency)}" if price.fixed else ""
     text = f"{plain(price.percent)} %{fixed} per transaction"

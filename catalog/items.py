@@ -85,11 +85,6 @@ def check_items(plan: Plan, cadence: str, items: Sequence[ItemTerms]) -> None:
         raise InvalidItems(errors)
 
 
-def usual_term(item: ItemTerms) -> str:
-    """When an item of this kind is asked for unless it says so: fees and levels in advance, use in arrears."""
-    return IN_ADVANCE if item.is_fee or (item.feature and item.feature.is_allocated) else IN_ARREARS
-
-
 def _check_fee(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) -> None:
     if item.amount is None:
         wrong("amount", "A fee needs an amount; 0 is allowed.", "item_without_content")

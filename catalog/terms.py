@@ -10,7 +10,16 @@ from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 
-from catalog.charges import Price, describe, differs_cheaper, first_tier, prepaid_amount, prepaid_units, rate
+from catalog.charges import (
+    Price,
+    describe,
+    differs_cheaper,
+    first_tier,
+    prepaid_amount,
+    prepaid_units,
+    rate,
+    tier_lines,
+)
 from catalog.money import format_rate, grouped, plain
 from catalog.periods import NEVER, ONCE, Cadence, every
 
@@ -112,6 +121,11 @@ class ItemTerms:
         return self.price is not None and self.term == INSTANT
 
     @property
+    def usual_term(self) -> str:
+        """When an item of this kind is asked for unless it says so: fees and levels in advance, use in arrears."""
+        return IN_ADVANCE if self.feature is None or self.feature.is_allocated else IN_ARREARS
+
+    @property
     def is_usage(self) -> bool:
         """Use that is billed after its window has ended."""
         return self.price is not None and not (self.is_prepaid or self.is_seats or self.is_instant)
@@ -191,7 +205,14 @@ class ItemTerms:
             return f"{times}{text} once" if self.cadence == ONCE else f"{times}{text} / {every(self.cadence)}"
         if self.price is None:
             return "—"
-        return describe(self.price, currency, (self.feature.unit if self.feature else "") or "unit")
+        return describe(self.price, currency, self.unit)
+
+    def describe_tiers(self, currency: str) -> list[str]:
+        return [] if self.price is None else tier_lines(self.price, currency, self.unit)
+
+    @property
+    def unit(self) -> str:
+        return (self.feature.unit if self.feature else "") or "unit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +223,16 @@ class Conditions:
     trial_days: int = 0
     trial_end: str = CHARGE
     commitment: Decimal | None = None
+
+    def describe(self, currency: str) -> list[str]:
+        """For people: `14 days free, then billed`, `at least $500.00 a period`."""
+        found = []
+        if self.trial_days:
+            days = "1 day" if self.trial_days == 1 else f"{self.trial_days} days"
+            found.append(f"{days} free, then {'billed' if self.trial_end == CHARGE else 'ended'}")
+        if self.commitment:
+            found.append(f"at least {format_rate(self.commitment, currency)} a period")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,13 +463,23 @@ class ItemDifference:
             assert item is not None
             what = item.describe_price(currency) if item.is_fee else item.describe_allowance()
             return f"{self.label}: {self.sign} ({what})"
-        parts = [
-            f"{_words(self.before, name, currency)} → {_words(self.after, name, currency)}" for name in self.fields
-        ]
+        parts = [_change(self.before, self.after, name, currency) for name in self.fields]
         return f"{self.label}: {', '.join(parts)}"
 
 
 _SHOWN = (
+def _change(before: ItemTerms, after: ItemTerms, name: str, currency: str) -> str:
+    was, becomes = _words(before, name, currency), _words(after, name, currency)
+    if name == "price" and was == becomes:
+        was, becomes = (_in_full(item, currency) for item in (before, after))
+    return f"{was} → {becomes}"
+
+
+def _in_full(item: ItemTerms, currency: str) -> str:
+    """What tells two prices apart that are described in the same few words."""
+    return "; ".join([item.describe_price(currency), *item.describe_tiers(currency)])
+
+
     "amount",
     "quantity",
     "cadence",
@@ -451,6 +492,8 @@ _SHOWN = (
     "price",
     "term",
 )
+    "on_increase",
+    "on_decrease",
 
 
 def _words(item: ItemTerms, name: str, currency: str) -> str:
@@ -459,6 +502,8 @@ def _words(item: ItemTerms, name: str, currency: str) -> str:
     if name == "granted":
         return item.describe_allowance()
     if name in ("cadence", "reset"):
+    if name == "term":
+        return (item.term or item.usual_term).replace("_", " ")
         return every(getattr(item, name))
     value = getattr(item, name)
     if value is None:

@@ -61,6 +61,7 @@ def plan_page(request: DeskRequest, plan: Plan) -> HttpResponse:
         "catalog/plan.html",
         trail=trail_of(plan),
         items=item_rows(shown) if shown else [],
+        conditions=shown.conditions.describe(plan.currency) if shown else [],
         compared=compared(terms[other.pk], shown, plan) if other and shown else None,
         other=other,
         **frame_of(request, plan, versions, draft, chosen),
@@ -103,6 +104,9 @@ def compared(other: PlanTerms, chosen: PlanTerms, plan: Plan) -> list[tuple[str,
     found = [(d.sign, d.sentence(plan.currency)) for d in differences(other, chosen)]
     if other.cadence != chosen.cadence:
         found.insert(0, ("changed", f"Cadence: {other.cadence} → {chosen.cadence}"))
+    if other.conditions != chosen.conditions:
+        was, becomes = (", ".join(t.conditions.describe(plan.currency)) or "none" for t in (other, chosen))
+        found.append(("changed", f"Trial and minimum: {was} → {becomes}"))
     return found
 
 

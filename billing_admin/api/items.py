@@ -11,7 +11,7 @@ from pydantic import Field
 from billing_admin.api.prices import Per, PriceIn, PriceOut, is_plain
 from billing_admin.api.shapes import Answer, Body, Count, ExactRate, Quantity, Rate, Slug, Units
 from catalog.charges import Price
-from catalog.items import InvalidItems, ItemError, usual_term
+from catalog.items import InvalidItems, ItemError
 from catalog.models import Feature
 from catalog.money import plain
 from catalog.periods import NEVER, ONCE
@@ -125,7 +125,7 @@ class ItemOut(Answer):
                 amount=item.amount,
                 cadence=item.cadence,
                 quantity=item.quantity,
-                term=item.term or usual_term(item),
+                term=item.term or item.usual_term,
             )
         if feature.type == BOOLEAN:
             return cls(key=item.key, type="boolean", feature_slug=feature.slug, name=item.name)
@@ -159,7 +159,7 @@ def _priced(item: ItemTerms) -> dict[str, Any]:
         return {}
     bought = item.is_prepaid or item.is_seats
     found: dict[str, Any] = {
-        "term": item.term or usual_term(item),
+        "term": item.term or item.usual_term,
         "on_increase": item.on_increase if bought else None,
         "on_decrease": item.on_decrease if bought else None,
     }
@@ -262,4 +262,4 @@ def _terms(entry: ItemIn, key: str, cadence: str, features: Mapping[str, Feature
 
 def _term(entry: ItemIn, item: ItemTerms) -> str:
     """As it is kept: what is usual for its kind is not written down."""
-    return "" if entry.term is None or entry.term == usual_term(item) else entry.term
+    return "" if entry.term is None or entry.term == item.usual_term else entry.term

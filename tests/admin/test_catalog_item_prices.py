@@ -11,10 +11,12 @@ from django.http import QueryDict
 from billing_admin.items import ItemsForm
 from catalog.charges import GRADUATED, PACKAGE, PERCENTAGE, STAIRSTEP, VOLUME, Price, Tier
 from catalog.models import Plan
+from catalog.publish import open_draft, publish, write_conditions
 from catalog.terms import ALLOCATED, CANCEL, IN_ADVANCE, IN_ARREARS, INSTANT, NEXT_CYCLE, Conditions, ItemTerms
 from tests import builders as a
 from tests.admin.catalog_desk import row, staff, typed
 from tests.admin.test_catalog_items_editor import errors, form
+from tests.instants import MARCH_1
 
 pytestmark = pytest.mark.django_db
 
@@ -287,3 +289,25 @@ def test_an_editor_without_these_fields_keeps_the_trial_and_the_commitment():
 
     assert filled.is_valid()
     assert filled.proposal.conditions == kept
+
+
+def test_the_plan_page_tells_each_tier_when_it_is_asked_for_and_the_conditions():
+    plan = a.plan("pro", use(GRADED, term=IN_ADVANCE), published=False)
+    write_conditions(plan.versions.get(), Conditions(14, CANCEL, D(500)))
+    publish(plan.versions.get(), message="first", by="tests", now=MARCH_1)
+
+    html = staff("Read-only").get(f"/catalog/plan/{plan.pk}/change/").content.decode()
+
+    for words in ("prepaid", "over 10,000: $0.0008 / unit", "14 days free, then ended", "at least $500.00 a period"):
+        assert words in html
+
+
+def test_versions_that_differ_in_their_conditions_say_so():
+    plan = a.pro()
+    draft = open_draft(plan, by="tests")
+    write_conditions(draft, Conditions(14))
+    publish(draft, message="next", by="tests", now=MARCH_1)
+
+    html = staff("Read-only").get(f"/catalog/plan/{plan.pk}/change/?version=2&compare=1").content.decode()
+
+    assert "Trial and minimum: none → 14 days free, then billed" in html

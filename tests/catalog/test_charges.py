@@ -20,6 +20,7 @@ from catalog.charges import (
     prepaid_units,
     rate,
     rate_use,
+    tier_lines,
 )
 
 D = Decimal
@@ -276,3 +277,22 @@ def test_a_price_survives_being_stored():
     price = Price(VOLUME, pack=D(100), tiers=tiers((500, "0.000001"), (None, 0, 3)), line_min=D(0), line_max=D("9.5"))
 
     assert Price.from_json(price.to_json()) == price
+
+
+@pytest.mark.parametrize(
+    ("price", "lines"),
+    [
+        (
+            tiered(GRADUATED, (100, "0.1"), (None, "0.02", 5)),
+            ["up to 100: $0.10 / call", "over 100: $0.02 / call + $5.00"],
+        ),
+        (
+            tiered(STAIRSTEP, (10, 0, 50), (20, 0, 80), (None, 0, 90)),
+            ["up to 10: $50.00", "over 10 up to 20: $80.00", "over 20: $90.00"],
+        ),
+        (tiered(VOLUME, (None, 10), pack=100), ["any: $10.00 / 100 calls"]),
+        (Price(rate=D(1)), []),
+    ],
+)
+def test_each_tier_is_told_in_a_line(price, lines):
+    assert tier_lines(price, "USD", "call") == lines

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from catalog.charges import GRADUATED, PACKAGE, PERCENTAGE, STAIRSTEP, VOLUME, Price, Tier
-from catalog.items import InvalidItems, check_items, usual_term
+from catalog.items import InvalidItems, check_items
 from catalog.models import Plan
 from catalog.terms import ALLOCATED, IN_ADVANCE, IN_ARREARS, INSTANT, ItemTerms
 from tests import builders as a
@@ -160,4 +160,4 @@ def test_an_unknown_way_to_prorate_is_refused():
 @pytest.mark.parametrize(("item", "term"), [(a.fee(1), IN_ADVANCE), ("use", IN_ARREARS), ("seats", IN_ADVANCE)])
 def test_fees_and_levels_are_usually_asked_for_in_advance_and_use_in_arrears(item, term):
     items = {"use": use, "seats": seats}
-    assert usual_term(items[item]() if isinstance(item, str) else item) == term
+    assert (items[item]() if isinstance(item, str) else item).usual_term == term

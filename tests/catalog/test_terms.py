@@ -3,8 +3,18 @@ from decimal import Decimal
 
 import pytest
 
-from catalog.charges import Price
-from catalog.terms import METERED, ChangeKind, FeatureTerms, ItemTerms, PlanTerms, compare, differences
+from catalog.charges import GRADUATED, Price, Tier
+from catalog.terms import (
+    CANCEL,
+    METERED,
+    ChangeKind,
+    Conditions,
+    FeatureTerms,
+    ItemTerms,
+    PlanTerms,
+    compare,
+    differences,
+)
 
 CREDITS = FeatureTerms("credits", "Credits", METERED)
 
@@ -76,3 +86,46 @@ def test_added_and_removed_items_are_told_too():
         "Credits: added (100)",
         "Base fee: removed ($50.00 / month)",
     ]
+
+
+def graded(*rates: str) -> ItemTerms:
+    tiers = (Tier(Decimal(10), Decimal(rates[0])), Tier(None, Decimal(rates[1])))
+    return replace(credits(0), price=Price(GRADUATED, tiers=tiers))
+
+
+def test_two_prices_that_are_described_alike_are_told_apart_by_their_tiers():
+    [found] = differences(card(graded("1", "0.5")), card(graded("1", "0.4")))
+
+    assert found.sentence("USD") == (
+        "Credits: from $1.00 / unit, 2 tiers; up to 10: $1.00 / unit; over 10: $0.50 / unit"
+        " → from $1.00 / unit, 2 tiers; up to 10: $1.00 / unit; over 10: $0.40 / unit"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        (graded("1", "0.5"), graded("1", "0.4"), ChangeKind.DOWN),
+        (graded("1", "0.5"), graded("0.9", "0.6"), ChangeKind.UP),
+    ],
+)
+def test_cheaper_tiers_are_down_and_mixed_ones_up(old, new, kind):
+    assert compare(card(fee(20), old), card(fee(20), new)) is kind
+
+
+def test_when_it_is_asked_for_is_told_as_a_difference():
+    [found] = differences(card(credits(0, "1")), card(replace(credits(0, "1"), term="in_advance")))
+
+    assert "in arrears → in advance" in found.sentence("USD")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "words"),
+    [
+        (Conditions(), []),
+        (Conditions(1), ["1 day free, then billed"]),
+        (Conditions(14, CANCEL, Decimal(500)), ["14 days free, then ended", "at least $500.00 a period"]),
+    ],
+)
+def test_trial_and_commitment_are_told_in_words(conditions, words):
+    assert conditions.describe("USD") == words
