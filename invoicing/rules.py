@@ -17,13 +17,23 @@ from invoicing.taxes import TaxTerms
 
 
 def billing_rules(
-    customer: Customer, plan: Plan, subscription: Subscription | None, *, at: datetime, currency: str = ""
+    customer: Customer,
+    plan: Plan,
+    subscription: Subscription | None,
+    *,
+    at: datetime,
+    currency: str = "",
+    enables: bool = False,
 ) -> BillingRules:
-    """Coupons, invoice credits, taxes and account credit of a customer for documents of one plan."""
+    """Coupons, invoice credits, taxes and account credit of a customer for documents of one plan.
+
+    Where a plan is enabled, so do the coupons begin that wait for one.
+    """
+    currency = currency or plan.currency
     return BillingRules(
         plan_id=plan.pk,
-        discounts=tuple(discounts_of(customer, subscription, at=at, currency=currency or plan.currency)),
-        grants=tuple(money_grants(customer, at=at, currency=currency or plan.currency)),
+        discounts=tuple(discounts_of(customer, subscription, at=at, currency=currency, waiting=enables)),
+        grants=tuple(money_grants(customer, at=at, currency=currency)),
         taxes=tax_terms(customer, plan),
         source_taxes=_taxes_of_lines(subscription, at),
         account_credit=account_credit(customer),

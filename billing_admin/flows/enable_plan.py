@@ -16,11 +16,11 @@ from django.db.models import Q
 
 from billing_admin.flows.change import preview
 from billing_admin.flows.collection import finish
+from billing_admin.flows.coupons import apply_new, begin_waiting
 from billing_admin.flows.gate import give_up_gate
-from billing_admin.flows.plan_change import Activation, NewCoupon, PlanChange, Proposal, Timing, explain
+from billing_admin.flows.plan_change import Activation, FirstPeriod, NewCoupon, PlanChange, Proposal, Timing, explain
 from billing_admin.flows.position import Position, held_subscription, read_position
 from billing_admin.flows.renew import catch_up
-from billing_admin.flows.rewards import apply_new
 from catalog.items import check_conditions, check_items
 from catalog.models import Plan, PlanVersion
 from catalog.money import plain
@@ -347,6 +347,7 @@ def _written(
         new.terms.id: apply_new(customer, new, subscription=subscription, actor=actor, now=now).pk
         for new in change.proposal.coupons
     }
+    begin_waiting(customer, subscription, version.plan, now=now)
     documents = [document.bound(ids, coupons) for document in change.documents]
     held, terms = change.position.held, change.proposal.terms
     first = held is None or held.terms.is_free

@@ -176,7 +176,7 @@ def read_position(
         use=_rated(rows, subscription),
         closed_use=tuple(rated_use(row) for row in unbilled(subscription, at)) if _bills(subscription) else (),
         fees=tuple(billed_fees(subscription, at)) if subscription else (),
-        rules=billing_rules(customer, plan, subscription, at=at),
+        rules=billing_rules(customer, plan, subscription, at=at, enables=True),
         gate=_gate(subscription),
         charged=_charged(subscription, held, at),
         had_trial=customer.subscriptions.filter(product_id=plan.product_id, trial_ends_at__isnull=False).exists(),
