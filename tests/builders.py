@@ -10,6 +10,7 @@ from billing_admin.flows.enable_plan import Enabled, confirmation, enable_plan, 
 from billing_admin.flows.gate import collect
 from billing_admin.flows.plan_change import Activation, PlanChange, Timing
 from billing_admin.flows.renew import catch_up
+from billing_admin.flows.reprice import Wanted, override_price
 from billing_admin.flows.use import track_use
 from catalog.charges import PACKAGE, Price
 from catalog.models import Feature, Plan, PlanVersion, Product
@@ -30,7 +31,7 @@ from catalog.terms import (
     ItemTerms,
 )
 from customers.journal import Actor
-from customers.models import Customer, Subscription
+from customers.models import Customer, PriceOverride, Subscription
 from entitlements.access import Access
 from entitlements.balances import Mode
 from entitlements.check import check
@@ -257,6 +258,16 @@ def on(what: Plan, *, since: datetime = MARCH_1, name: str = "Acme Robotics") ->
     enable(who, what, now=since)
     pay_all(who, now=since)
     return who
+
+
+def special_price(
+    who: Customer, amount: int = 3000, *, key: str = "base", now: datetime = MARCH_1, **wanted: Any
+) -> PriceOverride:
+    """Another price, in minor units, for an item of the customer's one contract."""
+    rule = "RRULE:FREQ=MONTHLY;INTERVAL=1"
+    component = {"type": "fixed", "label": "Launch price", "amount_cents": amount, "recurrence_rule": rule}
+    asked = Wanted(key, [component], **wanted)
+    return override_price(the_subscription(who), asked, reason="migration deal", actor=STAFF, now=now)
 
 
 def use(who: Customer, amount: str | int, *, of: str = "credits", now: datetime = MARCH_1, **options: Any) -> Tracked:

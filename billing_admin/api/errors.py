@@ -38,11 +38,15 @@ CONFLICT = {
     "fixed",
     "has_billed_add_on",
     "idempotency_conflict",
+    "insufficient_funds",
     "limit_reached",
     "mirrored_from_stripe",
+    "no_wallet",
     "not_closed",
+    "not_running",
     "nothing_scheduled",
     "nothing_to_pay",
+    "override_overlaps",
     "plan_not_offered",
     "preview_outdated",
     "product_is_billed",
@@ -60,8 +64,10 @@ FIELD = {
     "foreign_currency": "currency",
     "message_required": "commitMessage",
     "no_balance": "featureSlug",
+    "no_components": "components",
     "not_metered": "featureSlug",
     "reason_required": "reason",
+    "too_many_components": "components",
     "unknown_cadence": "billingCadence",
     "unknown_currency": "currency",
 }
@@ -131,7 +137,7 @@ def _first(error: ValidationError) -> tuple[str, str, str | None]:
     else:
         problem = error.error_list[0]
     code = problem.code or "invalid"
-    return code, problem.messages[0], to_camel(field) if field else FIELD.get(code)
+    return code, problem.messages[0], _camel(field) if field else FIELD.get(code)
 
 
 def _bad_request(request: HttpRequest, error: BadRequest) -> HttpResponse:

@@ -7,7 +7,18 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 
-from billing_admin.api import balances, catalog, changes, customers, errors, invoices, plans, subscriptions, usage
+from billing_admin.api import (
+    balances,
+    catalog,
+    changes,
+    customers,
+    errors,
+    invoices,
+    plans,
+    price_overrides,
+    subscriptions,
+    usage,
+)
 from billing_admin.api.parser import ExactParser
 
 WORDS = """
@@ -43,5 +54,5 @@ api = NinjaAPI(
     urls_namespace="api-v1",
 )
 errors.install(api)
-for part in (customers, usage, balances, plans, catalog, changes, subscriptions, invoices):
+for part in (customers, usage, balances, plans, catalog, price_overrides, changes, subscriptions, invoices):
     api.add_router("", part.router)

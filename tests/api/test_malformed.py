@@ -98,6 +98,7 @@ def ids(api) -> dict[str, list[str]]:
         "customer_id": [who.customer_id, other.customer_id, "cus_nope", "\u0000"],
         "subscription_id": [s.public_id for c in (who, other) for s in c.subscriptions.all()],
         "invoice_id": [other.invoices.get().public_id],
+        "override_id": [world.special_price(other).public_id],
         "key": ["pro", "partner", "api"],
         "slug": ["credits"],
         "number": ["1", "2"],
