@@ -11,9 +11,9 @@ from decimal import Decimal
 
 from billing_admin.flows.boundary import commitment_of, elapsed_lines
 from billing_admin.flows.outlook import access_changes, next_invoice
-from billing_admin.flows.plan_change import Activation, Choice, PlanChange, Proposal, Timing
+from billing_admin.flows.plan_change import Activation, Choice, FirstPeriod, PlanChange, Proposal, Timing
 from billing_admin.flows.position import Position
-from catalog.periods import Cadence, period_containing
+from catalog.periods import Cadence, Period, period_containing
 from catalog.terms import NEXT_CYCLE, PRORATE, ChangeKind, ItemTerms, PlanTerms, compare, differences
 from customers.contracts import MULTIPLYING, Contract
 from entitlements.allowances import contributions_of
@@ -23,6 +23,7 @@ from invoicing.documents import BillingRules, Document, bounds_of, draw
 from invoicing.lines import (
     BilledFee,
     Line,
+    advance_line,
     advance_lines,
     more_line,
     one_time_lines,
@@ -200,7 +201,8 @@ def _is_gated(position: Position, proposal: Proposal, documents: Sequence[Docume
     first = held is None or (held.terms.is_free and not proposal.terms.is_free)
     terms = proposal.terms
     due = sum(document.drawn.due for document in documents if not document.is_credit_note)
-    wanted = proposal.activation is Activation.AFTER_PAYMENT and not position.gate.net_terms_days
+    days = position.gate.net_terms_days if proposal.net_terms_days is None else proposal.net_terms_days
+    wanted = proposal.activation is Activation.AFTER_PAYMENT and not days
     return first and wanted and terms.is_invoiced and terms.billing_version != 0 and due > 0
 
 
@@ -219,7 +221,7 @@ def _commitment(position: Position, kind: ChangeKind, scheduled: bool) -> Commit
 
 def _anchor(position: Position, proposal: Proposal, starts_at: datetime, new_cycle: bool) -> datetime:
     if position.held is None:
-        return position.anchor_of_product or starts_at
+        return position.anchor_of_product or proposal.anchor or starts_at
     return starts_at if new_cycle else position.held.contract.anchor
 
 
@@ -309,7 +311,9 @@ def _lines_now(
         return _overage(position, moves)
     wanted = sold(position, proposal)
     if held is None:
-        return [] if trial_ends_at else _priced(opening_lines(wanted, anchor, at), new)
+        whole = proposal.first_period is FirstPeriod.FULL
+        opening = whole_opening_lines(wanted, anchor, at) if whole else opening_lines(wanted, anchor, at)
+        return [] if trial_ends_at else _priced(opening, new)
     old = position.held_sold
     changed = None if new_cycle or not same_plan else _changed_keys(old, wanted)
     lines: list[Line] = []
@@ -319,6 +323,17 @@ def _lines_now(
     past = elapsed_lines(held.history, at, closes=True, keys=changed) if held.terms.is_invoiced else []
     past += _closed_overage(position) if closes else []
     return not_below_zero(lines + _specially(position, past + _overage(position, moves), closes=closes))
+
+
+def whole_opening_lines(terms: PlanTerms, anchor: datetime, at: datetime) -> list[Line]:
+    """All that a first period asks for, at its whole price however short the anchor makes it."""
+    lines = []
+    for item in terms.advance_items:
+        ends_at = period_containing(anchor, Cadence.parse(terms.interval_of(item)), at).ends_at
+        if item.advance:
+            names = {"plan_name": terms.plan_name, "currency": terms.currency}
+            lines.append(advance_line(item, Period(at, ends_at), since=at, **names))
+    return lines + one_time_lines(terms, at, former=None)
 
 
 def _specially(position: Position, past: list[Line], *, closes: bool) -> list[Line]:

@@ -39,6 +39,7 @@ from invoicing.models import Invoice, InvoiceLine
 from invoicing.readings import account_credit
 
 SALT = "plan-change"
+MOST_NET_TERMS = 365
 
 
 class AlreadyOnPlan(ValidationError):
@@ -62,6 +63,11 @@ class CurrencyLocked(ValidationError):
 class BadEnd(ValidationError):
     def __init__(self, why: str):
         super().__init__(why, code="bad_end")
+
+
+class BadAnchor(ValidationError):
+    def __init__(self, why: str):
+        super().__init__(why, code="bad_anchor")
 
 
 class BadQuantity(ValidationError):
@@ -102,6 +108,9 @@ def propose(
     trial_days: int | None = None,
     activation: Activation = Activation.AFTER_PAYMENT,
     coupons: Sequence[NewCoupon] = (),
+    net_terms_days: int | None = None,
+    anchor: datetime | None = None,
+    first_period: FirstPeriod = FirstPeriod.PRORATE,
 ) -> Proposal:
     """What somebody wants a customer to be on, checked. Items equal to a standard version are that version.
 
@@ -130,6 +139,8 @@ def propose(
     _refuse_unknown_units(terms, bought or {})
     if trial_days is not None and trial_days < 0:
         raise ValidationError("A trial has 0 or more days.", code="bad_trial")
+    if net_terms_days is not None and not 0 <= net_terms_days <= MOST_NET_TERMS:
+        raise ValidationError(f"Net terms are 0 to {MOST_NET_TERMS} days.", code="bad_net_terms")
     return Proposal(
         plan_id=plan.pk,
         plan_name=plan.name,
@@ -146,6 +157,9 @@ def propose(
         trial_days=trial_days,
         activation=activation,
         coupons=tuple(coupons),
+        net_terms_days=net_terms_days,
+        anchor=anchor,
+        first_period=first_period,
     )
 
 
@@ -199,6 +213,7 @@ def preview_plan(customer: Customer, proposal: Proposal, *, now: datetime) -> Pl
     if change.kind is ChangeKind.NOTHING:
         raise AlreadyOnPlan(_name(proposal))
     _refuse_bad_end(change)
+    _refuse_bad_anchor(change)
     return change
 
 
@@ -209,6 +224,16 @@ def _refuse_bad_end(change: PlanChange) -> None:
         raise BadEnd("A scheduled change takes no end; give it one once it has started, or choose another time.")
     if change.proposal.ends_at <= change.starts_at:
         raise BadEnd(f"The end has to come after the start, {change.starts_at:%-d %b %Y}.")
+
+
+def _refuse_bad_anchor(change: PlanChange) -> None:
+    anchor, position = change.proposal.anchor, change.position
+    if anchor is None:
+        return
+    if anchor > position.at:
+        raise BadAnchor("Billing periods are counted from now or from an instant before, not from one to come.")
+    if position.held is not None or change.proposal.add_on:
+        raise BadAnchor("Only a first plan says where its periods are counted from; later ones follow it.")
 
 
 def _read(customer: Customer, proposal: Proposal, at: datetime, ledger: int | None = None) -> Position:
@@ -253,6 +278,7 @@ def enable_plan(
         change = _decide_again(customer, proposal, confirmed, now)
         if change.kind is ChangeKind.NOTHING:
             raise AlreadyOnPlan(_name(proposal))
+        _refuse_bad_anchor(change)
         return _carry_out(customer, change, reason=reason.strip(), actor=actor, now=now)
 
 
@@ -311,6 +337,9 @@ def _carry_out(customer: Customer, change: PlanChange, *, reason: str, actor: Ac
         customer.save(update_fields=["currency"])
     _give_up_pending(customer, plan, actor=actor, now=now)
     subscription, phase = _switch(customer, change, version, now=now)
+    if proposal.net_terms_days is not None:
+        subscription.net_terms_days = proposal.net_terms_days
+        subscription.save(update_fields=["net_terms_days"])
     if not change.is_scheduled and not change.is_gated:
         used_later = used_since(customer, position.ledger)
         moves = _bound(change.moves, version, subscription)
@@ -321,7 +350,7 @@ def _carry_out(customer: Customer, change: PlanChange, *, reason: str, actor: Ac
         phase=phase,
         operation=operation,
         phases=_phases_of_charges(change, version, phase),
-        net_terms_days=position.gate.net_terms_days,
+        net_terms_days=change.net_terms_days,
         is_draft=change.is_gated and position.gate.awaits_approval,
         gates=phase if change.is_gated else None,
         expires_at=now + position.gate.payment_window if change.is_gated else None,
@@ -475,6 +504,10 @@ def _inputs(change: PlanChange) -> dict:
         "timing": change.timing,
         "bought": {key: plain(units) for key, units in proposal.bought},
         "activation": proposal.activation,
+        "trialDays": proposal.trial_days,
+        "netTermsDays": proposal.net_terms_days,
+        "anchor": proposal.anchor,
+        "coupons": [coupon.terms.label for coupon in proposal.coupons],
         "differences": [d.sentence(change.currency) for d in change.differences],
     }
 

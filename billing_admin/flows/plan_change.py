@@ -37,6 +37,13 @@ class Activation(StrEnum):
     NOW = "now"
 
 
+class FirstPeriod(StrEnum):
+    """What a first period costs that an anchor in the past makes shorter."""
+
+    PRORATE = "prorate"
+    FULL = "full"
+
+
 @dataclass(frozen=True, slots=True)
 class NewCoupon:
     """A coupon that is applied with the act. `for_this_act` ends it with the documents of the act."""
@@ -53,7 +60,8 @@ class Proposal:
 
     `is_custom` is true of both: of items to be tailored, and of a version that was tailored for them before.
     `bought` are prepaid units by item key; those that are not named are carried over. `trial_days` is None for what
-    the terms say.
+    the terms say, `net_terms_days` for what the contract or the account does. `anchor` is where the periods of a first
+    plan are counted from: now, unless it is an instant before.
     """
 
     plan_id: int
@@ -71,6 +79,9 @@ class Proposal:
     trial_days: int | None = None
     activation: Activation = Activation.AFTER_PAYMENT
     coupons: tuple[NewCoupon, ...] = ()
+    net_terms_days: int | None = None
+    anchor: datetime | None = None
+    first_period: FirstPeriod = FirstPeriod.PRORATE
 
     @property
     def card(self) -> PlanTerms:
@@ -174,6 +185,12 @@ class PlanChange:
         return sum(document.drawn.account_credit for document in self.documents)
 
     @property
+    def net_terms_days(self) -> int:
+        """Days to pay what the act charges."""
+        asked = self.proposal.net_terms_days
+        return self.position.gate.net_terms_days if asked is None else asked
+
+    @property
     def why(self) -> str:
         """The timing and its reason in one sentence."""
         day = f"{self.starts_at:%-d %b %Y}"
@@ -217,6 +234,8 @@ class PlanChange:
             "standard": self.proposal.standard.version_id,
             "plan": self.proposal.plan_id,
             "quantity": self.proposal.quantity,
+            "netTerms": self.net_terms_days,
+            "waiting": list(self.position.gated),
             "others": [(c.subscription_id, c.phase_id) for c in self.position.others],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]

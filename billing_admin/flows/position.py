@@ -21,7 +21,7 @@ from entitlements.models import Balance
 from entitlements.readings import bucket_of, extras, ledger_position, open_rows, standings, used_since
 from invoicing.documents import BillingRules
 from invoicing.lines import BilledFee, RatedUse
-from invoicing.models import BillingSettings
+from invoicing.models import BillingSettings, Invoice
 from invoicing.overrides import specials_of
 from invoicing.readings import billed_fees, charged_in, rated_use, unbilled
 from invoicing.rules import billing_rules
@@ -89,6 +89,7 @@ class Position:
     gate: Gate
     charged: int = 0
     had_trial: bool = False
+    gated: tuple[int, ...] = ()
     specials: tuple[Special, ...] = ()
 
     @property
@@ -180,8 +181,16 @@ def read_position(
         gate=_gate(subscription),
         charged=_charged(subscription, held, at),
         had_trial=customer.subscriptions.filter(product_id=plan.product_id, trial_ends_at__isnull=False).exists(),
+        gated=_gated(customer, plan),
         specials=specials_of(subscription) if subscription else (),
     )
+
+
+def _gated(customer: Customer, plan: Plan) -> tuple[int, ...]:
+    """Phases of this product that wait for their first payment."""
+    same = {"customer": customer, "product_id": plan.product_id, "add_on": plan.add_on}
+    found = Invoice.objects.gating().filter(subscription__in=Subscription.objects.filter(**same))
+    return tuple(found.order_by("gates_id").values_list("gates_id", flat=True))
 
 
 def _gate(subscription: Subscription | None) -> Gate:
