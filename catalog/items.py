@@ -193,6 +193,8 @@ def _check_priced(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) -> No
             "price.model", "A percentage is taken of use; units that are bought need another price.", "percentage_ahead"
         )
     _check_term(plan, item, wrong)
+    if item.is_instant and (price.line_min is not None or price.line_max is not None):
+        wrong("price.line_min", "What is paid event by event has no line of a period to bound.", "instant_line_bounds")
     _check_rhythm(cadence, item, wrong)
     for field in ("on_increase", "on_decrease"):
         if getattr(item, field) not in PRORATIONS:

@@ -312,7 +312,8 @@ class PlanTerms:
     @property
     def is_one_off(self) -> bool:
         """Only `P0D` amounts: it never renews and its balances last."""
-        recurring = self.recurring_fees or self.usage_items or self.advance_items or self.commitment
+        used = self.usage_items or any(item.is_instant for item in self.items)
+        recurring = self.recurring_fees or used or self.advance_items or self.commitment
         return bool(self.once_items) and not recurring
 
     @property

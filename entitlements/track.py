@@ -1,6 +1,6 @@
 """Verb: count use, once per idempotency key, all or nothing over the sum of the open buckets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -10,11 +10,12 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from catalog.terms import METERED, FeatureTerms
+from customers.contracts import Contract
 from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.access import Access, decide
 from entitlements.allowances import sources_of
-from entitlements.balances import Mode, burn
+from entitlements.balances import Bucket, Mode, burn
 from entitlements.check import UnknownFeature, check
 from entitlements.models import UNITS, UsageEvent
 from entitlements.provision import hold, settle
@@ -52,6 +53,19 @@ class Tracked:
     access: Access
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What an event did to the bucket of a contract."""
+
+    contract: Contract
+    before: Bucket
+    after: Bucket
+
+
+# What an event costs at once, in the transaction that counts it: a refusal there leaves nothing counted.
+Charge = Callable[[UsageEvent, Sequence[Counted]], None]
+
+
 def track(
     customer: Customer,
     *,
@@ -61,8 +75,9 @@ def track(
     key: str | None = None,
     mode: Mode = Mode.REJECT,
     properties: Mapping[str, Any] | None = None,
+    charge: Charge | None = None,
 ) -> Tracked:
-    """Count `amount` units (negative: give back) of a metered feature.
+    """Count `amount` units (negative: give back) of a metered feature; `charge` takes the money of an applied event.
 
     Raises `UnknownFeature`, `NotMetered`, `LimitReached` (nothing counted, the key stays free) and `KeyReused`.
     """
@@ -75,7 +90,7 @@ def track(
     if key and (first := _first(customer, key)):
         return _repeated(customer, first, found, amount, properties, now)
     try:
-        return _apply(customer, found, amount, now=now, key=key, mode=mode, properties=properties)
+        return _apply(customer, found, amount, now=now, key=key, mode=mode, properties=properties, charge=charge)
     except IntegrityError:
         first = _first(customer, key) if key else None
         if first is None:
@@ -107,6 +122,7 @@ def _count(
     key: str | None,
     mode: Mode,
     properties: Mapping[str, Any] | None,
+    charge: Charge | None,
 ) -> Tracked:
     assert feature.id is not None
     hold(customer, alone=alone)
@@ -143,6 +159,9 @@ def _count(
         amounts=[part for _, part in taken],
     )
     after = [replace(bucket, id=written[i].pk, used=written[i].used) for i, bucket in enumerate(buckets)]
+    if charge:
+        counted = zip(present, buckets, after, strict=False)  # bonuses stand behind what the plans promise
+        charge(event, [Counted(s.contribution.contract, was, is_) for s, was, is_ in counted if was.used != is_.used])
     return Tracked(applied=True, event=event, access=decide(feature, sources, after, holds_plan=bool(contracts)))
 
 

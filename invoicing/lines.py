@@ -398,7 +398,8 @@ def usage_lines(use: RatedUse, *, plan_name: str, currency: str) -> list[Line]:
 
 def _units_beyond(use: RatedUse) -> list[tuple[ItemTerms, Decimal]]:
     first = use.segments[0][0]
-    if first.price is not None and first.price.is_indivisible:
+    # What a wallet paid at once stays paid, so a window that was charged both ways is split whatever its price.
+    if first.price is not None and first.price.is_indivisible and not any(i.is_instant for i, _ in use.segments):
         return [(first, use.overage)]
     covered = use.granted + use.adjusted
     before = min(Decimal(0), covered)

@@ -23,6 +23,7 @@ from catalog.terms import (
     HARD,
     IN_ADVANCE,
     IN_ARREARS,
+    INSTANT,
     METERED,
     PRORATE,
     SOFT,
@@ -36,6 +37,7 @@ from entitlements.access import Access
 from entitlements.balances import Mode
 from entitlements.check import check
 from entitlements.track import Tracked, track
+from invoicing.wallet import top_up
 from tests.instants import MARCH_1
 
 STAFF = Actor("ops")
@@ -164,6 +166,7 @@ def plan(
     trial_days: int = 0,
     trial_end: str = CHARGE,
     commitment: str | None = None,
+    billing_version: int = 1,
 ) -> Plan:
     made = create_plan(
         product(of),
@@ -175,6 +178,7 @@ def plan(
         cadence=cadence,
         add_on=add_on,
         items=items,
+        billing_version=billing_version,
     )
     if trial_days or commitment:
         least = None if commitment is None else Decimal(commitment)
@@ -309,3 +313,43 @@ def pass_time(who: Customer, *, to: datetime, pays: bool = True) -> None:
 def totals(who: Customer) -> list[int]:
     """Totals of the documents in the order they were issued, minor units."""
     return list(who.invoices.order_by("id").values_list("total", flat=True))
+
+
+# Wallets
+
+
+def instantly(price: Price | str = "0.50", *, of: str = "credits", resets: str = "P1M") -> ItemTerms:
+    """Use that the wallet pays event by event; for plans of billing version 0."""
+    made = price if isinstance(price, Price) else Price(rate=Decimal(price))
+    return ItemTerms(key=of, feature=feature(of).terms(), reset=resets, price=made, term=INSTANT)
+
+
+def filled(amount: str | int = 5, *, currency: str = "USD", now: datetime = MARCH_1) -> Customer:
+    """A customer with money in the wallet; nothing at 0."""
+    who = customer(since=now)
+    if Decimal(amount):
+        top_up(who, Decimal(amount), currency, reference="bank", actor=STAFF, now=now)
+    who.refresh_from_db()
+    return who
+
+
+def paying_at_once(amount: str | int = 5, *items: ItemTerms, now: datetime = MARCH_1) -> Customer:
+    """A customer on a plan of billing version 0 whose wallet pays each event."""
+    who = filled(amount, now=now)
+    enable(who, plan("metered", *(items or (instantly(),)), billing_version=0, now=now), now=now)
+    who.refresh_from_db()
+    return who
+
+
+def wallet_balance(who: Customer) -> Decimal:
+    """What the wallets hold; checks that each is the sum of its entries."""
+    total = Decimal(0)
+    for wallet in who.wallets.all():
+        entries = list(wallet.entries.order_by("id"))
+        running = Decimal(0)
+        for entry in entries:
+            running += entry.amount
+            assert entry.balance_after == running >= 0
+        assert wallet.balance == running
+        total += running
+    return total

@@ -13,12 +13,10 @@ from billing_admin.api.refusals import BadValue, NotFound
 from billing_admin.api.shapes import Answer, Body, Id, Quantity, Slug, Units, as_number
 from billing_admin.api.upgrades import upgrade_to
 from billing_admin.flows.customers import DuplicateCustomerId, create_customer
-from billing_admin.flows.use import track_use
+from billing_admin.flows.use import INSUFFICIENT_FUNDS, check_all_use, check_use, track_use
 from customers.models import Customer
 from entitlements.access import Access
 from entitlements.balances import Bucket, Mode
-from entitlements.check import check as check_access
-from entitlements.check import check_all
 from entitlements.models import UsageEvent
 
 router = Router(tags=["Access and use"])
@@ -96,7 +94,9 @@ class AccessOut(Answer):
     type: str = Field(examples=["metered"])
     has_access: bool
     allowed: bool
-    reason: str = Field(description="`ok`, `no_plan`, `not_in_plan` or `limit_reached`.", examples=["ok"])
+    reason: str = Field(
+        description="`ok`, `no_plan`, `not_in_plan`, `limit_reached` or `insufficient_funds`.", examples=["ok"]
+    )
     source: str = Field(description="`plan`, or `default` for the default product and for nothing.", examples=["plan"])
     value: bool | int | float | str | None = Field(description="On/off: true or false. Static: the number or text.")
     required: Quantity
@@ -210,8 +210,9 @@ def check_by_address(
 def track(request: ApiRequest, body: TrackIn) -> TrackedOut:
     """Count use, once per event key.
 
-    All or nothing: use that does not fit is refused with 409 `limit_reached`, and its key stays free. The header
-    `Idempotency-Key` may carry the event key.
+    All or nothing: use that does not fit is refused with 409 `limit_reached`, and what the wallet has to pay at once
+    and does not cover with 409 `insufficient_funds`; its key stays free. The header `Idempotency-Key` may carry the
+    event key.
     """
     key = body.event_key or request.headers.get("Idempotency-Key") or None
     if key and (len(key) > 255 or not key.isprintable()):
@@ -236,13 +237,13 @@ def track(request: ApiRequest, body: TrackIn) -> TrackedOut:
 @endpoint(router, "GET", "/customers/{customer_id}/features", needs=CHECK, gives=AccessListOut, refuses=[404])
 def list_features_of_customer(request: ApiRequest, customer_id: Id) -> AccessListOut:
     """Every feature of this customer, with its access."""
-    found = check_all(find_customer(customer_id), now=request.now)
+    found = check_all_use(find_customer(customer_id), now=request.now)
     return AccessListOut(data=[AccessOut.of(access) for access in found])
 
 
 def _checked(customer: Customer, feature: str, required: Decimal, now: datetime) -> AccessOut:
-    access = check_access(customer, feature, now=now, required=required)
-    plans = [] if access.allowed else upgrade_to(customer, access)
+    access = check_use(customer, feature, now=now, required=required)
+    plans = [] if access.allowed or access.reason == INSUFFICIENT_FUNDS else upgrade_to(customer, access)
     return AccessOut.of(access, [PlanRef(key=plan.key, name=plan.name) for plan in plans])
 
 

@@ -22,12 +22,14 @@ from billing_admin.flows.enable_plan import enable_plan, propose
 from billing_admin.flows.renew import catch_up
 from billing_admin.models import IdempotentAnswer
 from catalog.models import Plan, PlanVersion, Product
-from catalog.money import format_minor
+from catalog.money import format_minor, format_rate
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, Actor, record, require_reason
 from customers.models import Customer, Subscription
 from entitlements.provision import reanchor
+from invoicing.models import WalletEntry
 from invoicing.readings import account_credit
+from invoicing.wallet import money_in_wallets
 
 ERASED_AFTER = timedelta(days=30)
 ERASED = "Erased customer"
@@ -353,6 +355,9 @@ def deletion_blockers(customer: Customer, *, now: datetime) -> list[Blocker]:
     if credit := account_credit(customer):
         sentence = f"There is account credit of {format_minor(credit, customer.currency)}. Use it or pay it out first."
         found.append(Blocker("account_credit", sentence))
+    for wallet in money_in_wallets(customer):
+        sentence = f"There is {format_rate(wallet.balance, wallet.currency)} in the wallet. Pay it out first."
+        found.append(Blocker("wallet", sentence))
     return found
 
 
@@ -480,6 +485,9 @@ def _scrub_texts(customer: Customer, scrub: Callable[[Any], Any]) -> None:
     for version in PlanVersion.objects.filter(custom__customer=customer):
         version.commit_message = scrub(version.commit_message)[:500]
         version.save(update_fields=["commit_message"])
+    for entry in WalletEntry.objects.filter(wallet__customer=customer).exclude(reference=""):
+        entry.reference = scrub(entry.reference)[:200]
+        entry.save(update_fields=["reference"])
     for invoice in customer.invoices.exclude(void_reason=""):
         invoice.void_reason = scrub(invoice.void_reason)
         invoice.save(update_fields=["void_reason"])

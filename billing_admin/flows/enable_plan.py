@@ -37,6 +37,7 @@ from invoicing.documents import Document, nothing_due
 from invoicing.issue import Issuing, issue
 from invoicing.models import Invoice, InvoiceLine
 from invoicing.readings import account_credit
+from invoicing.wallet import money_in_wallets
 
 SALT = "plan-change"
 MOST_NET_TERMS = 365
@@ -199,7 +200,7 @@ def _refuse_foreign_currency(customer: Customer, terms: PlanTerms) -> None:
     if terms.is_free or not customer.currency or customer.currency == terms.currency:
         return
     running = customer.subscriptions.live().filter(phases__version__plan__kind=Plan.Kind.BILLED).exists()
-    if running or customer.invoices.unpaid().exists() or account_credit(customer):
+    if running or customer.invoices.unpaid().exists() or account_credit(customer) or money_in_wallets(customer):
         raise CurrencyLocked(customer.currency, terms.currency)
 
 

@@ -1,9 +1,10 @@
-"""Count use, with what it costs at once: seats that come or go in the middle of a period."""
+"""Count use, with what it costs at once: seats that come or go within a period, events that a wallet pays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -15,10 +16,14 @@ from catalog.terms import ALLOCATED, IN_FULL, PRORATE, ItemTerms, PlanTerms
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, record
 from customers.models import Customer, Phase, Subscription
-from entitlements.balances import Mode
+from entitlements.access import Access
+from entitlements.balances import Bucket, Mode, burn
+from entitlements.check import check, check_all
+from entitlements.models import UsageEvent
 from entitlements.readings import find_feature
-from entitlements.track import Tracked, track
+from entitlements.track import Counted, Tracked, track
 from invoicing.documents import BillingRules, Document, draw
+from invoicing.instant import Span
 from invoicing.issue import issue
 from invoicing.lines import (
     SEATS,
@@ -34,6 +39,9 @@ from invoicing.lines import (
 from invoicing.models import Invoice
 from invoicing.readings import billed_fees
 from invoicing.rules import billing_rules
+from invoicing.wallet import InstantUse, charge
+
+INSUFFICIENT_FUNDS = "insufficient_funds"
 
 
 def track_use(
@@ -46,10 +54,25 @@ def track_use(
     mode: Mode = Mode.REJECT,
     properties: Mapping[str, Any] | None = None,
 ) -> Tracked:
-    """Count use; where it is a level that is paid in advance, bill what changes in the same transaction."""
+    """Count use, with the money that it moves in the same transaction.
+
+    Of a level that is paid in advance what changes is billed; what a plan charges at once is taken from the wallet,
+    and an event that it does not cover is refused with `InsufficientFunds`, whatever the mode.
+    """
     known = find_feature(feature)
     if known is None or known.usage != ALLOCATED:
-        return track(customer, feature=feature, amount=amount, now=now, key=key, mode=mode, properties=properties)
+        tracked = track(
+            customer,
+            feature=feature,
+            amount=amount,
+            now=now,
+            key=key,
+            mode=mode,
+            properties=properties,
+            charge=partial(pay_at_once, customer),
+        )
+        [access] = as_the_wallet_allows(customer, [tracked.access], now=now)
+        return replace(tracked, access=access)
     with transaction.atomic():
         # Documents need the customer's row; taken before any balance, so that two who count cannot deadlock.
         customer = Customer.objects.select_for_update().get(pk=customer.pk)
@@ -57,6 +80,56 @@ def track_use(
         if tracked.applied:
             bill_levels(customer, feature, now=now)
         return tracked
+
+
+def pay_at_once(customer: Customer, event: UsageEvent, parts: Sequence[Counted]) -> None:
+    """Take what an event costs from the wallet, part by part; what is used in a trial is free."""
+    for part in parts:
+        item, balance_id = part.after.item, part.after.id
+        if item.is_instant and part.contract.trial_ends_at is None and balance_id is not None:
+            use = InstantUse(item, balance_id, start=part.before.overage, end=part.after.overage)
+            charge(customer, event, use, currency=part.contract.terms.currency, now=event.at)
+
+
+def check_use(customer: Customer, feature: str, *, now: datetime, required: Decimal = Decimal(1)) -> Access:
+    """May this customer use a feature now, and does the wallet cover it where it has to? Raises `UnknownFeature`."""
+    [access] = as_the_wallet_allows(customer, [check(customer, feature, now=now, required=required)], now=now)
+    return access
+
+
+def check_all_use(customer: Customer, *, now: datetime) -> list[Access]:
+    """The same of every feature."""
+    return as_the_wallet_allows(customer, check_all(customer, now=now), now=now)
+
+
+def as_the_wallet_allows(customer: Customer, found: Sequence[Access], *, now: datetime) -> list[Access]:
+    """Answers with `insufficient_funds` where the wallet does not cover the required units.
+
+    Reads nothing unless a plan charges at once.
+    """
+    if not any(bucket.item.is_instant for access in found for bucket in access.buckets):
+        return list(found)
+    contracts = {contract.subscription_id: contract for contract in contracts_at(customer, now)}
+    paying = {pk: c.terms.currency for pk, c in contracts.items() if pk is not None and c.trial_ends_at is None}
+    money = dict(customer.wallets.values_list("currency", "balance"))
+    return [_as_the_wallet_allows(access, paying, money) for access in found]
+
+
+def _as_the_wallet_allows(access: Access, paying: Mapping[int, str], money: Mapping[str, Decimal]) -> Access:
+    burnt = burn(access.buckets, access.required, Mode.REJECT)
+    for place, units in burnt.parts:
+        bucket = access.buckets[place]
+        currency = paying.get(bucket.owner[0] or 0)
+        if currency and cost_at_once(bucket, units) > money.get(currency, Decimal(0)):
+            return replace(access, allowed=False, reason=INSUFFICIENT_FUNDS)
+    return access
+
+
+def cost_at_once(bucket: Bucket, units: Decimal) -> Decimal:
+    """What so many more units would take from the wallet: 0 where they are billed later, or included. Pure."""
+    if not bucket.item.is_instant or bucket.item.price is None:
+        return Decimal(0)
+    return Span(bucket.item.price, bucket.overage, replace(bucket, used=bucket.used + units).overage).cost
 
 
 def bill_levels(customer: Customer, feature: str, *, now: datetime) -> list[Invoice]:
