@@ -118,7 +118,7 @@ def read_paper(invoice: Invoice, *, is_gate: bool, now: datetime) -> Paper:
         buyer=_buyer(invoice.customer, tongue),
         facts=tuple(_facts(invoice, tongue)),
         rows=tuple(row(line, invoice.currency, tongue, deductions) for line in lines),
-        totals=tuple(_totals(invoice, lines, deductions, tongue)),
+        totals=tuple(totals(invoice, lines, deductions, tongue)),
         payments=tuple(_payment(way, invoice, tongue) for way in ways_to_pay(invoice, account)),
         memo="" if invoice.kind == Invoice.Kind.CREDIT_NOTE else invoice.memo,  # there: why, for staff
         footer=account.invoice_footer,
@@ -330,7 +330,7 @@ def _tax_words(key: str, tax: dict, currency: str, tongue: Tongue) -> str:
 # Totals -------------------------------------------------------------------------------------------------------------
 
 
-def _totals(
+def totals(
     invoice: Invoice, lines: Iterable[InvoiceLine], deductions: Sequence[Deduction], tongue: Tongue
 ) -> Iterable[Entry]:
     """From the lines to what is due, one row for each step that there was."""

@@ -25,9 +25,13 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 
 @dataclass(frozen=True)
 class Tongue:
-    """One customer's way of reading; `Tongue.of("de_AT")`. What no locale is called is read as American English."""
+    """One reader's way of reading; `Tongue.of("de_AT")`. What no locale is called is read as American English.
+
+    `dates` is the locale of dates, where it is another one.
+    """
 
     locale: Locale
+    dates: Locale | None = None
 
     @classmethod
     def of(cls, name: str) -> "Tongue":
@@ -43,7 +47,8 @@ class Tongue:
     @cached_property
     def spoken(self) -> Locale:
         """The locale of words and dates: never another language than the texts."""
-        return self.locale if self.locale.language == self.language else Locale("en", "GB")
+        own = self.locale if self.locale.language == self.language else Locale("en", "GB")
+        return self.dates or own
 
     @property
     def words(self) -> dict[str, str]:
@@ -104,6 +109,10 @@ class Tongue:
     def _day(self, day: int, month: int, year: str | None) -> str:
         at = datetime(int(year or 2000), month, day, tzinfo=UTC)
         return str(format_skeleton("yMMMd" if year else "MMMd", at, locale=self.spoken))
+
+
+# What staff read: the desk's own way with money and days.
+DESK = Tongue(Locale("en", "US"), dates=Locale("en", "GB"))
 
 
 def _tokens(currency: str) -> re.Pattern[str]:

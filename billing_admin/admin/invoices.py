@@ -1,32 +1,48 @@
 """Invoices for staff: the list, the page whose every line unfolds into its sum, and the acts that its state allows."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.conf import settings
+from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from unfold.admin import ModelAdmin
 
 from billing_admin.access import allowed, requires
+from billing_admin.admin import invoice_acts, invoice_credit
 from billing_admin.admin.acts import moment
+from billing_admin.admin.invoice_acts import can_be_paid, can_be_voided, urls
+from billing_admin.admin.invoice_credit import can_be_credited, can_be_undone, credit_preview, waiting_refund
+from billing_admin.admin.invoice_history import history
 from billing_admin.admin.links import customer_link, invoice_link, link
-from billing_admin.pages import ActPage, dress, render_page
-from catalog.money import exponent, format_minor, plain, to_major, to_minor
-from customers.journal import Actor
-from customers.models import Customer, Operation
-from invoicing.issue import BadPayment, receive_payment, void
-from invoicing.models import Invoice, InvoiceLine
-from invoicing.states import NEXT, InvoiceState
+from billing_admin.flows.gate import waits
+from billing_admin.pages import dress, render_page
+from catalog.money import format_minor
+from customers.models import Customer
+from invoicing.mail import document_link
+from invoicing.models import Deduction, Invoice, InvoiceLine
+from invoicing.paper import BEHIND_A_LINE, is_overdue, row, totals
+from invoicing.states import InvoiceState
+from invoicing.tongue import DESK
 
 A_PAGE = 50
 A_DAY = timedelta(days=1)
+AN_HOUR = timedelta(hours=1)
+BESIDE = (
+    "customer",
+    "subscription__product",
+    "operation",
+    "offsets",
+    "corrects",
+    "replaces",
+    "gates__subscription",
+    "gates__version__plan",
+)
 SHOWN = {
     "": "Every state",
     "open": "Open",
@@ -57,6 +73,13 @@ class InvoiceFilter(forms.Form):
         choices=[("", "Invoices and credit notes"), *Invoice.Kind.choices],
         widget=forms.Select(attrs={"data-go": "", "aria-label": "Kind"}),
     )
+    currency = forms.ChoiceField(required=False, widget=forms.Select(attrs={"data-go": "", "aria-label": "Currency"}))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        currency = self.fields["currency"]
+        assert isinstance(currency, forms.ChoiceField)
+        currency.choices = [("", "Every currency"), *((code, code) for code in settings.CURRENCIES)]
 
     def narrowed(self, rows: QuerySet[Invoice], now: datetime) -> QuerySet[Invoice]:
         said = self.cleaned_data if self.is_valid() else {}
@@ -70,6 +93,8 @@ class InvoiceFilter(forms.Form):
             rows = rows.filter(kind=Invoice.Kind.INVOICE, state=InvoiceState.OPEN, due_at__lte=now - A_DAY)
         elif said.get("state"):
             rows = rows.filter(state=said["state"])
+        if said.get("currency"):
+            rows = rows.filter(currency=said["currency"])
         return rows.filter(kind=said["kind"]) if said.get("kind") else rows
 
 
@@ -113,6 +138,7 @@ class InvoiceRow:
     currency: str
     state: tuple[str, str]
     is_credit_note: bool
+    waits_for: str = ""
     customer_name: str = ""
     customer_url: str = ""
 
@@ -130,6 +156,7 @@ def invoice_row(invoice: Invoice, now: datetime) -> InvoiceRow:
         currency=invoice.currency,
         state=state_of(invoice, now),
         is_credit_note=invoice.kind == Invoice.Kind.CREDIT_NOTE,
+        waits_for=waits_for(invoice, now),
         customer_name=customer.name if customer else "",
         customer_url=customer_link(customer.pk) if customer else "",
     )
@@ -139,12 +166,23 @@ def state_of(invoice: Invoice, now: datetime) -> tuple[str, str]:
     """(word, label): an open invoice past its date says so; a credit note is issued, not paid."""
     if invoice.kind == Invoice.Kind.CREDIT_NOTE and invoice.state == InvoiceState.PAID:
         return "ended", "Issued"
+    if invoice.awaits_approval:
+        return "draft", "Awaits approval"
     return ("past_due", "") if is_overdue(invoice, now) else (invoice.state, "")
 
 
-def is_overdue(invoice: Invoice, now: datetime) -> bool:
-    """Not paid a day after it was due: what is due at once is not late in the same hour."""
-    return invoice.state == InvoiceState.OPEN and invoice.due_at is not None and invoice.due_at <= now - A_DAY
+def waits_for(invoice: Invoice, now: datetime) -> str:
+    """When a draft is issued: `issues in 3 h`."""
+    if invoice.state != InvoiceState.DRAFT:
+        return ""
+    if invoice.awaits_approval:
+        return "waits for an approval"
+    if invoice.issues_at is None:
+        return "waits for somebody to issue it"
+    left = invoice.issues_at - now
+    if left < AN_HOUR:
+        return "issues within the hour" if left > timedelta() else "issues now"
+    return f"issues in {left.days} d" if left.days >= 2 else f"issues in {left // AN_HOUR} h"
 
 
 # The page -----------------------------------------------------------------------------------------------------------
@@ -152,222 +190,119 @@ def is_overdue(invoice: Invoice, now: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LineRow:
-    line: InvoiceLine
+    """A line as staff read it: with its sum, what the sum rests on, and where it comes from."""
+
+    text: str
+    period: str
+    quantity: str
+    amount: str
+    is_credit: bool
     sum: str
     facts: tuple[tuple[str, str], ...]
+    remove_url: str = ""
 
 
-def line_row(line: InvoiceLine) -> LineRow:
-    """A line with its derivation: the sum as it was made, and from where."""
-    facts = []
-    if line.source:
-        facts.append(("Credits the line", f"{line.source.description} on {line.source.invoice}"))
+def line_row(line: InvoiceLine, deductions: Sequence[Deduction], remove_url: str = "") -> LineRow:
+    told = row(line, line.invoice.currency, DESK, deductions)
+    facts = [(fact.name, fact.value) for fact in told.facts]
     if line.item_id:
         facts.append(("Plan item", line.key))
     if line.balance_id and line.balance:
-        facts.append(("Balance", f"{line.balance.feature.name}, {_span(line.balance.starts_at, line.balance.ends_at)}"))
-    if line.starts_at:
-        facts.append(("Time", _span(line.starts_at, line.ends_at)))
-    return LineRow(line, str(line.derivation.get("sum", "")), tuple(facts))
-
-
-def _span(start: datetime, end: datetime | None) -> str:
-    return f"{start:%-d %b %Y} – {end:%-d %b %Y}" if end else f"from {start:%-d %b %Y}"
+        window = DESK.span(line.balance.starts_at, line.balance.ends_at)
+        facts.append(("Balance", f"{line.balance.feature.name}, {window}"))
+    return LineRow(
+        told.text, told.period, told.quantity, told.amount, told.is_credit, told.sum, tuple(facts), remove_url
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """One line of an invoice's history."""
+class Button:
+    """An act that the document's state and the reader's role allow."""
 
-    at: datetime
-    text: str
-    actor: str = ""
-    reason: str = ""
-
-
-def history(invoice: Invoice) -> list[Moment]:
-    """What happened to a document, from its own rows and those that settled it, oldest first."""
-    found = list(_moments(invoice))
-    return sorted(found, key=lambda moment_: moment_.at)
+    label: str
+    url: str
+    primary: bool = False
 
 
-def _moments(invoice: Invoice) -> Iterator[Moment]:
-    money = invoice.currency
-    if invoice.issued_at:
-        operation = invoice.operation
-        yield Moment(
-            invoice.issued_at, "Issued", operation.actor if operation else "", operation.reason if operation else ""
-        )
-    for entry in invoice.credit_entries.all():
-        yield Moment(entry.at, f"{entry.get_kind_display()}: {format_minor(abs(entry.amount), money)}")
-    for note in invoice.offset_by.all():
-        if note.issued_at:
-            yield Moment(note.issued_at, f"{note} took {format_minor(-note.total, money)} off")
-    for payment in invoice.payments.all():
-        yield Moment(
-            payment.at,
-            f"{format_minor(payment.amount, money)} received",
-            payment.actor,
-            f"Reference {payment.reference}",
-        )
-    if invoice.paid_at and invoice.kind == Invoice.Kind.INVOICE:
-        yield Moment(invoice.paid_at, "Paid")
-    if invoice.voided_at:
-        acts = Operation.objects.filter(customer_id=invoice.customer_id, verb="invoice.voided")
-        act = acts.filter(inputs__invoice=invoice.public_id).first()
-        yield Moment(invoice.voided_at, "Voided", act.actor if act else "", invoice.void_reason)
+def buttons(invoice: Invoice, request: HttpRequest) -> list[Button]:
+    """The first is what one would do next."""
+    found = [
+        Button(label, link(name, invoice.pk))
+        for label, name, permission, holds in _acts(invoice)
+        if holds and allowed(request, permission)
+    ]
+    return [replace(found[0], primary=True), *found[1:]] if found else []
+
+
+def _acts(invoice: Invoice) -> Iterator[tuple[str, str, str, bool]]:
+    """(label, address, permission, whether it can be done), in the order of the page."""
+    payable, gated = can_be_paid(invoice), waits(invoice)
+    yield "Approve", "invoice_approve", "invoicing.approve_invoice", invoice.awaits_approval
+    yield "Record payment", "invoice_pay", "invoicing.pay_invoice", payable
+    yield "Activate now", "invoice_activate", "customers.activate_unpaid", gated
+    yield "Record the refund", "invoice_pay_out", "invoicing.credit_invoice", waiting_refund(invoice) is not None
+    yield "Credit note", "invoice_credit", "invoicing.credit_invoice", can_be_credited(invoice)
+    yield "Void", "invoice_void", "invoicing.void_invoice", can_be_voided(invoice)
+    yield "Void", "invoice_void_note", "invoicing.credit_invoice", can_be_undone(invoice)
 
 
 @requires("invoicing.view_invoice")
 def invoice_page(request: HttpRequest, pk: int) -> HttpResponse:
     invoice = (
-        Invoice.objects.select_related("customer", "subscription__product", "operation", "offsets")
-        .prefetch_related("payments", "credit_entries", "offset_by")
+        Invoice.objects.select_related(*BESIDE)
+        .prefetch_related(
+            "payments", "credit_entries", "sent_reminders", "offset_by__operation", "credit_notes__operation"
+        )
         .filter(pk=pk)
         .first()
     )
     if invoice is None:
         raise Http404("There is no such invoice.")
-    lines = invoice.lines.select_related("source__invoice", "balance__feature")
-    pays = can_be_paid(invoice) and allowed(request, "invoicing.pay_invoice")
-    voids = can_be_voided(invoice) and allowed(request, "invoicing.void_invoice")
+    lines = list(invoice.lines.select_related(*BEHIND_A_LINE, "balance__feature"))
+    deductions = list(invoice.deductions.all())
+    issued = invoice.number is not None
     return render_page(
         request,
         "invoices/page.html",
         trail=[("Invoices", link("invoicing_invoice_changelist")), (str(invoice), "")],
         invoice=invoice,
         state=state_of(invoice, moment(request)),
+        waits_for=waits_for(invoice, moment(request)),
+        is_gate=waits(invoice),
         customer_url=customer_link(invoice.customer_id),
-        lines=[line_row(line) for line in lines],
+        lines=[line_row(line, deductions) for line in lines],
+        totals=list(totals(invoice, lines, deductions, DESK)),
         history=history(invoice),
-        pay_url=link("invoice_pay", pk) if pays else "",
-        void_url=link("invoice_void", pk) if voids else "",
-        offsets_url=invoice_link(invoice.offsets_id) if invoice.offsets_id else "",
+        acts=buttons(invoice, request),
+        related=related(invoice),
+        link=document_link(invoice) if issued else "",
+        open_url=reverse("hosted_document", args=[invoice.token]) if issued else "",
+        pdf_url=reverse("hosted_pdf", args=[invoice.token]) if issued else "",
     )
 
 
-def can_be_paid(invoice: Invoice) -> bool:
-    return invoice.kind == Invoice.Kind.INVOICE and invoice.state in (InvoiceState.OPEN, InvoiceState.UNCOLLECTIBLE)
+@dataclass(frozen=True, slots=True)
+class Related:
+    """Another document that this one cannot be understood without."""
+
+    how: str
+    name: str
+    url: str
+    total: str
 
 
-def can_be_voided(invoice: Invoice) -> bool:
-    return invoice.kind == Invoice.Kind.INVOICE and InvoiceState.VOID in NEXT.get(invoice.state, set())
-
-
-# Acts ---------------------------------------------------------------------------------------------------------------
-
-
-class InvoiceAct(ActPage):
-    """An act on one invoice."""
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        self.invoice_pk = kwargs["pk"]
-        return super().dispatch(request, *args, **kwargs)
-
-    @property
-    def invoice(self) -> Invoice:
-        if not hasattr(self, "_invoice"):
-            found = Invoice.objects.select_related("customer").filter(pk=self.invoice_pk).first()
-            if found is None:
-                raise Http404("There is no such invoice.")
-            self._invoice = found
-        return self._invoice
-
-    def back(self) -> str:
-        return invoice_link(self.invoice_pk)
-
-    def trail(self) -> list[tuple[str, str]]:
-        return [
-            ("Invoices", link("invoicing_invoice_changelist")),
-            (str(self.invoice), self.back()),
-            (self.get_title(), ""),
-        ]
-
-
-class PaymentForm(forms.Form):
-    amount = forms.DecimalField(
-        max_digits=18, decimal_places=6, widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"})
-    )
-    reference = forms.CharField(
-        max_length=200,
-        help_text="What the bank or the provider calls it, such as a transaction number.",
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
-    )
-
-    def __init__(self, *args: Any, invoice: Invoice, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.currency = invoice.currency
-        digits = exponent(invoice.currency)
-        self.fields["amount"].label = f"Amount in {invoice.currency}"
-        self.fields["amount"].initial = f"{to_major(invoice.due, invoice.currency):.{digits}f}"
-
-    def clean_amount(self) -> int:
-        amount: Decimal = self.cleaned_data["amount"]
-        if amount <= 0:
-            raise ValidationError("A payment is more than zero.", code="bad_payment")
-        minor = to_minor(amount, self.currency)
-        if to_major(minor, self.currency) != amount:
-            digits = exponent(self.currency)
-            said = f"at most {digits} digits after the point" if digits else "no digits after the point"
-            raise ValidationError(f"{self.currency} has {said}; {plain(amount)} has more.", code="too_exact")
-        return minor
-
-
-class RecordPayment(InvoiceAct):
-    permission = "invoicing.pay_invoice"
-    title = "Record payment"
-    submit = "Record payment"
-    form_class = PaymentForm
-
-    def get_form_kwargs(self) -> dict[str, Any]:
-        return {**super().get_form_kwargs(), "invoice": self.invoice}
-
-    def get_outcome(self) -> str:
-        due = format_minor(self.invoice.due, self.invoice.currency)
-        return f"{due} is due on {self.invoice}. Less leaves it open; what is too much becomes account credit."
-
-    def act(self, form: PaymentForm) -> str:
-        said = form.cleaned_data
-        if not can_be_paid(self.invoice):
-            raise BadPayment(f"{self.invoice} is {self.invoice.get_state_display().lower()}; it takes no payment.")
-        receive_payment(
-            self.invoice,
-            amount=said["amount"],
-            reference=said["reference"],
-            actor=Actor.of(self.request.user),
-            now=moment(self.request),
-        )
-        messages.success(self.request, f"{format_minor(said['amount'], form.currency)} received for {self.invoice}.")
-        return self.back()
-
-
-class VoidForm(forms.Form):
-    reason = forms.CharField(max_length=500, widget=forms.TextInput(attrs={"autocomplete": "off"}))
-
-
-class VoidInvoice(InvoiceAct):
-    permission = "invoicing.void_invoice"
-    form_class = VoidForm
-    danger = True
-
-    def get_title(self) -> str:
-        return f"Void {self.invoice}"
-
-    def get_outcome(self) -> str:
-        returned = self.invoice.credit_applied + self.invoice.paid
-        back = f" {format_minor(returned, self.invoice.currency)} becomes account credit." if returned else ""
-        due = format_minor(self.invoice.due, self.invoice.currency)
-        return f"{due} is not owed any more.{back} Its period stays settled: nothing bills it again."
-
-    def act(self, form: VoidForm) -> str:
-        void(
-            self.invoice,
-            reason=form.cleaned_data["reason"],
-            actor=Actor.of(self.request.user),
-            now=moment(self.request),
-        )
-        messages.success(self.request, f"{self.invoice} is void.")
-        return self.back()
+def related(invoice: Invoice) -> list[Related]:
+    named = [("Corrects", invoice.corrects), ("Replaces", invoice.replaces)]
+    if invoice.offsets_id != invoice.corrects_id:
+        named.append(("Takes its amount off", invoice.offsets))
+    notes = {note.pk: note for note in (*invoice.credit_notes.all(), *invoice.offset_by.all())}
+    named += [("Credited by", note) for _, note in sorted(notes.items())]
+    named += [("Replaced by", other) for other in invoice.replaced_by.all()]
+    return [
+        Related(how, str(other), invoice_link(other.pk), format_minor(other.total, other.currency))
+        for how, other in named
+        if other is not None
+    ]
 
 
 @admin.register(Invoice)
@@ -379,8 +314,8 @@ class InvoiceAdmin(ModelAdmin):
         return [
             path("", inside(invoice_list), name="invoicing_invoice_changelist"),
             path("<int:pk>/", inside(invoice_page), name="invoicing_invoice_change"),
-            path("<int:pk>/pay/", inside(RecordPayment.as_view()), name="invoice_pay"),
-            path("<int:pk>/void/", inside(VoidInvoice.as_view()), name="invoice_void"),
+            path("<int:pk>/credit/preview/", inside(credit_preview), name="invoice_credit_preview"),
+            *urls(inside, invoice_acts.ACTS | invoice_credit.ACTS),
         ]
 
     def has_view_permission(self, request: HttpRequest, obj: Invoice | None = None) -> bool:
