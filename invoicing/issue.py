@@ -19,6 +19,7 @@ from customers.journal import CLOCKWORK, Actor, record, require_reason
 from customers.models import Customer, Operation, Phase, Subscription
 from invoicing.documents import Document
 from invoicing.mail import mail_when_written
+from invoicing.manual import attach_pending
 from invoicing.models import CreditEntry, Deduction, Invoice, InvoiceLine, InvoiceSeries, Payment, Refund
 from invoicing.pipeline import Drawn, DrawnLine
 from invoicing.readings import account_credit, given_back
@@ -119,10 +120,21 @@ def totals_of(drawn: Drawn) -> dict[str, Any]:
     }
 
 
-def write_lines(invoice: Invoice, drawn: Drawn, *, how: Issuing) -> None:
-    """The rows of what was drawn up: lines with their deductions and taxes, and who gave the deductions."""
-    InvoiceLine.objects.bulk_create(
-        line_row(invoice, position, found, how) for position, found in enumerate(drawn.lines)
+def write_lines(invoice: Invoice, drawn: Drawn, *, how: Issuing, kept: Mapping[int, InvoiceLine] | None = None) -> None:
+    """The rows of what was drawn up: lines with their deductions and taxes, and who gave the deductions.
+
+    `kept` are rows that are there already, by their place: they charge the same, less other deductions and taxes.
+    """
+    kept = kept or {}
+    for position, row in kept.items():
+        _draw_again(row, position, drawn.lines[position])
+    InvoiceLine.objects.bulk_update(kept.values(), ["position", "discounted", "credited", "tax", "taxes"])
+    attach_pending(
+        InvoiceLine.objects.bulk_create(
+            line_row(invoice, position, found, how)
+            for position, found in enumerate(drawn.lines)
+            if position not in kept
+        )
     )
     Deduction.objects.bulk_create(
         Deduction(
@@ -137,6 +149,11 @@ def write_lines(invoice: Invoice, drawn: Drawn, *, how: Issuing) -> None:
         )
         for position, found in enumerate(drawn.deductions)
     )
+
+
+def _draw_again(row: InvoiceLine, position: int, drawn: DrawnLine) -> None:
+    row.position, row.discounted, row.credited = position, drawn.discounted, drawn.credited
+    row.tax, row.taxes = drawn.tax, [tax.to_json() for tax in drawn.taxes]
 
 
 def line_row(invoice: Invoice, position: int, drawn: DrawnLine, how: Issuing) -> InvoiceLine:

@@ -160,7 +160,6 @@ def _with_use_to_bill(balances: BalanceQuerySet) -> list[Balance]:
     What has no limit includes everything; what was used in a trial is free.
     """
     lines = InvoiceLine.objects.filter(balance=OuterRef("pk"), kind=USAGE, is_replaced=False)
-    lines = lines.exclude(invoice__state=InvoiceState.DRAFT)
     priced = BalanceEntry.objects.filter(balance=OuterRef("pk"), item__price__isnull=False)
     at_zero = Q(item__price__has_key="at_zero")
     rows = list(

@@ -21,7 +21,7 @@ NEXT: dict[str, set[str]] = {
 
 # A credit note is settled when it is issued; a correction can be undone.
 NEXT_OF_NOTE: dict[str, set[str]] = {
-    InvoiceState.DRAFT: {InvoiceState.OPEN},
+    InvoiceState.DRAFT: {InvoiceState.OPEN, InvoiceState.VOID},
     InvoiceState.OPEN: {InvoiceState.PAID},
     InvoiceState.PAID: {InvoiceState.VOID},
 }

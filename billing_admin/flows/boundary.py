@@ -40,9 +40,33 @@ def boundary_lines(
     after: Stretch | None,
     uses: Sequence[RatedUse],
     specials: Sequence[Special] = (),
+    pending: Sequence[Line] = (),
 ) -> list[Line]:
     """The lines of one boundary. `history` ends with the stretch in force until it, `after` is the one in force from
-    it (the same one at a renewal; None when the contract ends), `uses` are windows that nobody billed yet."""
+    it (the same one at a renewal; None when the contract ends), `uses` are windows that nobody billed yet, `pending`
+    what somebody added by hand."""
+    before = history[-1]
+    lines = past_lines(at, history=history, after=after, uses=uses, specials=specials)
+    if after is not None and after.bills:
+        former = before.terms if before.bills else PlanTerms(0, after.terms.currency, after.terms.cadence, ())
+        opened = (
+            switch_lines(former, after.terms, after.anchor, at)
+            if after is not before
+            else renewal_lines(after.terms, after.anchor, at)
+        )
+        lines += ahead_lines(opened, specials, after.terms, after.anchor, at)
+    return [*not_below_zero(lines), *pending]
+
+
+def past_lines(
+    at: datetime,
+    *,
+    history: Sequence[Stretch],
+    after: Stretch | None,
+    uses: Sequence[RatedUse],
+    specials: Sequence[Special] = (),
+) -> list[Line]:
+    """Of those, what is billed for the time before the boundary: use, and fees in arrears."""
     before = history[-1]
     closes = after is None or after is not before
     lines = use_lines(uses, before, at, closes=closes, ends=after is None)
@@ -50,15 +74,7 @@ def boundary_lines(
     if before.bills and specials:
         since = before.starts_at
         lines = behind_lines(lines, specials, before.terms, before.anchor, at, since=since, closes=closes)
-    if after is not None and after.bills:
-        former = before.terms if before.bills else PlanTerms(0, after.terms.currency, after.terms.cadence, ())
-        opened = (
-            switch_lines(former, after.terms, after.anchor, at)
-            if closes
-            else renewal_lines(after.terms, after.anchor, at)
-        )
-        lines += ahead_lines(opened, specials, after.terms, after.anchor, at)
-    return not_below_zero(lines)
+    return lines
 
 
 def use_lines(

@@ -11,6 +11,7 @@ from datetime import datetime
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from billing_admin.flows.drafts import as_if_issued, issue_drafts_of
 from billing_admin.flows.gate import give_up_gate
 from billing_admin.flows.renew import (
     add_ons_of,
@@ -57,6 +58,10 @@ class Answers:
     bill_use: bool = True
     unused: str = Unused.ACCOUNT_CREDIT
     access_until: datetime | None = None
+
+    def settle_now(self, subscription: Subscription) -> bool:
+        """Also what has no period to come to the end of."""
+        return self.ends_at is None and (self.at_once or subscription.period_ends_at is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +193,13 @@ def preview_cancel(
     answers = Answers(at_once, ends_at, bill_use, unused, access_until)
     catch_up(subscription.customer, now=now)
     subscription.refresh_from_db()
-    return _planned(subscription, answers, now)
+    with as_if_issued(_closed_now(subscription, answers), now=now):
+        return _planned(subscription, answers, now)
+
+
+def _closed_now(subscription: Subscription, answers: Answers) -> list[Subscription]:
+    """The contracts whose account is closed at once, so that no draft of theirs can wait any longer."""
+    return [subscription, *add_ons_of(subscription)] if answers.settle_now(subscription) else []
 
 
 def _planned(subscription: Subscription, answers: Answers, now: datetime) -> Cancellation:
@@ -198,7 +209,7 @@ def _planned(subscription: Subscription, answers: Answers, now: datetime) -> Can
     if subscription.state == SubscriptionState.PENDING_PAYMENT:
         currency = phase_at(subscription, at).version.plan.currency
         return Cancellation(at, at, at_once=True, documents=(), currency=currency, withdraws="", gives_up=gated)
-    at_once = answers.ends_at is None and (answers.at_once or subscription.period_ends_at is None)
+    at_once = answers.settle_now(subscription)
     settles_at = at if at_once else answers.ends_at or subscription.period_ends_at or at
     documents = _documents(subscription, answers, settles_at)
     scheduled = subscription.next_phase(at)
@@ -279,6 +290,8 @@ def cancel(
     customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
     catch_up(customer, now=now)
     subscription = Subscription.objects.select_for_update().get(pk=subscription.pk)
+    for contract in _closed_now(subscription, answers):
+        issue_drafts_of(contract, actor=actor, now=now)
     planned = _planned(subscription, answers, now)
     if not planned.at_once:
         switch.refuse_parked(subscription)

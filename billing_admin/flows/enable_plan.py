@@ -17,6 +17,7 @@ from django.db.models import Q
 from billing_admin.flows.change import preview
 from billing_admin.flows.collection import finish
 from billing_admin.flows.coupons import apply_new, begin_waiting
+from billing_admin.flows.drafts import as_if_issued, issue_drafts_of
 from billing_admin.flows.gate import give_up_gate
 from billing_admin.flows.plan_change import Activation, FirstPeriod, NewCoupon, PlanChange, Proposal, Timing, explain
 from billing_admin.flows.position import Position, held_subscription, read_position
@@ -210,7 +211,8 @@ def preview_plan(customer: Customer, proposal: Proposal, *, now: datetime) -> Pl
     What is overdue is carried out first: a change cannot be priced on a period that nobody has opened yet.
     """
     catch_up(customer, now=now)
-    change = preview(_read(customer, proposal, now.replace(microsecond=0)), proposal)
+    with as_if_issued([_held_by(customer, proposal)], now=now):
+        change = preview(_read(customer, proposal, now.replace(microsecond=0)), proposal)
     if change.kind is ChangeKind.NOTHING:
         raise AlreadyOnPlan(_name(proposal))
     _refuse_bad_end(change)
@@ -245,6 +247,10 @@ def _read(customer: Customer, proposal: Proposal, at: datetime, ledger: int | No
     return read_position(customer, plan, at=at, ledger=ledger, subscription=subscription)
 
 
+def _held_by(customer: Customer, proposal: Proposal) -> Subscription | None:
+    return held_subscription(customer, Plan.objects.get(pk=proposal.plan_id))
+
+
 def _name(proposal: Proposal) -> str:
     return f"{proposal.plan_name}{' (custom)' if proposal.is_custom else ''}"
 
@@ -276,6 +282,8 @@ def enable_plan(
         reason = require_reason(reason, "access before the first payment")
     with transaction.atomic():
         customer = Customer.objects.select_for_update().get(pk=customer.pk)
+        catch_up(customer, now=now)
+        issue_drafts_of(_held_by(customer, proposal), actor=actor, now=now)
         change = _decide_again(customer, proposal, confirmed, now)
         if change.kind is ChangeKind.NOTHING:
             raise AlreadyOnPlan(_name(proposal))
@@ -285,7 +293,6 @@ def enable_plan(
 
 def _decide_again(customer: Customer, proposal: Proposal, confirmed: str | None, now: datetime) -> PlanChange:
     """The change as of the preview's instant and ledger position, if it is still the one that was confirmed."""
-    catch_up(customer, now=now)
     present = now.replace(microsecond=0)
     if confirmed is None:
         return preview(_read(customer, proposal, present), proposal)

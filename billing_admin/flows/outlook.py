@@ -53,7 +53,8 @@ def next_invoice(
         goes_on = following if following and following.starts_at == at else history[-1]
     uses = open_uses(position, at, scheduled=scheduled, lines_now=lines_now, moves=moves)
     specials = counted(position.specials, lines_now)
-    lines = boundary_lines(at, history=history, after=goes_on, uses=uses, specials=specials)
+    pending = position.pending
+    lines = boundary_lines(at, history=history, after=goes_on, uses=uses, specials=specials, pending=pending)
     kept_coupons = [coupon.terms for coupon in proposal.coupons if not coupon.for_this_act]
     rules = position.rules.with_discounts(kept_coupons).after(documents_now)
     closes = goes_on is not history[-1]

@@ -20,7 +20,8 @@ from entitlements.balances import Bucket
 from entitlements.models import Balance
 from entitlements.readings import bucket_of, extras, ledger_position, open_rows, standings, used_since
 from invoicing.documents import BillingRules
-from invoicing.lines import BilledFee, RatedUse
+from invoicing.lines import BilledFee, Line, RatedUse
+from invoicing.manual import pending_lines
 from invoicing.models import BillingSettings, Invoice
 from invoicing.overrides import specials_of
 from invoicing.readings import billed_fees, charged_in, rated_use, unbilled
@@ -91,6 +92,7 @@ class Position:
     had_trial: bool = False
     gated: tuple[int, ...] = ()
     specials: tuple[Special, ...] = ()
+    pending: tuple[Line, ...] = ()
 
     @property
     def account_credit(self) -> int:
@@ -183,6 +185,7 @@ def read_position(
         had_trial=customer.subscriptions.filter(product_id=plan.product_id, trial_ends_at__isnull=False).exists(),
         gated=_gated(customer, plan),
         specials=specials_of(subscription) if subscription else (),
+        pending=pending_lines(subscription) if subscription else (),
     )
 
 

@@ -25,6 +25,7 @@ from invoicing.commitment import Commitment
 from invoicing.documents import Document, bounds_of, draw
 from invoicing.issue import issue
 from invoicing.lines import OVERRIDE, TRUE_UP, USAGE, BilledFee, Line, unused_lines
+from invoicing.manual import pending_lines
 from invoicing.models import Invoice
 from invoicing.overrides import specials_of
 from invoicing.readings import billed_fees, charged_in, rated_use, unbilled
@@ -89,7 +90,8 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
     history = history_of(subscription, at)
     after = stretch_of(phase, levels_of(subscription)) if switched else history[-1]
     uses = [rated_use(row) for row in unbilled(subscription, at)]
-    lines = boundary_lines(at, history=history, after=after, uses=uses, specials=specials_of(subscription))
+    specials, pending = specials_of(subscription), pending_lines(subscription)
+    lines = boundary_lines(at, history=history, after=after, uses=uses, specials=specials, pending=pending)
     plan = phase.version.plan
     documents = draw(
         lines,
@@ -110,14 +112,14 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
             now=now,
             effects={"at": at, "lines": [{"description": li.description, "amount": li.amount} for li in lines]},
         )
-    phases = {line.item_id or 0: before for line in lines if _is_past(line, at)}
+    phases = {line.item_id or 0: before for line in lines if is_past(line, at)}
     how = issuing(
         subscription, phase, operation=operation, phases=phases, at=at, has_use=bool(before.terms().usage_items)
     )
     return finish(issue(customer, documents, now=now, how=how), subscription, now=now)
 
 
-def _is_past(line: Line, at: datetime) -> bool:
+def is_past(line: Line, at: datetime) -> bool:
     """Whether it charges for what was before the boundary, and so belongs to the phase that ran until it."""
     return line.kind in (USAGE, TRUE_UP) or (line.kind == OVERRIDE and line.ends_at is not None and line.ends_at <= at)
 
@@ -195,7 +197,7 @@ def closing_documents(
     subscription: Subscription, at: datetime, *, bill_use: bool, fees: Sequence[BilledFee]
 ) -> list[Document]:
     """What the end of a contract charges (open use, elapsed fees, the rest of a minimum), and gives back of fees."""
-    lines = open_use(subscription, at) if bill_use else []
+    lines = [*(open_use(subscription, at) if bill_use else []), *pending_lines(subscription)]
     lines += unused_lines(fees, at)
     phase, before = phase_at(subscription, at), history_of(subscription, at)[-1]
     return draw(

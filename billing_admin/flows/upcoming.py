@@ -41,12 +41,13 @@ def upcoming(
     use: Sequence[Balance],
     levels: Mapping[str, Decimal] | None = None,
     specials: Sequence[Special] = (),
+    pending: Sequence[Line] = (),
 ) -> Upcoming | None:
     """The next invoice of a contract, if any is in sight, from the prefetched phases and the given unbilled windows.
 
-    `levels` are the seats in use, by the slug of their feature.
+    `levels` are the seats in use, by the slug of their feature; `pending` lines were added by hand.
     """
-    return next(coming(subscription, use, levels, specials, most=1), None)
+    return next(coming(subscription, use, levels, specials, pending, most=1), None)
 
 
 def coming(
@@ -54,6 +55,7 @@ def coming(
     use: Sequence[Balance],
     levels: Mapping[str, Decimal] | None = None,
     specials: Sequence[Special] = (),
+    pending: Sequence[Line] = (),
     *,
     most: int,
 ) -> Iterator[Upcoming]:
@@ -62,9 +64,9 @@ def coming(
     for _ in range(MOST_BOUNDARIES * most):
         if at is None or found == most:
             return
-        bills, at = _at_boundary(subscription, use, levels or {}, specials, at)
+        bills, at = _at_boundary(subscription, use, levels or {}, specials, pending, at)
         if bills is not None:
-            found, use, specials = found + 1, (), counted(specials, bills.lines)
+            found, use, specials, pending = found + 1, (), counted(specials, bills.lines), ()
             yield bills
 
 
@@ -73,6 +75,7 @@ def _at_boundary(
     use: Sequence[Balance],
     levels: Mapping[str, Decimal],
     specials: Sequence[Special],
+    pending: Sequence[Line],
     at: datetime,
 ) -> tuple[Upcoming | None, datetime | None]:
     """What the boundary bills, and the one after it."""
@@ -83,7 +86,7 @@ def _at_boundary(
     phase = begun[-1] if ends else _last(phases, at)
     after = None if ends else history[-1] if phase.pk == begun[-1].pk else stretch_of(phase, levels)
     uses = [rated_use(row) for row in use]
-    lines = boundary_lines(at, history=history, after=after, uses=uses, specials=specials)
+    lines = boundary_lines(at, history=history, after=after, uses=uses, specials=specials, pending=pending)
     terms = phase.terms()
     if lines:
         so_far = bool(history[-1].terms.usage_items)
