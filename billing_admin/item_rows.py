@@ -200,6 +200,7 @@ class Row:
             "reset": RESET_WORDS.get(code, code).lower() + (", calendar" if calendar else ""),
             "limit": self.standard.limit + (f", up to +{cap}" if cap else ""),
             "price": self.standard.describe_price(self.currency),
+            "tiers": "; ".join(self.standard.describe_tiers(self.currency)),
             "more": way_of(self.standard_typed, self.standard),
         }
 

@@ -197,7 +197,7 @@ def test_a_tier_that_differs_from_the_standard_is_marked_and_says_what_it_was():
 
     changed = filled.rows[0]
     assert [cell for cell, differs in changed.changed.items() if differs] == ["more"]
-    assert changed.was["price"] == "from $0.001 / unit, 2 tiers"
+    assert changed.was["tiers"] == "up to 10,000: $0.001 / unit; over 10,000: $0.0008 / unit"
 
 
 def test_a_tier_that_was_taken_out_is_a_difference():
