@@ -148,6 +148,7 @@ def copy(world: World, first: int, last: int, *, on_default: bool = False) -> No
         numbers,
         step=1,
         public_id="'in_' || lpad(g.n::text, 16, '0')",
+        token="'bench-' || g.n",
         number="'B' || g.n || '-0001'",
         customer_id=customer,
         subscription_id=contract,

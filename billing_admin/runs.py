@@ -5,6 +5,7 @@ one transaction, and the numbers of the run are written in it. A customer whom a
 the cause and holds nobody up; the next pass tries again, and after a few failures in a row a person has to look.
 """
 
+import json
 import re
 import traceback
 from collections import Counter
@@ -13,13 +14,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+import structlog
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Q
 
+from billing_admin.flows.billing_run import Renewal, prepare, write
 from billing_admin.flows.customers import erase, erase_due
 from billing_admin.flows.dunning import collect_overdue, to_collect
 from billing_admin.flows.gate import expire
-from billing_admin.flows.renew import MOST_PERIODS, catch_up, renew
+from billing_admin.flows.renew import MOST_PERIODS, catch_up, renew_or_park
 from billing_admin.models import Heartbeat, WorkerFailure, WorkerRun
 from customers import switch
 from customers.journal import CLOCKWORK, Actor, record
@@ -31,6 +34,8 @@ from invoicing.models import Invoice
 RENEWALS, RESETS, ERASURES = "renew_due", "reset_due", "erase_due"
 EXPIRIES, DUNNING = "expire_due", "dun_due"
 CLOCKWORK_HEARD = "clockwork"
+
+log = structlog.get_logger("billing_admin.runs")
 
 # So many are looked up at a time, and so many are settled in one pass at most: the next pass goes on from there.
 BATCH, MOST = 200, 20_000
@@ -63,6 +68,10 @@ class Pass:
 
     def wrote(self, *, invoices: Iterable[Invoice] = (), done: int = 1, **counts: int) -> None:
         """Count what the open transaction does; both are written, or neither."""
+        self.count(invoices, done=done, **counts)
+        self._write()
+
+    def count(self, invoices: Iterable[Invoice], *, done: int = 1, **counts: int) -> None:
         self.counts = self.counts.copy()  # the former value is put back when the transaction is not written
         self.counts.update(done=done, **counts)
         for invoice in invoices:
@@ -70,7 +79,11 @@ class Pass:
                 ("invoices", "money") if invoice.kind == Invoice.Kind.INVOICE else ("credit_notes", "credited")
             )
             self.counts.update({word: 1, f"{money}:{invoice.currency}": invoice.total})
-        self._write()
+
+    def statement(self) -> tuple[str, list[Any]]:
+        """What writes the numbers: it runs with every customer, so it is spelled out once."""
+        values = [self.done, self.failed, json.dumps(self.effects()), self.begin().pk]
+        return "UPDATE billing_admin_workerrun SET done = %s, failed = %s, effects = %s WHERE id = %s", values
 
     def fail(self, what: str, error: Exception) -> None:
         """Keep the cause; a failure that stands there already is renewed, except where failures in a row count."""
@@ -95,9 +108,12 @@ class Pass:
         return found
 
     def _write(self) -> None:
-        run = self.begin()
-        run.done, run.failed, run.effects = self.done, self.failed, self.effects()
-        run.save(update_fields=["done", "failed", "effects"])
+        with connection.cursor() as cursor:
+            cursor.execute(*self.statement())
+
+    def sync(self) -> None:
+        """Wait until everything that was done so far is on disk: this row is written after all of it."""
+        self._write()
 
     def finish(self, at: datetime) -> WorkerRun | None:
         """Close the record of a pass that was over at the instant, and say that the clockwork was heard."""
@@ -109,7 +125,8 @@ class Pass:
             self.run.delete()
             return None
         self.run.finished_at = at
-        self.run.save(update_fields=["finished_at"])
+        self.run.done, self.run.failed, self.run.effects = self.done, self.failed, self.effects()
+        self.run.save()
         return self.run
 
 
@@ -124,26 +141,56 @@ def heard(name: str, at: datetime) -> None:
 def renewals(*, now: datetime, most: int = MOST) -> Pass:
     """Settle every contract that is due, who waits longest first."""
     this = Pass(RENEWALS, now)
-    for customer_id in _due_customers(now, most):
-        _settle(this, customer_id)
+    for customers in _due_customers(now, most):
+        this.begin()
+        ordinary = _prepare(customers, now)
+        for customer_id in customers:
+            if customer_id not in ordinary or not _write(this, ordinary[customer_id]):
+                _settle(this, customer_id)
+        this.sync()
     return this
 
 
-def _due_customers(now: datetime, most: int) -> Iterator[int]:
-    """Each customer once, whatever comes of them: who fails is for the next pass."""
+def _prepare(customers: Collection[int], now: datetime) -> dict[int, Renewal]:
+    """What can be written quickly; nothing when that fails: one by one it is found whose fault it is."""
+    try:
+        return prepare(customers, now=now)
+    except Exception:
+        log.exception("a batch of renewals was not prepared", customers=len(customers))
+        return {}
+
+
+def _due_customers(now: datetime, most: int) -> Iterator[list[int]]:
+    """Each customer once, a batch at a time, whatever comes of them: who fails is for the next pass."""
     seen: set[int] = set()
     rows = Subscription.objects.due(now).order_by("bills_at", "id")
     left = rows
     while len(seen) < most and (batch := list(left.values_list("customer_id", "bills_at", "id")[:BATCH])):
-        for customer_id, _, _ in batch:
-            if customer_id not in seen and len(seen) < most:
-                seen.add(customer_id)
-                yield customer_id
+        new = [customer_id for customer_id, _, _ in batch if customer_id not in seen]
+        new = list(dict.fromkeys(new))[: most - len(seen)]
+        seen.update(new)
+        yield new
         _, last_at, last_id = batch[-1]
         left = rows.filter(bills_at__gte=last_at).exclude(bills_at=last_at, id__lte=last_id)
 
 
-def _settle(this: Pass, customer_id: int) -> None:
+def _write(this: Pass, renewal: Renewal) -> bool:
+    """Write what was prepared; False when it has to be done the ordinary way, which finds and names what is wrong."""
+    before = this.counts
+    this.count(renewal.invoices)
+    try:
+        with transaction.atomic():
+            if write(renewal, now=this.now, beside=this.statement()):
+                return True
+    except DatabaseError as error:
+        log.warning(
+            "a prepared renewal was refused", customer=renewal.subscription.customer.public_id, error=str(error)
+        )
+    this.counts = before
+    return False
+
+
+def _settle(this: Pass, customer_id: int, *, looked_at: Collection[int] = ()) -> None:
     this.begin()
     before = this.counts
     try:
@@ -152,7 +199,7 @@ def _settle(this: Pass, customer_id: int) -> None:
             due = [] if customer is None else list(customer.subscriptions.due(this.now))
             if customer is None or not due:
                 return
-            this.wrote(invoices=catch_up(customer, now=this.now))
+            this.wrote(invoices=catch_up(customer, now=this.now, looked_at=looked_at))
             _resolve([customer.public_id, *(s.public_id for s in due)], this.now)
     except Exception:  # whatever it was, it is found again and recorded contract by contract
         this.counts = before
@@ -187,7 +234,7 @@ def _renew_one(customer: Customer, subscription: Subscription, now: datetime) ->
         due = Subscription.objects.due(now).filter(pk=subscription.pk).first()
         if due is None:
             break
-        invoices += renew(customer, due, now=now)
+        invoices += renew_or_park(customer, due, now=now)
     return invoices
 
 
@@ -407,7 +454,7 @@ def _left_to_do(customer: Customer, now: datetime) -> bool:
 
 
 def unpark(subscription: Subscription, *, actor: Actor, now: datetime) -> tuple[Operation, WorkerRun | None]:
-    """Let the clockwork near a contract again, and try at once."""
+    """Let the clockwork near a contract again, and try at once: whoever does has looked at what it is billed."""
     with transaction.atomic():
         customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
         subscription = Subscription.objects.get(pk=subscription.pk)
@@ -423,5 +470,5 @@ def unpark(subscription: Subscription, *, actor: Actor, now: datetime) -> tuple[
             effects={"parkedBecause": because},
         )
     this = Pass(RENEWALS, now, asked_by=actor.name)
-    _settle(this, customer.pk)
+    _settle(this, customer.pk, looked_at=[subscription.pk])
     return operation, this.finish(now)

@@ -5,7 +5,7 @@ Rates stay exact (`Decimal`, `Fraction`) until a line is made; then they are rou
 
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 
 from babel.core import UnknownLocaleError
 from babel.numbers import format_currency, get_currency_precision, is_currency
@@ -54,6 +54,7 @@ def grouped(value: Decimal | int) -> str:
     return f"{sign}{int(digits):,}" + (f".{rest}" if rest else "")
 
 
+@lru_cache(maxsize=4096)  # a billing run prints the same few prices over and over
 def format_minor(minor: int, currency: str, locale: str = "en_US") -> str:
     """`$26.67`, `¥1,200`, and credits with a real minus: `−$10.00`."""
     try:
@@ -69,6 +70,7 @@ def format_minor(minor: int, currency: str, locale: str = "en_US") -> str:
     return f"−{text}" if minor < 0 else text
 
 
+@lru_cache(maxsize=4096)
 def format_rate(rate: Decimal, currency: str, per: int = 1) -> str:
     """A price per units, with all the digits it needs: `$0.002 per 1,000`, `$50.00`."""
     scaled = Decimal(rate) * per

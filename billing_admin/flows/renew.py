@@ -5,13 +5,16 @@ for a person instead of writing invoices without end.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
+from django.db.models import Max
 
 from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of, committed_period
+from billing_admin.flows.caution import LOOKS_BACK, Limits, NeedsAPerson, is_remarkable, why_not
 from billing_admin.flows.collection import finish, issuing
 from billing_admin.flows.position import levels_of, stretch_of
 from customers import switch
@@ -26,16 +29,20 @@ from invoicing.documents import Document, bounds_of, draw
 from invoicing.issue import issue
 from invoicing.lines import OVERRIDE, TRUE_UP, USAGE, BilledFee, Line, unused_lines
 from invoicing.manual import pending_lines
-from invoicing.models import Invoice
+from invoicing.models import BillingSettings, Invoice
 from invoicing.overrides import specials_of
 from invoicing.readings import billed_fees, charged_in, rated_use, unbilled
 from invoicing.rules import billing_rules
+from invoicing.states import InvoiceState
 
 MOST_PERIODS = 36
 
 
-def catch_up(customer: Customer, *, now: datetime) -> list[Invoice]:
-    """Settle everything of one customer that is due: contracts in the order of their boundaries, then balances."""
+def catch_up(customer: Customer, *, now: datetime, looked_at: Container[int] = ()) -> list[Invoice]:
+    """Settle everything of one customer that is due: contracts in the order of their boundaries, then balances.
+
+    `looked_at` are contracts (by primary key) that somebody let go on, however much they are billed.
+    """
     invoices: list[Invoice] = []
     if not customer.subscriptions.due(now).exists() and not _balances_due(customer, now):
         return invoices
@@ -44,20 +51,32 @@ def catch_up(customer: Customer, *, now: datetime) -> list[Invoice]:
         settled: Counter[int] = Counter()
         while due := customer.subscriptions.due(now).order_by("bills_at", "add_on", "id").first():
             if settled[due.pk] == MOST_PERIODS:
-                _park(customer, due, now)
+                because = f"More than {MOST_PERIODS} periods are due since {due.bills_at:%-d %b %Y}."
+                _park(customer, due, because, now)
                 continue
-            invoices += renew(customer, due, now=now)
+            invoices += renew_or_park(customer, due, now=now, looked_at=due.pk in looked_at)
             settled[due.pk] += 1
         bring_up_to_date(customer, now=now)
     return invoices
+
+
+def renew_or_park(
+    customer: Customer, subscription: Subscription, *, now: datetime, looked_at: bool = False
+) -> list[Invoice]:
+    """Settle the next boundary, or leave it to a person as it is: nothing half written."""
+    try:
+        with transaction.atomic():
+            return renew(customer, subscription, now=now, looked_at=looked_at)
+    except NeedsAPerson as found:
+        _park(customer, Subscription.objects.get(pk=subscription.pk), found.messages[0], now)
+        return []
 
 
 def _balances_due(customer: Customer, now: datetime) -> bool:
     return customer.balances.due(now).exists()
 
 
-def _park(customer: Customer, subscription: Subscription, now: datetime) -> None:
-    because = f"More than {MOST_PERIODS} periods are due since {subscription.bills_at:%-d %b %Y}."
+def _park(customer: Customer, subscription: Subscription, because: str, now: datetime) -> None:
     switch.park(subscription, because=because, now=now)
     record(
         customer,
@@ -69,8 +88,11 @@ def _park(customer: Customer, subscription: Subscription, now: datetime) -> None
     )
 
 
-def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> list[Invoice]:
-    """Settle one boundary of one contract: the earliest that is due. The caller holds the customer's row."""
+def renew(customer: Customer, subscription: Subscription, *, now: datetime, looked_at: bool = False) -> list[Invoice]:
+    """Settle one boundary of one contract: the earliest that is due. The caller holds the customer's row.
+
+    Raises `NeedsAPerson` for documents beyond the account's bounds, unless somebody has looked at them.
+    """
     at = subscription.bills_at
     assert at is not None and at <= now
     before = phase_at(subscription, at, ending=True)
@@ -100,23 +122,46 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime) -> l
         commitment=_commitment(subscription, history[-1], at, closes=switched),
         currency=plan.currency,
     )
+    if not looked_at:
+        _refuse_remarkable(subscription, documents, at)
     switch.roll(subscription, phase, at=at)
     operation = None
     if switched or documents:
-        operation = record(
-            customer,
-            "plan.switched" if switched else "subscription.renewed",
-            f"{'Switched to' if switched else 'Renewed'} {plan.name}"
-            f"{' (custom)' if phase.version.tailored else ''} as of {at:%-d %b %Y}",
-            actor=CLOCKWORK,
-            now=now,
-            effects={"at": at, "lines": [{"description": li.description, "amount": li.amount} for li in lines]},
-        )
+        words = words_of(phase, lines, at, switched=switched)
+        operation = record(customer, actor=CLOCKWORK, now=now, **words)
     phases = {line.item_id or 0: before for line in lines if is_past(line, at)}
     how = issuing(
         subscription, phase, operation=operation, phases=phases, at=at, has_use=bool(before.terms().usage_items)
     )
     return finish(issue(customer, documents, now=now, how=how), subscription, now=now)
+
+
+def words_of(phase: Phase, lines: Sequence[Line], at: datetime, *, switched: bool) -> dict[str, Any]:
+    """How the journal tells of a boundary: verb, summary and effects."""
+    custom = " (custom)" if phase.version.tailored else ""
+    return {
+        "verb": "plan.switched" if switched else "subscription.renewed",
+        "summary": f"{'Switched to' if switched else 'Renewed'} {phase.version.plan.name}{custom} as of {at:%-d %b %Y}",
+        "effects": {"at": at, "lines": [{"description": li.description, "amount": li.amount} for li in lines]},
+    }
+
+
+def _refuse_remarkable(subscription: Subscription, documents: Sequence[Document], at: datetime) -> None:
+    account = BillingSettings.present()
+    largest = None
+    if any(is_remarkable(document) for document in documents):
+        largest = largest_documents([subscription], at).get(subscription.pk)
+    if why := why_not(documents, Limits(account.most_lines, account.most_growth), largest):
+        raise NeedsAPerson(why)
+
+
+def largest_documents(subscriptions: Sequence[Subscription], at: datetime) -> dict[int, int]:
+    """What each contract was charged at most by one document lately, minor units."""
+    issued = Invoice.objects.invoices().filter(subscription__in=subscriptions, issued_at__gte=at - LOOKS_BACK)
+    issued = issued.exclude(state=InvoiceState.VOID).order_by()
+    return dict(
+        issued.values_list("subscription").annotate(largest=Max("total")).values_list("subscription", "largest")
+    )
 
 
 def is_past(line: Line, at: datetime) -> bool:
