@@ -63,6 +63,13 @@ def test_money_is_finances_and_deals_are_sales():
     assert "customers.enable_plan" not in permissions_of("Finance")
 
 
+def test_wallets_are_finances():
+    """A-53"""
+    holders = {role for role in ROLES if "invoicing.top_up_wallet" in permissions_of(role)}
+
+    assert holders == {"Finance", "Admin"}
+
+
 def test_only_admins_reach_the_catalog_and_people():
     for role in set(ROLES) - {"Admin"}:
         assert not {"catalog.change_plan", "auth.change_user"} & permissions_of(role)

@@ -54,6 +54,8 @@ Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
 Units = Annotated[Decimal, BeforeValidator(_no_boolean), Field(max_digits=24, decimal_places=6)]
 # A price in major units of a currency ("0.002"): exact, up to twelve decimals.
 Rate = Annotated[Decimal, BeforeValidator(_no_boolean), Field(max_digits=24, decimal_places=12)]
+# An amount of money in major units as it comes: a float that leaked from a client has more digits than any currency.
+Major = Annotated[Decimal, BeforeValidator(_no_boolean), Field(max_digits=60, ge=0)]
 Count = Annotated[int, BeforeValidator(_no_boolean), Field(ge=1, le=1_000_000)]
 MinorUnits = Annotated[int, BeforeValidator(_no_boolean), Field(ge=-(10**15), le=10**15)]
 Id = Annotated[str, Field(min_length=1, max_length=120)]

@@ -18,6 +18,7 @@ from billing_admin.api import (
     price_overrides,
     subscriptions,
     usage,
+    wallet,
 )
 from billing_admin.api.parser import ExactParser
 
@@ -54,5 +55,5 @@ api = NinjaAPI(
     urls_namespace="api-v1",
 )
 errors.install(api)
-for part in (customers, usage, balances, plans, catalog, price_overrides, changes, subscriptions, invoices):
+for part in (customers, usage, balances, plans, catalog, price_overrides, changes, subscriptions, invoices, wallet):
     api.add_router("", part.router)
