@@ -4,8 +4,8 @@ Every word of the preview is made here, so that two previews can be compared: wh
 and whatever reads differently in the next one is marked.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,11 +13,14 @@ from typing import Any
 from django.core import signing
 
 from billing_admin.flows.enable_plan import confirmation
+from billing_admin.flows.forecast import Expected
 from billing_admin.flows.plan_change import AccessChange, Choice, PlanChange, Timing
-from catalog.money import format_minor, grouped
-from catalog.terms import ALLOCATED, BOOLEAN, METERED, ChangeKind, ItemDifference
+from catalog.charges import prepaid
+from catalog.money import format_minor, grouped, to_minor
+from catalog.terms import ALLOCATED, BOOLEAN, CANCEL, METERED, ChangeKind, ItemDifference
 from entitlements.access import Access
-from invoicing.lines import Line, total
+from invoicing.documents import Document
+from invoicing.lines import Line
 
 SALT = "plan-change-seen"
 NO_ACCESS = "no access"
@@ -37,13 +40,34 @@ class LineRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SumRow:
+    """What lies between the lines and the total: a discount, a credit, a tax; `detail` says how it came about."""
+
+    words: str
+    amount: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Money:
-    """Lines with a total."""
+    """Lines with what comes off them and on top, and the total."""
 
     rows: tuple[LineRow, ...]
     total: str
     was: str = ""
     gone: tuple[str, ...] = ()
+    sums: tuple[SumRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastRow:
+    """One of the next invoices."""
+
+    at: datetime
+    plan: str
+    amount: str
+    note: str
+    money: Money
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +114,21 @@ class ChangeRows:
     button: str
     confirmed: str
     seen: str
+    waits: str = ""
+    forecast: tuple[ForecastRow, ...] = ()
+    year: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
+    could_wait: bool = False
     is_outdated: bool = False
     moved: int = 0
 
 
-def rows_of(change: PlanChange, *, customer: str, invoice_numbers: Mapping[int, str]) -> ChangeRows:
-    """A change in words. `invoice_numbers` names the open invoices that its lines come off."""
-    currency = change.currency
-    owed = [line for line in change.lines if line.offsets_id is None]
-    now = Money(tuple(_line_rows(change.lines, invoice_numbers)), format_minor(change.total, currency))
+def rows_of(
+    change: PlanChange, *, customer: str, invoice_numbers: Mapping[int, str], expected: Sequence[Expected] = ()
+) -> ChangeRows:
+    """A change in words. `invoice_numbers` names the open invoices that its lines come off; `expected` is what the
+    year after it would bill."""
+    now = money_of(change.documents, change.currency, invoice_numbers)
     upcoming = change.next_invoice
     rows = ChangeRows(
         why=change.why,
@@ -106,9 +136,9 @@ def rows_of(change: PlanChange, *, customer: str, invoice_numbers: Mapping[int, 
         is_scheduled=change.is_scheduled,
         starts_at=change.starts_at,
         now=now,
-        settlement=tuple(_settlement(change, owed, invoice_numbers)),
+        settlement=tuple(_settlement(change, invoice_numbers)),
         next_at=upcoming.at,
-        next_invoice=Money(tuple(_line_rows(upcoming.lines, {})), format_minor(upcoming.total, currency)),
+        next_invoice=money_of(upcoming.documents, change.currency),
         next_note=_next_note(change),
         access=tuple(access_row(row, change) for row in change.access),
         differences=tuple(_differences(change)),
@@ -118,8 +148,78 @@ def rows_of(change: PlanChange, *, customer: str, invoice_numbers: Mapping[int, 
         button=button(change, customer),
         confirmed=confirmation(change),
         seen="",
+        waits=_waits(change),
+        forecast=forecast_rows(expected),
+        year=year_of(expected),
+        units=dict(_units(change)),
+        could_wait=change.could_wait,
     )
     return replace(rows, seen=signing.dumps(_summary(rows), salt=SALT, compress=True))
+
+
+def money_of(documents: Sequence[Document], currency: str, invoice_numbers: Mapping[int, str] | None = None) -> Money:
+    """Documents for the eye: their lines, what comes off them and on top, and the total."""
+    lines = [line for document in documents for line in document.lines]
+    sums = tuple(row for document in documents for row in _sums(document))
+    total = sum(document.total for document in documents)
+    return Money(tuple(_line_rows(lines, invoice_numbers or {})), format_minor(total, currency), sums=sums)
+
+
+def _sums(document: Document) -> Iterator[SumRow]:
+    drawn, currency = document.drawn, document.currency
+    for taken in drawn.deductions:
+        yield SumRow(taken.label, format_minor(-taken.amount, currency), taken.sum)
+    for tax in drawn.tax_totals:
+        included = " included" if tax.inclusive else ""
+        yield SumRow(f"{tax.rate.label}{included}", format_minor(tax.amount, currency), tax.sum(currency))
+
+
+def _waits(change: PlanChange) -> str:
+    """Until when access waits, and for what; or until when nothing is charged."""
+    if change.is_gated:
+        until = change.position.at + change.position.gate.payment_window
+        deadline = f"{until:%-d %b %Y, %H:%M} UTC"
+        if change.position.gate.awaits_approval:
+            return "Waits for somebody's approval of the first invoice, then for its payment. Nothing is given before."
+        return f"Waits for the payment until {deadline}; nothing is given before, and unpaid it is void then."
+    if change.trial_ends_at:
+        ends = change.proposal.terms.trial_end == CANCEL
+        after = "the plan ends, without an invoice" if ends else "the first period begins and is billed"
+        return f"Trial until {change.trial_ends_at:%-d %b %Y}: use is free; then {after}."
+    return ""
+
+
+def _units(change: PlanChange) -> Iterator[tuple[str, str]]:
+    """By item key: what bought units come to, such as `300 units = 3 packs of 100 × $10.00 = $30.00`."""
+    for item in change.proposal.card.items:
+        if item.is_prepaid and item.price is not None and item.bought is not None:
+            rated = prepaid(item.price, item.bought, item.included or Decimal(0))
+            granted = grouped(item.granted or 0)
+            if not rated.amount:
+                yield item.key, f"{granted} units: the included ones, nothing to pay"
+                continue
+            free = f" − {grouped(item.included)} included" if item.included else ""
+            amount = format_minor(to_minor(rated.amount, change.currency), change.currency)
+            words = rated.words(change.currency)
+            yield item.key, f"{granted} units{free} = {words}{'' if words.endswith(amount) else f' = {amount}'}"
+
+
+def forecast_rows(expected: Sequence[Expected]) -> tuple[ForecastRow, ...]:
+    return tuple(
+        ForecastRow(
+            at=one.at,
+            plan=one.plan_name,
+            amount=format_minor(one.total, one.currency),
+            note="use assumed" if one.is_estimated else "",
+            money=money_of(one.documents, one.currency),
+        )
+        for one in expected
+    )
+
+
+def year_of(expected: Sequence[Expected]) -> str:
+    """What the next invoices come to, all together."""
+    return format_minor(sum(one.total for one in expected), expected[0].currency) if expected else ""
 
 
 def button(change: PlanChange, customer: str) -> str:
@@ -169,21 +269,22 @@ def _line_rows(lines: Iterable[Line], invoice_numbers: Mapping[int, str]) -> lis
     return rows
 
 
-def _settlement(change: PlanChange, owed: list[Line], invoice_numbers: Mapping[int, str]) -> list[tuple[str, str]]:
+def _settlement(change: PlanChange, invoice_numbers: Mapping[int, str]) -> list[tuple[str, str]]:
     """Where the money goes when it is not simply due: off open invoices, out of or into account credit."""
-    found = []
-    for offsets_id in dict.fromkeys(line.offsets_id for line in change.lines if line.offsets_id is not None):
-        part = total([line for line in change.lines if line.offsets_id == offsets_id])
-        number = invoice_numbers.get(offsets_id, "the open invoice")
-        found.append((f"Comes off {number}, which is not paid yet", format_minor(part, change.currency)))
-    due = total(owed)
-    if due < 0:
-        found.append(("Goes to account credit, by a credit note", format_minor(-due, change.currency)))
+    found, owed = [], 0
+    for document in change.documents:
+        if document.offsets_id is not None:
+            number = invoice_numbers.get(document.offsets_id, "the open invoice")
+            found.append((f"Comes off {number}, which is not paid yet", format_minor(document.total, change.currency)))
+        else:
+            owed += document.total
+    if owed < 0:
+        found.append(("Goes to account credit, by a credit note", format_minor(-owed, change.currency)))
     elif change.credit_used:
         found.append(("Account credit used", format_minor(-change.credit_used, change.currency)))
-        found.append(("Left to pay", format_minor(due - change.credit_used, change.currency)))
+        found.append(("Left to pay", format_minor(owed - change.credit_used, change.currency)))
     elif owed and found:
-        found.append(("On the new invoice", format_minor(due, change.currency)))
+        found.append(("On the new invoice", format_minor(owed, change.currency)))
     return found
 
 
@@ -328,8 +429,12 @@ def headline(change: PlanChange, customer: str) -> str:
     named = f"a custom {name}" if change.proposal.is_custom else name
     if change.is_scheduled:
         return f"{customer} changes to {named} on {change.starts_at:%-d %b %Y}. Nothing was charged."
+    due = sum(document.total for document in change.documents if document.offsets_id is None)
+    if change.is_gated:
+        return f"{named[:1].upper()}{named[1:]} starts when {format_minor(due, change.currency)} is paid."
+    if change.trial_ends_at:
+        return f"{customer} is on a trial of {named} until {change.trial_ends_at:%-d %b %Y}. Nothing was charged."
     verb = "has" if change.kind is ChangeKind.ADD_ON else "is on"
-    due = total([line for line in change.lines if line.offsets_id is None])
     if due > 0:
         money = f"{format_minor(due, change.currency)} was invoiced."
     elif due < 0:

@@ -31,6 +31,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         "customers.enable_plan",
         "customers.cancel_subscription",
         "customers.activate_unpaid",
+        "customers.extend_trial",
         "customers.override_price",
         "customers.change_subscription",
     ),

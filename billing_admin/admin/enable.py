@@ -7,6 +7,8 @@ the page asks for while somebody types) or enables (`act=enable`, with the confi
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -23,8 +25,12 @@ from billing_admin.access import allowed, require
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.change_rows import ChangeRows, marked, rows_of
+from billing_admin.flows.coupons import coupon_for_act
+from billing_admin.flows.courses import daily_use
 from billing_admin.flows.enable_plan import (
+    MOST_NET_TERMS,
     AlreadyOnPlan,
+    BadAnchor,
     BadEnd,
     Enabled,
     PreviewOutdated,
@@ -35,19 +41,24 @@ from billing_admin.flows.enable_plan import (
     preview_plan,
     propose,
 )
-from billing_admin.flows.plan_change import PlanChange, Proposal, Timing
+from billing_admin.flows.forecast import forecast_change
+from billing_admin.flows.plan_change import Activation, FirstPeriod, NewCoupon, PlanChange, Proposal, Timing
 from billing_admin.items import ItemsForm
 from billing_admin.pages import dress, render_page
 from billing_admin.site import page
+from catalog.charges import describe
 from catalog.items import InvalidItems
 from catalog.models import Plan, PlanVersion, read_terms
-from catalog.terms import PlanTerms
+from catalog.money import plain
+from catalog.terms import ItemTerms, PlanTerms
 from customers.journal import Actor, ReasonRequired
 from customers.models import Customer, Phase, Subscription
 from invoicing.models import Invoice
 
 MARKED = "Something cannot stay as it was typed; it is marked at its place."
 ENABLE, ASSIGN = "customers.enable_plan", "customers.assign_plan"
+ACTIVATE_UNPAID, EXTEND_TRIAL = "customers.activate_unpaid", "customers.extend_trial"
+APPLY_COUPON = "customers.apply_coupon"
 
 
 class ChoicesForm(forms.Form):
@@ -65,6 +76,41 @@ class ChoicesForm(forms.Form):
         required=False,
         help_text="Access ends by itself as this day begins (UTC). Empty: it lasts.",
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+    )
+    trial_days = forms.IntegerField(
+        label="Trial days",
+        min_value=0,
+        max_value=730,
+        required=False,
+        help_text="Free days before the first period; 0 for none.",
+    )
+    coupon = forms.CharField(
+        label="Coupon or promo code",
+        max_length=60,
+        required=False,
+        help_text="Discounts what this act charges, and what follows for as long as it lasts.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    net_terms_days = forms.IntegerField(
+        label="Net terms, days",
+        min_value=0,
+        max_value=MOST_NET_TERMS,
+        required=False,
+        help_text="Days to pay; above 0 access does not wait for the payment. Empty: as the account does.",
+    )
+    anchor_on = forms.DateField(
+        label="Billing periods count from",
+        required=False,
+        help_text="A day in the past (UTC), such as the first of the month. Empty: from now.",
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+    )
+    first_period = forms.ChoiceField(
+        label="A short first period",
+        choices=[(FirstPeriod.PRORATE, "is prorated by the second"), (FirstPeriod.FULL, "is billed in full")],
+        required=False,
+    )
+    activation = forms.ChoiceField(
+        choices=[(Activation.AFTER_PAYMENT, "After payment"), (Activation.NOW, "Now")], required=False
     )
     timing = forms.ChoiceField(choices=[(timing, timing) for timing in Timing], required=False)
     default_timing = forms.CharField(required=False)
@@ -84,8 +130,39 @@ class ChoicesForm(forms.Form):
 
     @property
     def ends_at(self) -> datetime | None:
-        day = self.cleaned_data.get("ends_on")
+        return self._midnight("ends_on")
+
+    @property
+    def anchor(self) -> datetime | None:
+        return self._midnight("anchor_on")
+
+    @property
+    def chosen_activation(self) -> Activation:
+        return Activation(self.cleaned_data.get("activation") or Activation.AFTER_PAYMENT)
+
+    @property
+    def chosen_first_period(self) -> FirstPeriod:
+        return FirstPeriod(self.cleaned_data.get("first_period") or FirstPeriod.PRORATE)
+
+    def _midnight(self, field: str) -> datetime | None:
+        day = self.cleaned_data.get(field)
         return datetime.combine(day, time(), UTC) if day else None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitsRow:
+    """Prepaid units of one item: what was typed, and what it comes to."""
+
+    key: str
+    label: str
+    typed: str
+    words: str
+    pack: str
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"bought-{self.key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,12 +358,41 @@ class EnablePage:
 
     @cached_property
     def form(self) -> ChoicesForm:
-        form = ChoicesForm(self.typed, initial={"quantity": self.present_quantity})
-        if self.plan and self.plan.kind == Plan.Kind.ASSIGNED:
-            del form.fields["quantity"]
-        elif self.plan:
-            del form.fields["ends_on"]
+        present = {"quantity": self.present_quantity, "trial_days": self.usual_trial_days}
+        form = ChoicesForm(self.typed, initial=present)
+        for name in self._left_out():
+            del form.fields[name]
         return form
+
+    def _left_out(self) -> Iterator[str]:
+        """Fields that mean nothing here, or that this person may not use."""
+        if self.plan is None:
+            return
+        is_assigned, is_first = self.plan.kind == Plan.Kind.ASSIGNED, self.subscription is None
+        yield "quantity" if is_assigned else "ends_on"
+        if is_assigned or not self.may_begin_trial or not allowed(self.request, EXTEND_TRIAL):
+            yield "trial_days"
+        if is_assigned or not allowed(self.request, APPLY_COUPON):
+            yield "coupon"
+        if is_assigned or not is_first:
+            yield "net_terms_days"
+        if is_assigned or not is_first or self.plan.add_on:
+            yield from ("anchor_on", "first_period")
+        if not allowed(self.request, ACTIVATE_UNPAID):
+            yield "activation"
+
+    @property
+    def may_begin_trial(self) -> bool:
+        """A trial stands before the first paid plan of a product, and nowhere else."""
+        present = self.subscription.phase_at(self.now) if self.subscription else None
+        return present is None or present.terms().is_free
+
+    @cached_property
+    def usual_trial_days(self) -> int:
+        """What the plan's terms give this customer: one trial per product."""
+        assert self.plan is not None
+        had = self.customer.subscriptions.filter(product_id=self.plan.product_id, trial_ends_at__isnull=False)
+        return 0 if had.exists() else self.version.trial_days
 
     @property
     def present_quantity(self) -> int:
@@ -300,6 +406,7 @@ class EnablePage:
         assert self.plan is not None
         items, form = self.items, self.form
         is_readable = [form.is_valid() if form.is_bound else True, items.is_valid() if items.is_bound else True]
+        is_readable.append(self._read_units())
         if items.acted:
             return None
         if not all(is_readable):
@@ -317,6 +424,8 @@ class EnablePage:
                 quantity=self.quantity,
                 timing=form.chosen_timing if form.is_bound else None,
                 ends_at=form.ends_at if form.is_bound else None,
+                bought=self.bought,
+                **self._choices(),
             )
         except InvalidItems as refused:
             items.refuse(refused)
@@ -326,7 +435,97 @@ class EnablePage:
             self.problem = said(refused)
             return None
         require(self.request, ENABLE if proposal.is_custom else permission(self.plan))
+        self._require_more(proposal)
         return proposal
+
+    def _require_more(self, proposal: Proposal) -> None:
+        """What takes a permission of its own: another trial than the plan's, access before payment, a coupon."""
+        if proposal.trial_days is not None:
+            require(self.request, EXTEND_TRIAL)
+        if proposal.activation is Activation.NOW:
+            require(self.request, ACTIVATE_UNPAID)
+        if proposal.coupons:
+            require(self.request, APPLY_COUPON)
+
+    def _choices(self) -> dict[str, Any]:
+        """What was typed beside items, quantity and dates; raises what a coupon refuses."""
+        form = self.form
+        if not form.is_bound:
+            return {}
+        days = form.cleaned_data.get("trial_days")
+        return {
+            "trial_days": None if days == self.usual_trial_days else days,
+            "activation": form.chosen_activation,
+            "net_terms_days": form.cleaned_data.get("net_terms_days"),
+            "anchor": form.anchor,
+            "first_period": form.chosen_first_period,
+            "coupons": self._coupons(form.cleaned_data.get("coupon", "")),
+        }
+
+    def _coupons(self, code: str) -> list[NewCoupon]:
+        if not code.strip():
+            return []
+        try:
+            return [coupon_for_act(self.customer, code, self.now, plan=self.plan)]
+        except ValidationError as refused:
+            self.form.add_error("coupon", refused)
+            raise
+
+    # Prepaid units
+
+    @cached_property
+    def bought(self) -> dict[str, Decimal]:
+        return {}
+
+    @property
+    def prepaid_items(self) -> list[ItemTerms]:
+        items = self.items.items if self.items.is_bound else self.items.present
+        return [item for item in items if item.is_prepaid and item.feature]
+
+    @cached_property
+    def present_units(self) -> dict[str, Decimal]:
+        """Units that the customer has bought, by item key."""
+        phase = self.subscription.phase_at(self.now) if self.subscription else None
+        return phase.bought_units() if phase else {}
+
+    def _read_units(self) -> bool:
+        """Take the typed units; False when one of them is no number."""
+        self.unit_errors: dict[str, str] = {}
+        for item in self.prepaid_items:
+            typed = self.asked.get(f"bought-{item.key}", "").replace(",", "").strip()
+            if not typed:
+                continue
+            try:
+                units = Decimal(typed)
+            except InvalidOperation:
+                units = Decimal("NaN")
+            if not units.is_finite() or units < 0:
+                self.unit_errors[item.key] = "A number of units, 0 or more."
+            else:
+                self.bought[item.key] = units
+        return not self.unit_errors
+
+    @property
+    def units(self) -> list[UnitsRow]:
+        """One input for each prepaid item, with what it comes to."""
+        words = self.rows.units if self.rows else {}
+        errors = getattr(self, "unit_errors", {})
+        found = []
+        for item in self.prepaid_items:
+            least = item.included or Decimal(0)
+            typed = self.asked.get(f"bought-{item.key}") or plain(max(self.present_units.get(item.key, least), least))
+            pack = describe(item.price, self.items.currency, "unit") if item.price else ""
+            found.append(UnitsRow(item.key, item.label, typed, words.get(item.key, ""), pack, errors.get(item.key, "")))
+        return found
+
+    @property
+    def shows_other_units(self) -> bool:
+        """Whether the inputs on the page are not those of the items as they are now."""
+        return self.asked.get("units-shown", "") != self.units_shown
+
+    @property
+    def units_shown(self) -> str:
+        return " ".join(item.key for item in self.prepaid_items)
 
     @property
     def quantity(self) -> int:
@@ -343,8 +542,9 @@ class EnablePage:
             self.change = preview_plan(self.customer, proposal, now=self.now)
         except AlreadyOnPlan as same:
             self.hint = said(same)
-        except BadEnd as refused:
-            self.form.add_error("ends_on", refused)
+        except (BadEnd, BadAnchor) as refused:
+            field = "ends_on" if isinstance(refused, BadEnd) else "anchor_on"
+            self.form.add_error(field if field in self.form.fields else None, refused)
             self.problem = said(refused)
         except ValidationError as refused:
             self.problem = said(refused)
@@ -404,7 +604,8 @@ class EnablePage:
         offsets = {line.offsets_id for line in self.change.lines if line.offsets_id}
         invoices = Invoice.objects.filter(pk__in=offsets) if offsets else ()
         numbers = {invoice.pk: str(invoice) for invoice in invoices}
-        rows = rows_of(self.change, customer=self.customer.name, invoice_numbers=numbers)
+        expected = forecast_change(self.change, daily_use(self.customer, now=self.now))
+        rows = rows_of(self.change, customer=self.customer.name, invoice_numbers=numbers, expected=expected)
         if self.outdated or self.form.has_error("reason"):
             rows = marked(rows, self.form.cleaned_data.get("seen", ""), always=bool(self.outdated))
         return rows

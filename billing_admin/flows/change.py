@@ -150,6 +150,7 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
         currency=held.terms.currency if held else proposal.terms.currency,
     )
     keeps_schedule = kind is ChangeKind.FEATURES and not scheduled and same_plan
+    could_wait = not scheduled and _could_wait(position, proposal, documents)
     return PlanChange(
         kind=kind,
         timing=timing,
@@ -179,10 +180,11 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
         currency=proposal.terms.currency,
         account_credit=position.account_credit,
         trial_ends_at=trial_ends_at,
-        is_gated=not scheduled and _is_gated(position, proposal, documents),
+        is_gated=could_wait and proposal.activation is Activation.AFTER_PAYMENT,
         valid_until=position.valid_until,
         position=position,
         proposal=proposal,
+        could_wait=could_wait,
     )
 
 
@@ -195,15 +197,14 @@ def _trial_end(position: Position, proposal: Proposal, kind: ChangeKind) -> date
     return position.at + timedelta(days=days)
 
 
-def _is_gated(position: Position, proposal: Proposal, documents: Sequence[Document]) -> bool:
+def _could_wait(position: Position, proposal: Proposal, documents: Sequence[Document]) -> bool:
     """Whether the first invoice has to be paid before anything is given."""
     held = position.held
     first = held is None or (held.terms.is_free and not proposal.terms.is_free)
     terms = proposal.terms
     due = sum(document.drawn.due for document in documents if not document.is_credit_note)
     days = position.gate.net_terms_days if proposal.net_terms_days is None else proposal.net_terms_days
-    wanted = proposal.activation is Activation.AFTER_PAYMENT and not days
-    return first and wanted and terms.is_invoiced and terms.billing_version != 0 and due > 0
+    return first and not days and terms.is_invoiced and terms.billing_version != 0 and due > 0
 
 
 def _rules(position: Position, proposal: Proposal) -> BillingRules:

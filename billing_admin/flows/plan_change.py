@@ -142,7 +142,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class PlanChange:
-    """What will be done when it is confirmed. Money in minor units of `currency`."""
+    """What will be done when it is confirmed. Money in minor units of `currency`.
+
+    `is_gated`: access waits for the first payment; `could_wait`: it would, unless staff gives it now.
+    """
 
     kind: ChangeKind
     timing: Timing
@@ -165,6 +168,7 @@ class PlanChange:
     position: Position = field(compare=False)
     proposal: Proposal = field(compare=False)
     choices: tuple[Choice, ...] = field(default=(), compare=False)
+    could_wait: bool = False
 
     @property
     def lines(self) -> tuple[Line, ...]:

@@ -19,6 +19,7 @@ from tests.builders import (
     on,
     overuse,
     pass_time,
+    pay_all,
     plan,
     pro,
     the_subscription,
@@ -225,6 +226,7 @@ def test_whoever_left_comes_back_through_the_same_page(client: Client, acme):
     Dialog(client, acme, "cancel_subscription").answer(when="now", bill_use="no", unused="nothing", reason="fraud")
 
     Desk(client, acme, now=MARCH_16.replace(day=20)).open(plan="pro").enable()
+    pay_all(acme, now=MARCH_16.replace(day=20))
 
     assert the_subscription(acme).started_at == MARCH_16.replace(day=20)
 

@@ -309,7 +309,7 @@ def test_overage_so_far_waits_for_the_closing_invoice_of_a_downgrade(client: Cli
     desk = Desk(client, who, now=MID_MARCH).open(plan="pro")
 
     assert desk.rows.now.total == "$0.00"
-    assert [line.amount for line in desk.rows.next_invoice.rows] == ["$50.00", "$5.00"]
+    assert [line.amount for line in desk.rows.next_invoice.rows] == ["$5.00", "$50.00"]
 
 
 def test_a_first_plan_and_a_change_go_through_the_same_page(client: Client):
@@ -318,6 +318,7 @@ def test_a_first_plan_and_a_change_go_through_the_same_page(client: Client):
     team()
     who = customer()
     Desk(client, who, now=MARCH_1).open(plan="pro").enable()
+    pay_all(who)
     Desk(client, who, now=MARCH_1).open(plan="team").enable()
 
     assert the_subscription(who).phase_at(MARCH_1).version.plan.key == "team"
@@ -328,6 +329,7 @@ def test_an_add_on_stands_beside_the_main_plan(client: Client, acme):
     plan("extra", fee(10), allowance(50), add_on=True)
 
     Desk(client, acme, now=MID_MARCH).open(plan="extra").enable()
+    pay_all(acme, now=MID_MARCH)
 
     assert acme.subscriptions.live().count() == 2
 
