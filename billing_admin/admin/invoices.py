@@ -14,10 +14,11 @@ from django.urls import URLPattern, path, reverse
 from unfold.admin import ModelAdmin
 
 from billing_admin.access import allowed, requires
-from billing_admin.admin import invoice_acts, invoice_credit
+from billing_admin.admin import invoice_acts, invoice_credit, invoice_drafts
 from billing_admin.admin.acts import moment
 from billing_admin.admin.invoice_acts import can_be_paid, can_be_voided, urls
 from billing_admin.admin.invoice_credit import can_be_credited, can_be_undone, credit_preview, waiting_refund
+from billing_admin.admin.invoice_drafts import can_be_edited, line_urls
 from billing_admin.admin.invoice_history import history
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.flows.gate import waits
@@ -32,6 +33,7 @@ from invoicing.tongue import DESK
 
 A_PAGE = 50
 A_DAY = timedelta(days=1)
+EDIT = "invoicing.edit_draft"
 AN_HOUR = timedelta(hours=1)
 BESIDE = (
     "customer",
@@ -215,6 +217,12 @@ def line_row(line: InvoiceLine, deductions: Sequence[Deduction], remove_url: str
     )
 
 
+def remove_url(line: InvoiceLine, request: HttpRequest) -> str:
+    """Lines that somebody added to a draft can go again."""
+    removable = line.kind == InvoiceLine.Kind.MANUAL and can_be_edited(line.invoice)
+    return link("invoice_remove_line", line.invoice_id, line.pk) if removable and allowed(request, EDIT) else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Button:
     """An act that the document's state and the reader's role allow."""
@@ -225,19 +233,23 @@ class Button:
 
 
 def buttons(invoice: Invoice, request: HttpRequest) -> list[Button]:
-    """The first is what one would do next."""
+    """The first stands out where something is left to do."""
     found = [
         Button(label, link(name, invoice.pk))
         for label, name, permission, holds in _acts(invoice)
         if holds and allowed(request, permission)
     ]
-    return [replace(found[0], primary=True), *found[1:]] if found else []
+    is_settled = invoice.state in (InvoiceState.PAID, InvoiceState.VOID) and waiting_refund(invoice) is None
+    return found if is_settled or not found else [replace(found[0], primary=True), *found[1:]]
 
 
 def _acts(invoice: Invoice) -> Iterator[tuple[str, str, str, bool]]:
     """(label, address, permission, whether it can be done), in the order of the page."""
-    payable, gated = can_be_paid(invoice), waits(invoice)
+    payable, gated, editable = can_be_paid(invoice), waits(invoice), can_be_edited(invoice)
     yield "Approve", "invoice_approve", "invoicing.approve_invoice", invoice.awaits_approval
+    yield "Issue now", "invoice_issue", EDIT, editable and not invoice.awaits_approval
+    yield "Add a line", "invoice_add_line", EDIT, editable
+    yield "Draw up anew", "invoice_refresh", EDIT, editable
     yield "Record payment", "invoice_pay", "invoicing.pay_invoice", payable
     yield "Activate now", "invoice_activate", "customers.activate_unpaid", gated
     yield "Record the refund", "invoice_pay_out", "invoicing.credit_invoice", waiting_refund(invoice) is not None
@@ -270,7 +282,7 @@ def invoice_page(request: HttpRequest, pk: int) -> HttpResponse:
         waits_for=waits_for(invoice, moment(request)),
         is_gate=waits(invoice),
         customer_url=customer_link(invoice.customer_id),
-        lines=[line_row(line, deductions) for line in lines],
+        lines=[line_row(line, deductions, remove_url(line, request)) for line in lines],
         totals=list(totals(invoice, lines, deductions, DESK)),
         history=history(invoice),
         acts=buttons(invoice, request),
@@ -315,7 +327,8 @@ class InvoiceAdmin(ModelAdmin):
             path("", inside(invoice_list), name="invoicing_invoice_changelist"),
             path("<int:pk>/", inside(invoice_page), name="invoicing_invoice_change"),
             path("<int:pk>/credit/preview/", inside(credit_preview), name="invoice_credit_preview"),
-            *urls(inside, invoice_acts.ACTS | invoice_credit.ACTS),
+            *urls(inside, invoice_acts.ACTS | invoice_credit.ACTS | invoice_drafts.ACTS),
+            *line_urls(inside),
         ]
 
     def has_view_permission(self, request: HttpRequest, obj: Invoice | None = None) -> bool:
