@@ -25,7 +25,7 @@ NAVIGATION: dict[str, list[Entry]] = {
         Entry("Products", "deployed_code", "admin:catalog_product_changelist", "catalog.view_product"),
         Entry("Plans", "sell", "admin:catalog_plan_changelist", "catalog.view_plan"),
         Entry("Features", "toggle_on", "admin:catalog_feature_changelist", "catalog.view_feature"),
-        Entry("Coupons", "redeem", "admin:invoicing_coupon_changelist", "invoicing.view_coupon"),
+        Entry("Coupons", "redeem", "admin:catalog_coupon_changelist", "catalog.view_coupon"),
     ],
     "Money": [
         Entry("Invoices", "receipt_long", "admin:invoicing_invoice_changelist", "invoicing.view_invoice"),

@@ -21,6 +21,7 @@ OPS = (
     "customers.change_note",
     "customers.delete_note",
     "entitlements.change_balance",
+    "customers.apply_coupon",
 )
 
 ROLES: dict[str, tuple[str, ...]] = {

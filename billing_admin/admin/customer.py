@@ -13,7 +13,7 @@ from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
 
 from billing_admin.access import allowed, requires
-from billing_admin.admin import balance, details, events
+from billing_admin.admin import balance, details, events, rewards
 from billing_admin.admin.acts import find_customer, moment
 from billing_admin.admin.enable import ASSIGN, ENABLE
 from billing_admin.admin.invoices import invoice_row
@@ -22,6 +22,7 @@ from billing_admin.admin.operations import history_of
 from billing_admin.admin.panels import read_panels, state_of
 from billing_admin.admin.special_prices import OVERRIDE, rows_of
 from billing_admin.pages import dress, render_page
+from billing_admin.reward_rows import credits_of
 from catalog.models import Plan
 from customers.models import Customer, Phase, Subscription
 from customers.states import SubscriptionState
@@ -168,6 +169,8 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
         invoices_url=link("invoicing_invoice_changelist", customer=customer.pk),
         credit=account_credit(customer) if sees_money else None,
         credit_url=link("customer_credit", customer.pk),
+        rewards=rewards.panel(request, customer),
+        credits=credits_of(customer, now=now) if sees_money else [],
         events=events.read_events(customer),
         days=page.days,
         operations=operations,
@@ -212,6 +215,7 @@ def links_of(customer: Customer) -> dict[str, str]:
         "enable_url": link("enable_plan", customer.pk),
         "settings_url": link("customer_settings", customer.pk),
         "note_url": link("customer_note", customer.pk),
+        "coupon_url": link("customer_coupon", customer.pk),
         "reopen_url": link("customer_reopen", customer.pk),
     }
 
@@ -225,6 +229,7 @@ def permissions(request: HttpRequest, customer: Customer) -> dict[str, bool]:
         "balance": is_open and allowed(request, "entitlements.change_balance"),
         "override": is_open and allowed(request, OVERRIDE),
         "note": allowed(request, "customers.add_note"),
+        "coupon": is_open and allowed(request, rewards.APPLY),
         "delete": allowed(request, "customers.delete_customer"),
     }
 
@@ -265,6 +270,9 @@ class CustomerAdmin(ModelAdmin):
             ("notes/add/", details.AddNote.as_view(), "customer_note"),
             ("events/", events.events, "customer_events"),
             ("credit/", credit_ledger, "customer_credit"),
+            ("coupons/add/", rewards.AddCoupon.as_view(), "customer_coupon"),
+            ("coupons/preview/", rewards.preview, "customer_coupon_preview"),
+            ("coupons/<str:applied>/remove/", rewards.RemoveCoupon.as_view(), "customer_coupon_remove"),
             ("settings/", details.settings, "customer_settings"),
             ("delete/", details.DeleteCustomer.as_view(), "customers_customer_delete"),
             ("reopen/", details.ReopenCustomer.as_view(), "customer_reopen"),

@@ -259,8 +259,13 @@ class FeatureRow:
         return any(b.adjusted for b in self.access.buckets)
 
     @property
+    def used(self) -> Decimal:
+        """Of the allowance and of bonuses."""
+        return self.access.used + (self.access.bonus.used if self.access.bonus else ZERO)
+
+    @property
     def shows_buckets(self) -> bool:
-        return len(self.buckets) > 1 or self.is_edited
+        return len(self.buckets) > 1 or self.is_edited or any(part.bucket.is_extra for part in self.buckets)
 
     @property
     def value(self) -> str:
@@ -285,10 +290,14 @@ def feature_rows(
     for access in accesses:
         feature = features[access.feature]
         buckets = tuple(
-            BucketRow(owners.get(b.owner, "Plan"), b, link("customer_ledger", customer.pk, b.id) if b.id else "")
+            BucketRow(
+                b.label if b.is_extra else owners.get(b.owner, "Plan"),
+                b,
+                link("customer_ledger", customer.pk, b.id) if b.id else "",
+            )
             for b in access.buckets
         )
-        limited = [b for b in access.buckets if not b.unlimited]
+        limited = [b for b in access.buckets if not b.unlimited and not b.is_extra]
         rows.append(
             FeatureRow(
                 slug=feature.slug,
