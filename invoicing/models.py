@@ -219,7 +219,8 @@ class Invoice(models.Model):
         ]
         constraints = [
             models.CheckConstraint(
-                name="issued_has_number", condition=Q(state="draft") | Q(number__isnull=False, issued_at__isnull=False)
+                name="issued_has_number",
+                condition=Q(state__in=["draft", "void"]) | Q(number__isnull=False, issued_at__isnull=False),
             ),
             models.CheckConstraint(
                 name="invoice_adds_up",
