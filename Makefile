@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 IN_VENV = .venv/bin/python -m
 
-.PHONY: run setup develop servers stop test check bench seed shell screenshots
+.PHONY: run setup develop servers stop test check crash clock bench seed shell screenshots
 
 run:  ## servers, demo data, web, worker, beat on http://localhost:8000 (PORT=8001 make run)
 	@$(PYTHON) -m launch run
@@ -31,6 +31,12 @@ check: develop  ## what CI checks beside the tests
 	@$(IN_VENV) mypy
 	@.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	@.venv/bin/python manage.py makemigrations --check --dry-run
+
+crash: develop  ## a billing run of 2,000 killed twenty times, and shared by two
+	@CRASH_CUSTOMERS=2000 $(IN_VENV) pytest tests/workers/test_killed_run.py -q
+
+clock: develop  ## 300 customers over five years
+	@CLOCK_CUSTOMERS=300 CLOCK_MONTHS=60 $(IN_VENV) pytest tests/stories/test_five_years.py -q
 
 bench: develop  ## side-by-side measurements
 	@$(IN_VENV) bench

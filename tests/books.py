@@ -64,7 +64,7 @@ def _words(row: Model, places: dict[type[Model], dict[int, str]]) -> dict[str, A
         if column.name in RANDOM:
             continue
         if value is not None and isinstance(target, type) and target in places:
-            value = places[target][value]
+            value = places[target].get(value, value)
         words[column.name] = _plain(value)
     return words
 
