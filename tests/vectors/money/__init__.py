@@ -11,14 +11,24 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from tests.vectors.money import calendars, changes, charges, credits, discounts, documents, proration, rounding
+from tests.vectors.money import (
+    calendars,
+    changes,
+    charges,
+    credits,
+    discounts,
+    documents,
+    proration,
+    rounding,
+    wallets,
+)
 from tests.vectors.money.values import ERRORS, Unplayed, Vector, difference
 from tests.vectors.outcome import Outcome
 
 Player = Callable[[Vector], dict[str, Any]]
 PLAYERS: dict[str, Player] = {
     name: player
-    for topic in (calendars, changes, charges, credits, discounts, documents, proration, rounding)
+    for topic in (calendars, changes, charges, credits, discounts, documents, proration, rounding, wallets)
     for name, player in topic.PLAYERS.items()
 }
 
