@@ -88,14 +88,14 @@ def track(
         raise NotMetered(found)
     amount = amount.quantize(SMALLEST)
     if key and (first := _first(customer, key)):
-        return _repeated(customer, first, found, amount, properties, now)
+        return repeated(customer, first, found, amount, properties, now)
     try:
         return _apply(customer, found, amount, now=now, key=key, mode=mode, properties=properties, charge=charge)
     except IntegrityError:
         first = _first(customer, key) if key else None
         if first is None:
             raise
-        return _repeated(customer, first, found, amount, properties, now)
+        return repeated(customer, first, found, amount, properties, now)
 
 
 class _WindowToOpen(Exception):
@@ -169,7 +169,7 @@ def _first(customer: Customer, key: str) -> UsageEvent | None:
     return UsageEvent.objects.filter(customer=customer, key=key).first()
 
 
-def _repeated(
+def repeated(
     customer: Customer,
     first: UsageEvent,
     feature: FeatureTerms,
@@ -177,6 +177,7 @@ def _repeated(
     properties: Mapping[str, Any] | None,
     now: datetime,
 ) -> Tracked:
+    """The answer to a key that was used before. Raises `KeyReused` for another event."""
     if (first.feature_id, first.amount, first.properties) != (feature.id, amount, dict(properties or {})):
         raise KeyReused(first.key or "")
     return Tracked(applied=False, event=first, access=check(customer, feature.slug, now=now))

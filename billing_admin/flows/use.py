@@ -10,7 +10,9 @@ from typing import Any
 from django.db import transaction
 
 from billing_admin.flows.collection import finish, issuing
+from billing_admin.flows.drafts import is_billed, refresh
 from billing_admin.flows.position import levels_of, stretch_of
+from billing_admin.flows.renew import catch_up
 from catalog.periods import Cadence, period_containing
 from catalog.terms import ALLOCATED, IN_FULL, PRORATE, ItemTerms, PlanTerms
 from customers.holdings import contracts_at
@@ -19,7 +21,8 @@ from customers.models import Customer, Phase, Subscription
 from entitlements.access import Access
 from entitlements.balances import Bucket, Mode, burn
 from entitlements.check import check, check_all
-from entitlements.models import UsageEvent
+from entitlements.late import track_late
+from entitlements.models import Balance, UsageEvent
 from entitlements.readings import find_feature
 from entitlements.track import Counted, Tracked, track
 from invoicing.documents import BillingRules, Document, draw
@@ -49,6 +52,7 @@ def track_use(
     *,
     feature: str,
     amount: Decimal = Decimal(1),
+    at: datetime | None = None,
     now: datetime,
     key: str | None = None,
     mode: Mode = Mode.REJECT,
@@ -57,8 +61,13 @@ def track_use(
     """Count use, with the money that it moves in the same transaction.
 
     Of a level that is paid in advance what changes is billed; what a plan charges at once is taken from the wallet,
-    and an event that it does not cover is refused with `InsufficientFunds`, whatever the mode.
+    and an event that it does not cover is refused with `InsufficientFunds`, whatever the mode. `at`: when it happened,
+    if that is not now; see `track_late`.
     """
+    if at is not None and at != now:
+        return count_late(
+            customer, feature=feature, amount=amount, at=at, now=now, key=key, mode=mode, properties=properties
+        )
     known = find_feature(feature)
     if known is None or known.usage != ALLOCATED:
         tracked = track(
@@ -80,6 +89,23 @@ def track_use(
         if tracked.applied:
             bill_levels(customer, feature, now=now)
         return tracked
+
+
+@transaction.atomic
+def count_late(customer: Customer, *, at: datetime, now: datetime, **event: Any) -> Tracked:
+    """Count use of the past into its own window while no document with it is issued; a draft takes it at once.
+
+    What is due is settled first: whether an event comes too late does not depend on the worker.
+    """
+    customer = Customer.objects.select_for_update().get(pk=customer.pk)
+    catch_up(customer, now=now)
+    tracked = track_late(customer, at=at, now=now, is_billed=partial(is_billed, now=now), **event)
+    if tracked.applied:
+        windows = Balance.objects.filter(pk__in=tracked.event.balance_ids, ends_at__lte=now)
+        contracts = windows.filter(subscription__isnull=False).values("subscription")
+        for draft in Invoice.objects.drafts().filter(subscription__in=contracts, boundary_at__isnull=False):
+            refresh(draft, now=now)
+    return tracked
 
 
 def pay_at_once(customer: Customer, event: UsageEvent, parts: Sequence[Counted]) -> None:

@@ -1,0 +1,167 @@
+"""Verb: count use that is reported late, into the window in which it happened."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import F, Q
+
+from catalog.terms import ALLOCATED, METERED, FeatureTerms
+from customers.contracts import Contract
+from customers.holdings import contracts_at
+from customers.models import Customer
+from entitlements.access import decide
+from entitlements.allowances import contributions_of, sources_of
+from entitlements.balances import Bucket, Mode, burn, fresh
+from entitlements.check import UnknownFeature
+from entitlements.models import Balance, BalanceEntry, UsageEvent
+from entitlements.provision import enter, hold, settle
+from entitlements.readings import bucket_of, find_feature, open_rows, standings
+from entitlements.track import SMALLEST, LimitReached, NotMetered, Tracked, repeated
+
+
+class WindowBilled(ValidationError):
+    def __init__(self, feature: FeatureTerms, at: datetime):
+        super().__init__(
+            f"{feature.name} of {at:%-d %b %Y} has been billed, so nothing can be counted there any more.",
+            code="window_billed",
+        )
+
+
+class BadInstant(ValidationError):
+    def __init__(self, why: str):
+        super().__init__(why, code="bad_instant")
+
+
+def track_late(
+    customer: Customer,
+    *,
+    feature: str,
+    amount: Decimal,
+    at: datetime,
+    now: datetime,
+    is_billed: Callable[[Balance], bool],
+    key: str | None = None,
+    mode: Mode = Mode.REJECT,
+    properties: Mapping[str, Any] | None = None,
+) -> Tracked:
+    """Count `amount` units as of an instant in the past, with the same events and ledger as use of now.
+
+    `is_billed` says whether the use of a window is settled. Raises what `track` raises, `WindowBilled`, and
+    `BadInstant` for the future, and for what has no past: levels, and use that is paid at once.
+    """
+    found = find_feature(feature)
+    if found is None:
+        raise UnknownFeature(feature)
+    if found.type != METERED:
+        raise NotMetered(found)
+    if at > now:
+        raise BadInstant("Use cannot be reported before it happens.")
+    if found.usage == ALLOCATED:
+        raise BadInstant(f"{found.name} is a level: report what it is now.")
+    amount = amount.quantize(SMALLEST)
+    with transaction.atomic():
+        hold(customer, alone=True)
+        first = UsageEvent.objects.filter(customer=customer, key=key).first() if key else None
+        if first is not None:
+            return repeated(customer, first, found, amount, properties, now)
+        rows = _rows_at(customer, found, at, now)
+        return _count(
+            customer, found, amount, rows, at=at, is_billed=is_billed, key=key, mode=mode, properties=properties
+        )
+
+
+def _rows_at(customer: Customer, feature: FeatureTerms, at: datetime, now: datetime) -> list[Balance]:
+    """The buckets of plans that held the instant, open ones brought up to date first; in id order, locked."""
+    present = list(open_rows(customer, [feature.id or 0]).select_for_update())
+    settle(customer, standings(contracts_at(customer, now), present, now, feature.slug), present, now=now)
+    held = Balance.objects.filter(customer=customer, feature_id=feature.id or 0, item__isnull=False, starts_at__lte=at)
+    held = held.filter(Q(ends_at=None) | Q(ends_at__gt=at)).order_by("id")
+    rows = list(held.select_for_update(of=("self",)).select_related("subscription"))
+    missed = [bucket for bucket in _missed(customer, feature, at) if bucket.owner not in {_owner(r) for r in rows}]
+    return rows + [_open_closed(customer, bucket, now) for bucket in missed if bucket.ends_at and bucket.ends_at <= now]
+
+
+def _owner(row: Balance) -> tuple[int | None, int | None]:
+    return row.subscription_id, row.plan_id
+
+
+def _missed(customer: Customer, feature: FeatureTerms, at: datetime) -> list[Bucket]:
+    """The windows of the instant as they would have been opened: one that nobody used has no row."""
+    contributions = contributions_of(contracts_at(customer, at), feature.slug)
+    return [fresh(c, at, not_before=_since(c.contract)) for c in contributions]
+
+
+def _since(contract: Contract) -> datetime | None:
+    return contract.phase_starts_at if contract.follows_contract else None
+
+
+def _open_closed(customer: Customer, bucket: Bucket, now: datetime) -> Balance:
+    subscription_id, plan_id = bucket.owner
+    row = Balance.objects.create(
+        customer=customer,
+        feature_id=bucket.item.feature_row,
+        source=Balance.Source.DEFAULT if bucket.is_default else Balance.Source.PLAN_ITEM,
+        subscription_id=subscription_id,
+        plan_id=plan_id,
+        item_id=bucket.item.row,
+        starts_at=bucket.starts_at,
+        ends_at=bucket.ends_at,
+        granted=bucket.granted,
+        priority=bucket.priority,
+        closed_at=now,
+    )
+    enter(row, BalanceEntry.Kind.GRANT, row.granted, now=now)
+    enter(row, BalanceEntry.Kind.CLOSE, Decimal(0), now=now)
+    return row
+
+
+def _count(
+    customer: Customer,
+    feature: FeatureTerms,
+    amount: Decimal,
+    rows: list[Balance],
+    *,
+    at: datetime,
+    is_billed: Callable[[Balance], bool],
+    key: str | None,
+    mode: Mode,
+    properties: Mapping[str, Any] | None,
+) -> Tracked:
+    assert feature.id is not None
+    if any(row.closed_at is not None and is_billed(row) for row in rows):
+        raise WindowBilled(feature, at)
+    contracts = contracts_at(customer, at)
+    sources, buckets = sources_of(contracts, feature.slug), [bucket_of(row) for row in rows]
+    if any(bucket.item.is_instant for bucket in buckets):
+        raise BadInstant(f"{feature.name} is paid at once, so it has to be reported at once.")
+    burnt = burn(buckets, amount, mode)
+    if burnt.refused or not buckets or (burnt.taken == 0 and amount != 0):
+        raise LimitReached(decide(feature, sources, buckets, holds_plan=bool(contracts), required=amount))
+    for place, part in burnt.parts:
+        _add(rows[place], part, at)
+    event = UsageEvent.objects.create(
+        customer=customer,
+        feature_id=feature.id,
+        amount=amount,
+        taken=burnt.taken,
+        at=at,
+        key=key,
+        mode=mode,
+        properties=dict(properties or {}),
+        balance_ids=[rows[place].pk for place, _ in burnt.parts],
+        amounts=[part for _, part in burnt.parts],
+    )
+    after = [replace(bucket, used=row.used) for bucket, row in zip(buckets, rows, strict=True)]
+    return Tracked(applied=True, event=event, access=decide(feature, sources, after, holds_plan=bool(contracts)))
+
+
+def _add(row: Balance, part: Decimal, at: datetime) -> None:
+    """Count it where it was used: items that came into force later rate only what was used after them."""
+    row.used += part
+    row.save(update_fields=["used"])
+    row.entries.filter(at__gt=at, rates_from__isnull=False).update(rates_from=F("rates_from") + part)
