@@ -15,18 +15,19 @@ def refundable(document: Document) -> int:
     """Of a previewed credit note, minor units; nothing of one that comes off an open invoice."""
     if not document.is_credit_note or document.offsets_id is not None:
         return 0
-    pairs = [(drawn.line.source_id, -drawn.net) for drawn in document.drawn.lines if drawn.line.source_id]
-    return min(-document.total, _money_for(pairs))
+    return min(-document.total, money_for((drawn.line.source_id, -drawn.net) for drawn in document.drawn.lines))
 
 
 def refundable_of(note: Invoice) -> int:
     """The same of a credit note that was written."""
-    pairs = [(line.source_id, -line.net) for line in note.lines.all() if line.source_id]
-    return min(-note.total, _money_for(pairs))
+    return min(-note.total, money_for((line.source_id, -line.net) for line in note.lines.all()))
 
 
-def _money_for(credits: Iterable[tuple[int | None, int]]) -> int:
-    """What was paid with money of the credited lines, tax included; the rest of them was paid from account credit."""
+def money_for(credits: Iterable[tuple[int | None, int]]) -> int:
+    """What of these credits was paid with money, tax included; the rest was paid from account credit.
+
+    A credit is the id of the line that it gives back of (None: of none), and an amount above zero.
+    """
     credited = {line_id: amount for line_id, amount in credits if line_id}
     lines = InvoiceLine.objects.filter(pk__in=credited).select_related("invoice")
     by_invoice: dict[Invoice, int] = {}

@@ -1,6 +1,6 @@
 """Withdraw a scheduled change, cancel a subscription, take a cancellation back: dialogs, or pages of their own."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from typing import Any
 
@@ -9,13 +9,24 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 
+from billing_admin.access import allowed, require
 from billing_admin.admin.acts import moment
 from billing_admin.admin.enable import ENABLE, permission, said
 from billing_admin.admin.links import customer_link, invoice_link, link
-from billing_admin.flows.cancel import AlreadyEnded, Cancellation, cancel, preview_cancel, withdraw
+from billing_admin.change_rows import money_of
+from billing_admin.flows.cancel import (
+    AlreadyEnded,
+    Cancellation,
+    Unused,
+    cancel,
+    preview_cancel,
+    refundable_unused,
+    withdraw,
+)
 from billing_admin.flows.renew import catch_up
 from billing_admin.pages import ActPage
 from billing_admin.site import page
@@ -23,11 +34,13 @@ from catalog.money import format_minor
 from customers.holdings import default_contract
 from customers.journal import Actor
 from customers.models import Phase, Subscription
+from customers.states import SubscriptionState
 from customers.switch import NothingScheduled
-from invoicing.lines import total
 
 CANCEL = "customers.cancel_subscription"
+REFUND = "invoicing.credit_invoice"
 CYCLE_END, NOW, ON_A_DAY = "cycle_end", "now", "on_a_day"
+AT_ONCE, PAID = "at_once", "paid"
 
 
 class SubscriptionAct(ActPage):
@@ -133,7 +146,8 @@ class CancelForm(forms.Form):
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
     bill_use = forms.ChoiceField(label="Open usage", widget=forms.RadioSelect, required=False)
-    unused = forms.ChoiceField(label="Unused fees", widget=forms.RadioSelect, required=False)
+    unused = forms.ChoiceField(label="Unused fees and prepaid packs", widget=forms.RadioSelect, required=False)
+    access = forms.ChoiceField(label="Access", widget=forms.RadioSelect, required=False)
     reason = forms.CharField(
         max_length=2000,
         widget=forms.Textarea(attrs={"rows": 2}),
@@ -141,18 +155,26 @@ class CancelForm(forms.Form):
         error_messages={"required": "Give a reason for a cancellation; it is shown wherever the effect shows."},
     )
 
-    def __init__(self, *args: Any, planned: Cancellation, cycle_ends_at: datetime | None, **kwargs: Any):
+    def __init__(self, *args: Any, planned: Cancellation, cycle_ends_at: datetime | None, refunds: bool, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.cycle_ends_at = cycle_ends_at
         whens = [(NOW, "Now"), (ON_A_DAY, "On another day")]
         if cycle_ends_at:
             whens.insert(0, (CYCLE_END, f"At the end of the cycle, {cycle_ends_at:%-d %b %Y}"))
-        use = format_minor(total(planned.use_lines), planned.currency)
-        back = format_minor(-total(planned.unused), planned.currency)
+        use, back = (format_minor(amount, planned.currency) for amount in (planned.use_total, planned.unused_total))
+        unused = [(Unused.ACCOUNT_CREDIT, f"Account credit: {back}"), (Unused.NOTHING, "Nothing comes back")]
+        if refunds:
+            money = format_minor(refundable_unused(planned), planned.currency)
+            unused.insert(1, (Unused.REFUND, f"Refund what was paid with money: {money}"))
         self._offer("when", whens)
         self._offer("bill_use", [("yes", f"Bill it on a final invoice: {use}"), ("no", "Do not bill it")])
-        self._offer("unused", [("credit", f"Account credit: {back}"), ("nothing", "Nothing comes back")])
+        self._offer("unused", unused)
+        ends = [(AT_ONCE, "Ends at once")]
+        if cycle_ends_at:
+            ends.append((PAID, f"Lasts for what is paid, until {cycle_ends_at:%-d %b %Y}; nothing more is billed"))
+        self._offer("access", ends)
 
-    def _offer(self, name: str, choices: list[tuple[str, str]]) -> None:
+    def _offer(self, name: str, choices: Sequence[tuple[str, str]]) -> None:
         """The first choice is the usual one."""
         field = self.fields[name]
         assert isinstance(field, forms.ChoiceField)
@@ -165,26 +187,37 @@ class CancelForm(forms.Form):
         return answers
 
     @property
-    def ends_at(self) -> datetime | None:
-        """The day that was typed; whatever stands there counts only when it was asked for."""
-        if self.cleaned_data["when"] != ON_A_DAY:
-            return None
-        return datetime.combine(self.cleaned_data["ends_on"], time(), UTC)
+    def answers(self) -> dict[str, Any]:
+        """As the verbs take them; whatever stands in a field counts only when it was asked for."""
+        said = self.cleaned_data
+        at_once = said.get("when") == NOW
+        day = said.get("ends_on") if said.get("when") == ON_A_DAY else None
+        return {
+            "at_once": at_once,
+            "ends_at": datetime.combine(day, time(), UTC) if day else None,
+            "bill_use": said.get("bill_use") != "no",
+            "unused": said.get("unused") or Unused.ACCOUNT_CREDIT,
+            "access_until": self.cycle_ends_at if at_once and said.get("access") == PAID else None,
+        }
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one set of answers leads to; the page shows the one that fits what is ticked."""
+class GiveUpForm(CancelForm):
+    """What was never paid has nothing to ask about but the reason."""
 
-    when: str
-    bill_use: str
-    unused: str
-    sentence: str
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        for name in ("when", "ends_on", "bill_use", "unused", "access"):
+            del self.fields[name]
+
+    @property
+    def answers(self) -> dict[str, Any]:
+        return {"at_once": True}
 
 
 class CancelPage(SubscriptionAct):
+    """Four questions, each with its amount, and what the answers that are ticked come to."""
+
     permission = CANCEL
-    form_class = CancelForm
     danger = True
     act_template = "enable/cancel.html"
 
@@ -192,75 +225,83 @@ class CancelPage(SubscriptionAct):
         return self._gone() or super().get(request, *args, **kwargs)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return self._gone() or super().post(request, *args, **kwargs)
+        if gone := self._gone():
+            return gone
+        if request.POST.get("act") == "preview":
+            form = self.get_form()
+            form.is_valid()
+            return self.render_to_response(self.get_context_data(form=form))
+        return super().post(request, *args, **kwargs)
 
     def _gone(self) -> HttpResponse | None:
         """What is overdue is carried out first; it may be that the subscription ends with it."""
         catch_up(self.customer, now=self.now)
         self.subscription = self.read(self.subscription.public_id)
-        return None if self.subscription.is_live else self.leave(said(AlreadyEnded()))
+        return None if self.subscription.is_live or self.is_pending else self.leave(said(AlreadyEnded()))
+
+    @property
+    def is_pending(self) -> bool:
+        return self.subscription.state == SubscriptionState.PENDING_PAYMENT
 
     @cached_property
     def planned(self) -> Cancellation:
+        """Settled now, with the usual answers: where the amounts beside the answers come from."""
         return preview_cancel(self.subscription, at_once=True, now=self.now)
 
+    def get_form_class(self) -> type[CancelForm]:
+        return GiveUpForm if self.is_pending else CancelForm
+
     def get_form_kwargs(self) -> dict[str, Any]:
-        cycle_ends_at = self.subscription.period_ends_at
-        return super().get_form_kwargs() | {"planned": self.planned, "cycle_ends_at": cycle_ends_at}
+        settled = self.subscription.settled_at is not None
+        cycle_ends_at = None if settled else self.subscription.period_ends_at
+        refunds = allowed(self.request, REFUND)
+        more = {"planned": self.planned, "cycle_ends_at": cycle_ends_at, "refunds": refunds}
+        return super().get_form_kwargs() | more
 
     def get_title(self) -> str:
         return f"Cancel {self.plan_name}"
 
     def extra(self) -> dict[str, Any]:
         return {
-            "outcomes": self.outcomes(),
             "planned": self.planned,
             "keep": f"Keep {self.plan_name}",
+            "preview_url": link("cancel_preview", self.subscription.public_id),
             "is_invoiced": self.phase is not None and self.phase.terms().is_invoiced,
         }
 
-    def outcomes(self) -> list[Outcome]:
-        """A sentence for each set of answers."""
-        found = [
-            Outcome(NOW, use, unused, self._now(use_lines, unused_lines))
-            for use, use_lines in (("yes", self.planned.use_lines), ("no", ()))
-            for unused, unused_lines in (("credit", self.planned.unused), ("nothing", ()))
-        ]
-        closing = "Use beyond what is included is billed with the closing invoice. " if self._has_prices else ""
-        if ends_at := self.subscription.period_ends_at:
-            sentence = f"Access ends on {ends_at:%-d %b %Y}. Nothing is due now. {closing}"
-            found.append(Outcome(CYCLE_END, "", "", sentence + self.afterwards))
-        sentence = f"Access ends as the chosen day begins (UTC). Fees already invoiced stay. {closing}"
-        found.append(Outcome(ON_A_DAY, "", "", sentence + self.afterwards))
-        return found
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        context = super().get_context_data(**kwargs)
+        return context | self.happens(context["form"])
+
+    def happens(self, form: CancelForm) -> dict[str, Any]:
+        """What the answers come to, in a sentence and as documents; or why they cannot be."""
+        try:
+            planned = preview_cancel(self.subscription, **self._answers(form), now=self.now)
+        except ValidationError as refused:
+            return {"happens": said(refused), "money": None}
+        money = money_of(planned.documents, planned.currency)
+        return {"happens": f"{planned.sentence} {self.afterwards}".strip(), "money": money, "outcome_of": planned}
+
+    def _answers(self, form: CancelForm) -> dict[str, Any]:
+        if not form.is_bound:
+            return {"at_once": self.is_pending or form.cycle_ends_at is None}
+        form.is_valid()
+        return form.answers
 
     @cached_property
     def afterwards(self) -> str:
-        """What else comes of it: a scheduled change goes, and the default product may take over."""
+        """The default product may take over."""
         others = self.customer.subscriptions.live().exclude(pk=self.subscription.pk).exists()
         default = None if others else default_contract(self.customer)
-        return " ".join(filter(None, [self.planned.withdraws, f"Then {default.plan_name} applies." if default else ""]))
-
-    def _now(self, use_lines: tuple, unused_lines: tuple) -> str:
-        planned = replace(self.planned, use_lines=use_lines, unused=unused_lines)
-        return f"{planned.sentence} {self.afterwards}"
-
-    @property
-    def _has_prices(self) -> bool:
-        return self.phase is not None and bool(self.phase.terms().usage_items)
+        return f"Then {default.plan_name} applies." if default else ""
 
     def act(self, form: CancelForm) -> str:
-        answers = form.cleaned_data
+        answers = form.answers
+        if answers.get("unused") == Unused.REFUND:
+            require(self.request, REFUND)
         try:
             operation, invoices = cancel(
-                self.subscription,
-                at_once=answers["when"] == NOW,
-                bill_use=answers["bill_use"] != "no",
-                unused=answers["unused"] or "nothing",
-                ends_at=form.ends_at,
-                reason=answers["reason"],
-                actor=self.actor,
-                now=self.now,
+                self.subscription, **answers, reason=form.cleaned_data["reason"], actor=self.actor, now=self.now
             )
         except ValidationError as refused:
             if getattr(refused, "code", "") != "end_in_the_past":
@@ -274,6 +315,18 @@ class CancelPage(SubscriptionAct):
         return self.back()
 
 
+class CancelPreview(CancelPage):
+    """What the ticked answers come to, alone: for the dialog while somebody chooses."""
+
+    http_method_names = ["post"]
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if gone := self._gone():
+            return gone
+        return TemplateResponse(request, "enable/cancel_outcome.html", self.happens(self.get_form()))
+
+
 page("subscriptions/<str:public_id>/withdraw/", name="withdraw_change")(WithdrawPage.as_view())
 page("subscriptions/<str:public_id>/uncancel/", name="uncancel_subscription")(WithdrawPage.as_view())
 page("subscriptions/<str:public_id>/cancel/", name="cancel_subscription")(CancelPage.as_view())
+page("subscriptions/<str:public_id>/cancel/preview/", name="cancel_preview")(CancelPreview.as_view())

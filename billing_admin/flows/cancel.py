@@ -4,7 +4,7 @@ A cancellation is answered in four parts: when it is settled, whether open use i
 and bought units, and until when access lasts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,8 +29,9 @@ from customers.states import SubscriptionState
 from invoicing.documents import Document
 from invoicing.lines import UNUSED, Line
 from invoicing.models import Invoice
+from invoicing.pipeline import DrawnLine
 from invoicing.readings import billed_fees
-from invoicing.refund import refundable
+from invoicing.refund import money_for, refundable
 
 Unused = Subscription.Unused
 
@@ -94,6 +95,20 @@ class Cancellation:
         return tuple(line for line in self.lines if line.kind == UNUSED)
 
     @property
+    def use_total(self) -> int:
+        """What open use and elapsed fees come to, after coupons and with tax."""
+        return sum(_with_tax(drawn) for drawn in self._drawn if drawn.line.kind != UNUSED)
+
+    @property
+    def unused_total(self) -> int:
+        """What unused fees and bought units come to, with tax; above zero."""
+        return -sum(_with_tax(drawn) for drawn in self._drawn if drawn.line.kind == UNUSED)
+
+    @property
+    def _drawn(self) -> Iterator[DrawnLine]:
+        return (drawn for document in self.documents for drawn in document.drawn.lines)
+
+    @property
     def total(self) -> int:
         return sum(document.total for document in self.documents)
 
@@ -116,6 +131,10 @@ class Cancellation:
             return f"{_owed(total, self.refund, self.currency)} now." if total else "Nothing is due now."
         then = f" {_owed(total, self.refund, self.currency)} {day}, as far as known by now." if total else ""
         return f"Nothing is due now.{then}"
+
+
+def _with_tax(drawn: DrawnLine) -> int:
+    return drawn.net + sum(tax.amount for tax in drawn.taxes if not tax.inclusive)
 
 
 def _owed(total: int, refund: int, currency: str) -> str:
@@ -223,6 +242,12 @@ def _planned(subscription: Subscription, answers: Answers, now: datetime) -> Can
         refund=sum(map(refundable, documents)) if answers.unused == Unused.REFUND else 0,
         gives_up=gated,
     )
+
+
+def refundable_unused(planned: Cancellation) -> int:
+    """What of unused fees can be refunded: as much as came in as money for them."""
+    credits = [line for document in planned.documents if document.offsets_id is None for line in document.lines]
+    return money_for((line.source_id, -line.amount) for line in credits)
 
 
 def _refuse(subscription: Subscription, answers: Answers, now: datetime) -> None:

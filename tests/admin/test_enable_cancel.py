@@ -5,7 +5,9 @@ from decimal import Decimal
 import pytest
 from django.test import Client
 
+from billing_admin.flows.plan_change import Activation
 from catalog.models import Plan
+from invoicing.models import Refund
 from invoicing.readings import account_credit
 from tests.admin.enable_desk import Desk, subscription_page
 from tests.builders import (
@@ -25,7 +27,7 @@ from tests.builders import (
     the_subscription,
     totals,
 )
-from tests.instants import APRIL_1, MARCH_16, day
+from tests.instants import APRIL_1, MARCH_1, MARCH_16, day
 
 pytestmark = pytest.mark.django_db
 MID_MARCH = day("2026-03-16T12:00")  # half of March
@@ -34,8 +36,8 @@ MID_MARCH = day("2026-03-16T12:00")  # half of March
 class Dialog:
     """One person with the dialog of one subscription."""
 
-    def __init__(self, client: Client, who, name: str, *, now=MID_MARCH):
-        self.desk = Desk(client, who, now=now)
+    def __init__(self, client: Client, who, name: str, *, now=MID_MARCH, role="Sales engineer"):
+        self.desk = Desk(client, who, now=now, role=role)
         self.url = subscription_page(name, the_subscription(who))
 
     def open(self):
@@ -126,14 +128,81 @@ def test_a_cancellation_now_shows_each_answer_with_its_amount(client: Client, ac
 
     assert "Bill it on a final invoice: $5.00" in page
     assert "Account credit: $25.00" in page
-    assert "Access ends at once. $20.00 is credited now." in page
+    assert "Lasts for what is paid, until 1 Apr 2026; nothing more is billed" in page
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ({"when": "cycle_end"}, "$5.00 is charged on 1 Apr 2026, as far as known by now."),
+        ({"when": "now"}, "Access ends at once. $20.00 is credited now."),
+        ({"when": "now", "unused": "nothing"}, "Access ends at once. $5.00 is charged now."),
+        ({"when": "now", "unused": "refund"}, "Access ends at once. $20.00 is refunded now."),
+        ({"when": "now", "access": "paid"}, "Access ends on 1 Apr 2026. $20.00 is credited now."),
+        ({"when": "on_a_day", "ends_on": "2026-03-20"}, "$14.35 is credited on 20 Mar 2026"),
+        ({"when": "on_a_day", "ends_on": "2026-03-01"}, "The end has to be in the future"),
+    ],
+)
+def test_whatever_is_ticked_is_shown_as_it_would_be_billed(client: Client, acme, answers, sentence):
+    """A-26"""
+    overuse(acme, 150)
+    dialog = Dialog(client, acme, "cancel_preview", role="Admin")
+
+    assert sentence in dialog.answer(**{"bill_use": "yes", "unused": "account_credit", **answers}).content.decode()
+    assert totals(acme) == [5000]
+
+
+def test_without_scripts_a_button_shows_what_happens(client: Client, acme):
+    """A-26"""
+    page = Dialog(client, acme, "cancel_subscription").answer(act="preview", when="now", bill_use="no")
+
+    assert "$25.00 is credited now." in page.content.decode()
+    assert the_subscription(acme).ends_at is None
+
+
+def test_a_refund_is_for_those_who_may_give_one(client: Client, acme):
+    """A-26, A-53"""
+    sales = Dialog(client, acme, "cancel_subscription")
+    assert "Refund what was paid" not in sales.open().content.decode()
+    sales.answer(when="now", unused="refund", reason="fraud")
+    assert totals(acme) == [5000]
+
+    Dialog(client, acme, "cancel_subscription", role="Admin").answer(
+        act="cancel", when="now", bill_use="yes", unused="refund", access="at_once", reason="fraud"
+    )
+
+    assert Refund.objects.get().amount == 2500
+
+
+def test_access_may_last_for_what_is_paid(client: Client, acme):
+    """A-26"""
+    Dialog(client, acme, "cancel_subscription").answer(when="now", access="paid", unused="nothing", reason="leaves")
+
+    assert the_subscription(acme).ends_at == APRIL_1
+    assert access(acme, now=MID_MARCH).has_access
+
+
+def test_a_first_payment_is_given_up_after_a_reason(client: Client):
+    """A-26, Y-61"""
+    who = customer()
+    subscription = enable(who, pro(), activation=Activation.AFTER_PAYMENT).subscription
+    desk = Desk(client, who, now=MARCH_1)
+    url = subscription_page("cancel_subscription", subscription)
+    with desk.at():
+        page = client.get(url).content.decode()
+        assert "ACME-0001 is void: nobody paid it" in page
+        assert "Unused fees" not in page
+
+        client.post(url, {"reason": "changed their mind"})
+
+    assert who.invoices.get().state == "void"
 
 
 @pytest.mark.parametrize(
     ("bill_use", "unused", "documents", "credit"),
     [
-        ("yes", "credit", [5000, -2000], 2000),
-        ("no", "credit", [5000, -2500], 2500),
+        ("yes", "account_credit", [5000, -2000], 2000),
+        ("no", "account_credit", [5000, -2500], 2500),
         ("yes", "nothing", [5000, 500], 0),
         ("no", "nothing", [5000], 0),
     ],
