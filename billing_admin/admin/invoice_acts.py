@@ -11,11 +11,12 @@ from django.urls import URLPattern, path
 
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import invoice_link, link
-from billing_admin.flows.gate import activate_now, approve, collect
+from billing_admin.flows.corrections import mark_uncollectible, reissue, void_invoice
+from billing_admin.flows.gate import activate_now, approve, collect, waits
 from billing_admin.pages import ActPage
 from catalog.money import exponent, format_minor, plain, to_major, to_minor
 from customers.journal import Actor
-from invoicing.issue import BadPayment, void
+from invoicing.issue import BadPayment
 from invoicing.models import Invoice
 from invoicing.states import NEXT, InvoiceState
 
@@ -25,9 +26,7 @@ def can_be_paid(invoice: Invoice) -> bool:
 
 
 def can_be_voided(invoice: Invoice) -> bool:
-    """Once it was issued; a draft is changed instead."""
-    issued = invoice.state != InvoiceState.DRAFT
-    return issued and invoice.kind == Invoice.Kind.INVOICE and InvoiceState.VOID in NEXT.get(invoice.state, set())
+    return invoice.kind == Invoice.Kind.INVOICE and InvoiceState.VOID in NEXT.get(invoice.state, set())
 
 
 class InvoiceAct(ActPage):
@@ -158,11 +157,47 @@ class VoidInvoice(InvoiceAct):
         returned = self.invoice.credit_applied + self.invoice.paid
         back = f" {self.money(returned)} becomes account credit." if returned else ""
         due = self.money(self.invoice.due)
+        if waits(self.invoice):
+            return f"{due} is not owed any more, and the plan that waits for it is given up.{back}"
         return f"{due} is not owed any more.{back} Its period stays settled: nothing bills it again."
 
     def act(self, form: ReasonForm) -> str:
-        void(self.invoice, reason=form.cleaned_data["reason"], actor=self.by, now=moment(self.request))
+        void_invoice(self.invoice, reason=form.cleaned_data["reason"], actor=self.by, now=moment(self.request))
         return self.done(f"{self.invoice} is void.")
+
+
+class Reissue(InvoiceAct):
+    permission = "invoicing.void_invoice"
+    form_class = ReasonForm
+
+    def get_title(self) -> str:
+        return f"Void {self.invoice} and issue it anew"
+
+    def get_outcome(self) -> str:
+        paid = self.invoice.credit_applied + self.invoice.paid
+        over = f" {self.money(paid)} that was paid goes over to it." if paid else ""
+        return f"The same lines stand on a new invoice, with the coupons, taxes and terms of today.{over}"
+
+    def act(self, form: ReasonForm) -> str:
+        again = reissue(self.invoice, reason=form.cleaned_data["reason"], actor=self.by, now=moment(self.request))
+        self.done(f"{again} stands in the place of {self.invoice}.")
+        return invoice_link(again.pk)
+
+
+class GiveUp(InvoiceAct):
+    permission = "invoicing.write_off_invoice"
+    form_class = ReasonForm
+    danger = True
+
+    def get_title(self) -> str:
+        return f"Mark {self.invoice} as uncollectible"
+
+    def get_outcome(self) -> str:
+        return f"Nobody is reminded of {self.money(self.invoice.due)} any more. A payment can still be recorded."
+
+    def act(self, form: ReasonForm) -> str:
+        mark_uncollectible(self.invoice, reason=form.cleaned_data["reason"], actor=self.by, now=moment(self.request))
+        return self.done(f"{self.invoice} is uncollectible.")
 
 
 class Approve(InvoiceAct):
@@ -201,6 +236,8 @@ class ActivateNow(InvoiceAct):
 ACTS: dict[str, type[InvoiceAct]] = {
     "pay": RecordPayment,
     "void": VoidInvoice,
+    "reissue": Reissue,
+    "give-up": GiveUp,
     "approve": Approve,
     "activate": ActivateNow,
 }

@@ -13,13 +13,13 @@ from billing_admin.access import requires
 from billing_admin.admin.acts import moment
 from billing_admin.admin.invoice_acts import InvoiceAct, MinorUnits, ReasonForm, typed, use_currency
 from billing_admin.admin.links import invoice_link, link
+from billing_admin.flows.corrections import credit_invoice
 from catalog.money import format_minor
 from invoicing.credit_note import (
     BadCredit,
     CreditPreview,
     CreditRoom,
     LineRoom,
-    credit,
     credit_room,
     pay_out,
     preview_credit,
@@ -143,7 +143,7 @@ class Credit(InvoiceAct):
 
     def act(self, form: CreditForm) -> str:
         said = form.cleaned_data
-        note = credit(
+        note = credit_invoice(
             self.invoice,
             **form.asked(),
             reason=said["reason"],

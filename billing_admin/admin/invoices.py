@@ -32,6 +32,7 @@ from invoicing.states import InvoiceState
 from invoicing.tongue import DESK
 
 A_PAGE = 50
+AT_HAND = 3  # acts beside the title; the rest fold into a menu
 A_DAY = timedelta(days=1)
 EDIT = "invoicing.edit_draft"
 AN_HOUR = timedelta(hours=1)
@@ -246,6 +247,7 @@ def buttons(invoice: Invoice, request: HttpRequest) -> list[Button]:
 def _acts(invoice: Invoice) -> Iterator[tuple[str, str, str, bool]]:
     """(label, address, permission, whether it can be done), in the order of the page."""
     payable, gated, editable = can_be_paid(invoice), waits(invoice), can_be_edited(invoice)
+    is_open = invoice.state == InvoiceState.OPEN
     yield "Approve", "invoice_approve", "invoicing.approve_invoice", invoice.awaits_approval
     yield "Issue now", "invoice_issue", EDIT, editable and not invoice.awaits_approval
     yield "Add a line", "invoice_add_line", EDIT, editable
@@ -255,6 +257,8 @@ def _acts(invoice: Invoice) -> Iterator[tuple[str, str, str, bool]]:
     yield "Record the refund", "invoice_pay_out", "invoicing.credit_invoice", waiting_refund(invoice) is not None
     yield "Credit note", "invoice_credit", "invoicing.credit_invoice", can_be_credited(invoice)
     yield "Void", "invoice_void", "invoicing.void_invoice", can_be_voided(invoice)
+    yield "Void and reissue", "invoice_reissue", "invoicing.void_invoice", payable
+    yield "Give up", "invoice_give_up", "invoicing.write_off_invoice", payable and is_open and not gated
     yield "Void", "invoice_void_note", "invoicing.credit_invoice", can_be_undone(invoice)
 
 
@@ -285,7 +289,8 @@ def invoice_page(request: HttpRequest, pk: int) -> HttpResponse:
         lines=[line_row(line, deductions, remove_url(line, request)) for line in lines],
         totals=list(totals(invoice, lines, deductions, DESK)),
         history=history(invoice),
-        acts=buttons(invoice, request),
+        acts=(acts := buttons(invoice, request))[:AT_HAND],
+        more_acts=acts[AT_HAND:],
         related=related(invoice),
         link=document_link(invoice) if issued else "",
         open_url=reverse("hosted_document", args=[invoice.token]) if issued else "",

@@ -22,7 +22,8 @@ def desk(client: Client) -> CustomerDesk:
 
 
 def labels(desk: CustomerDesk, invoice: Invoice) -> list[str]:
-    return [act.label for act in desk.get("invoicing_invoice_change", invoice.pk).answer.context["acts"]]
+    context = desk.get("invoicing_invoice_change", invoice.pk).answer.context
+    return [act.label for act in (*context["acts"], *context["more_acts"])]
 
 
 def a_draft() -> Invoice:
@@ -50,7 +51,7 @@ def test_a_draft_says_when_it_is_issued_and_has_no_link(client):
     assert "A draft: issues in 24 h." in page.text
     assert page.answer.context["link"] == ""
     assert row.waits_for == "issues in 24 h"
-    assert labels(desk, draft) == ["Issue now", "Add a line", "Draw up anew"]
+    assert labels(desk, draft) == ["Issue now", "Add a line", "Draw up anew", "Void"]
 
 
 def test_a_line_is_added_to_a_draft_and_removed_again(client):
@@ -96,7 +97,7 @@ def test_a_draft_that_is_issued_gets_its_number_and_its_link(client):
 
     assert page.answer.context["invoice"].number == "ACME-0002"
     assert page.answer.context["link"].endswith(f"/i/{draft.token}")
-    assert [act.label for act in page.answer.context["acts"]] == ["Record payment", "Credit note", "Void"]
+    assert labels(desk, draft) == ["Record payment", "Credit note", "Void", "Void and reissue", "Give up"]
 
 
 @pytest.mark.parametrize("act", ["add_line", "refresh", "issue"])
@@ -168,6 +169,52 @@ def test_a_first_invoice_that_awaits_approval_is_approved(client):
 
     invoice.refresh_from_db()
     assert (invoice.state, invoice.number) == ("open", "ACME-0001")
+
+
+# Giving up, and starting over
+
+
+def an_open_one() -> Invoice:
+    who = a.customer()
+    a.enable(who, a.pro())
+    return who.invoices.get()
+
+
+def test_an_invoice_is_voided_and_issued_anew(desk):
+    invoice = an_open_one()
+
+    desk.post("invoice_reissue", invoice.pk, reason="new address")
+
+    again = invoice.replaced_by.get()
+    page = desk.get("invoicing_invoice_change", again.pk)
+    assert ("Replaces", "ACME-0001") in [(other.how, other.name) for other in page.answer.context["related"]]
+    assert Invoice.objects.get(pk=invoice.pk).state == "void"
+
+
+def test_what_is_given_up_takes_a_reason_and_still_a_payment(desk):
+    invoice = an_open_one()
+
+    assert list(desk.post("invoice_give_up", invoice.pk, reason="").errors) == ["reason"]
+    desk.post("invoice_give_up", invoice.pk, reason="insolvent")
+
+    page = desk.get("invoicing_invoice_change", invoice.pk)
+    assert page.answer.context["state"] == ("uncollectible", "") and "insolvent" in page.text
+    assert "Record payment" in labels(desk, invoice)
+
+
+def test_a_void_of_a_first_invoice_gives_up_its_plan(client):
+    invoice, desk = gated(), gate_desk(client)
+
+    assert "the plan that waits for it is given up" in desk.get("invoice_void", invoice.pk).text
+    desk.post("invoice_void", invoice.pk, reason="changed their mind")
+
+    assert invoice.customer.subscriptions.get().state == "ended"
+
+
+@pytest.mark.parametrize("act", ["reissue", "give_up", "void", "approve"])
+def test_no_invoice_is_corrected_without_the_right(client, act):
+    """A-53"""
+    assert CustomerDesk(client, role="Ops").post(f"invoice_{act}", an_open_one().pk, reason="x").status == 403
 
 
 # Credit notes

@@ -256,3 +256,16 @@ def test_a_plan_that_waits_for_its_payment_is_changed_and_not_added():
     enable(acme, made, **GATED)
 
     assert made not in addable_plans(acme)
+
+
+def test_a_first_invoice_that_nobody_approves_in_time_is_void_without_a_number():
+    """Y-27, Y-28"""
+    BillingSettings.objects.create(pk=1, approve_first_invoices=True)
+    acme = customer()
+    enable(acme, pro(), **GATED)
+    draft = acme.invoices.get()
+
+    assert expire(draft, now=MARCH_16)
+
+    draft.refresh_from_db()
+    assert (draft.state, draft.number) == ("void", None)
