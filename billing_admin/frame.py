@@ -36,6 +36,7 @@ NAVIGATION: dict[str, list[Entry]] = {
             "admin:invoicing_creditentry_changelist",
             "invoicing.view_creditentry",
         ),
+        Entry("Tax rates", "percent", "admin:invoicing_taxrate_changelist", "invoicing.view_taxrate"),
         Entry(
             "Special prices",
             "price_change",
@@ -50,6 +51,12 @@ NAVIGATION: dict[str, list[Entry]] = {
     "System": [
         Entry("Runs", "schedule", "admin:billing_admin_workerrun_changelist", "billing_admin.view_workerrun"),
         Entry("History", "history", "admin:customers_operation_changelist", "customers.view_operation"),
+        Entry(
+            "Billing settings",
+            "tune",
+            "admin:invoicing_billingsettings_changelist",
+            "invoicing.view_billingsettings",
+        ),
         Entry("API keys", "key", "admin:billing_admin_apikey_changelist", "billing_admin.change_apikey"),
         Entry("People", "badge", "admin:auth_user_changelist", "auth.view_user"),
         Entry("Roles", "shield_person", "admin:auth_group_changelist", "auth.view_group"),

@@ -41,8 +41,10 @@ def check_all(customer: Customer, *, now: datetime) -> list[Access]:
     return decide_all(contracts_at(customer, now), open_rows(customer), now)
 
 
-def decide_all(contracts: list[Contract], rows: Iterable[Balance], now: datetime) -> list[Access]:
-    """The same from contracts and rows that were read already; one query for the features."""
+def decide_all(
+    contracts: list[Contract], rows: Iterable[Balance], now: datetime, found: dict[str, Feature] | None = None
+) -> list[Access]:
+    """The same from contracts and rows that were read already; one query for the features, which go into `found`."""
     rows = list(rows)
     by_slug: dict[str, list[Bucket]] = {}
     for bucket in [s.bucket for s in standings(contracts, rows, now)] + extras(rows, now):
@@ -50,8 +52,10 @@ def decide_all(contracts: list[Contract], rows: Iterable[Balance], now: datetime
         by_slug.setdefault(bucket.item.feature.slug, []).append(bucket)
     mentioned = (i.feature.slug for c in contracts for i in c.terms.items if i.feature)
     slugs = list(dict.fromkeys([*mentioned, *by_slug]))
-    features = {row.slug: row.terms() for row in Feature.objects.filter(slug__in=slugs)}
+    named = {row.slug: row for row in Feature.objects.filter(slug__in=slugs)}
+    if found is not None:
+        found.update(named)
     return [
-        decide(features[slug], sources_of(contracts, slug), by_slug.get(slug, []), holds_plan=bool(contracts))
+        decide(named[slug].terms(), sources_of(contracts, slug), by_slug.get(slug, []), holds_plan=bool(contracts))
         for slug in slugs
     ]

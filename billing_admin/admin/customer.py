@@ -1,5 +1,6 @@
 """The customers' list and the customer's page, inside the admin frame; its acts have files of their own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,19 +16,21 @@ from unfold.admin import ModelAdmin
 from billing_admin.access import allowed, requires
 from billing_admin.admin import balance, details, events, rewards
 from billing_admin.admin.acts import find_customer, moment
+from billing_admin.admin.details import LOCALES
 from billing_admin.admin.enable import ASSIGN, ENABLE
+from billing_admin.admin.facts import MoneyFacts, money_facts
 from billing_admin.admin.invoices import invoice_row
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.operations import history_of
 from billing_admin.admin.panels import read_panels, state_of
-from billing_admin.admin.special_prices import OVERRIDE, rows_of
+from billing_admin.admin.special_prices import OVERRIDE, in_sidebar
+from billing_admin.admin.taxes import ASSIGN as ASSIGN_TAXES
 from billing_admin.pages import dress, render_page
 from billing_admin.reward_rows import credits_of
 from catalog.models import Plan
 from customers.models import Customer, Phase, Subscription
 from customers.states import SubscriptionState
 from invoicing.models import CreditEntry
-from invoicing.readings import account_credit
 
 A_PAGE = 50
 SHOWN = {
@@ -154,6 +157,8 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
     customer, now = find_customer(key), moment(request)
     sees_money = allowed(request, "invoicing.view_invoice")
     sees_history = allowed(request, "customers.view_operation")
+    sees_taxes = allowed(request, "invoicing.view_taxassignment")
+    facts = money_facts(customer) if sees_money or sees_taxes else None
     may = permissions(request, customer)
     page = read_panels(customer, now=now, allows=partial(allowed, request))
     operations, more = history_of(customer) if sees_history else ([], False)
@@ -164,10 +169,14 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
         customer=customer,
         page=page,
         may=may,
-        details=detail_rows(customer, editable=may["edit"]),
+        details=detail_rows(
+            customer,
+            tax_rows_of(customer, facts, may_change=may["taxes"]) if facts and sees_taxes else (),
+            editable=may["edit"],
+        ),
         invoices=[invoice_row(row, now) for row in customer.invoices.newest()[:6]] if sees_money else None,
         invoices_url=link("invoicing_invoice_changelist", customer=customer.pk),
-        credit=account_credit(customer) if sees_money else None,
+        credit=facts.credit if facts and sees_money else None,
         credit_url=link("customer_credit", customer.pk),
         rewards=rewards.panel(request, customer),
         credits=credits_of(customer, now=now) if sees_money else [],
@@ -177,7 +186,7 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
         sees_history=sees_history,
         history_url=link("customers_operation_changelist", customer=customer.pk) if more else "",
         notes=list(customer.notes.all()[:5]),
-        overrides=rows_of(customer, may=may["override"]),
+        overrides=in_sidebar(page.overrides, may=may["override"]),
         override_url=link("give_special_price", customer.pk) if may["override"] else "",
         **links_of(customer),
     )
@@ -195,7 +204,7 @@ class DetailRow:
     otherwise: str = "—"
 
 
-def detail_rows(customer: Customer, *, editable: bool) -> list[DetailRow]:
+def detail_rows(customer: Customer, tax_rows: Sequence[DetailRow] = (), *, editable: bool) -> list[DetailRow]:
     def of(field: str) -> str:
         return link("customer_detail", customer.pk, field) if editable else ""
 
@@ -206,8 +215,23 @@ def detail_rows(customer: Customer, *, editable: bool) -> list[DetailRow]:
         DetailRow("Customer id", customer.customer_id, url=of("customer_id"), is_id=True),
         DetailRow("Currency", customer.currency, otherwise="set by the first plan"),
         DetailRow("Usage since", at=customer.usage_anchor, url=of("usage_started_at")),
+        DetailRow("Address", _first_line(customer.billing_address), url=of("billing_address"), otherwise=add),
+        DetailRow("Tax number", customer.tax_number, url=of("tax_number"), otherwise=add),
+        DetailRow("Language", LOCALES.get(customer.locale, customer.locale).split(":")[0], url=of("locale")),
+        *tax_rows,
         DetailRow("Created", at=customer.created_at),
     ]
+
+
+def tax_rows_of(customer: Customer, facts: MoneyFacts, *, may_change: bool) -> list[DetailRow]:
+    """The taxes of a customer, with their dialog for whoever may change them."""
+    url = link("customer_taxes", customer.pk) if may_change else ""
+    return [DetailRow("Taxes", facts.taxes, url=url, otherwise="as the plan")]
+
+
+def _first_line(text: str) -> str:
+    lines = text.splitlines()
+    return f"{lines[0]} …" if len(lines) > 1 else text
 
 
 def links_of(customer: Customer) -> dict[str, str]:
@@ -228,6 +252,7 @@ def permissions(request: HttpRequest, customer: Customer) -> dict[str, bool]:
         "edit": is_open and allowed(request, "customers.change_customer"),
         "balance": is_open and allowed(request, "entitlements.change_balance"),
         "override": is_open and allowed(request, OVERRIDE),
+        "taxes": is_open and allowed(request, ASSIGN_TAXES),
         "note": allowed(request, "customers.add_note"),
         "coupon": is_open and allowed(request, rewards.APPLY),
         "delete": allowed(request, "customers.delete_customer"),

@@ -30,6 +30,18 @@ from customers.models import CUSTOMER_ID, Customer
 from invoicing.models import Invoice
 
 TEXT = {"autocomplete": "off"}
+LOCALES = {
+    "en_US": "English (United States)",
+    "en_GB": "English (United Kingdom)",
+    "de_DE": "German (Germany)",
+    "de_AT": "German (Austria)",
+    "de_CH": "German (Switzerland)",
+    "fr_FR": "French (France): English words, French numbers",
+    "es_ES": "Spanish (Spain): English words, Spanish numbers",
+    "it_IT": "Italian (Italy): English words, Italian numbers",
+    "nl_NL": "Dutch (Netherlands): English words, Dutch numbers",
+    "ja_JP": "Japanese (Japan): English words, Japanese numbers",
+}
 
 
 def at_its_field(refused: Refused, name: str = "") -> ValidationError:
@@ -103,6 +115,31 @@ def _customer_id(customer: Customer) -> forms.Field:
     )
 
 
+def _billing_address(customer: Customer) -> forms.Field:
+    widget = forms.Textarea(attrs={"rows": 4})
+    return forms.CharField(
+        label="Billing address",
+        required=False,
+        max_length=1_000,
+        initial=customer.billing_address,
+        widget=widget,
+        help_text="As it stands on their invoices.",
+    )
+
+
+def _tax_number(customer: Customer) -> forms.Field:
+    widget = forms.TextInput(attrs={**TEXT, "spellcheck": "false"})
+    return forms.CharField(
+        label="Tax number", required=False, max_length=40, initial=customer.tax_number, widget=widget
+    )
+
+
+def _locale(customer: Customer) -> forms.Field:
+    known = {customer.locale: customer.locale} | LOCALES
+    choices = [(code, words) for code, words in known.items()]
+    return forms.ChoiceField(label="Language", choices=choices, initial=customer.locale)
+
+
 def _usage_started_at(customer: Customer) -> forms.Field:
     at = customer.usage_started_at
     return forms.DateTimeField(
@@ -120,6 +157,9 @@ DETAILS = {
     "customer_id": Detail(
         "customer id", _customer_id, "Your application has to use the new id from then on; the old one is unknown."
     ),
+    "billing_address": Detail("billing address", _billing_address),
+    "tax_number": Detail("tax number", _tax_number),
+    "locale": Detail("language", _locale, "Invoices and mails speak it; money and dates are written its way."),
     "usage_started_at": Detail(
         "start of usage",
         _usage_started_at,

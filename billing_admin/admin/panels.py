@@ -8,6 +8,7 @@ from decimal import Decimal
 from django.db.models import Count, DateField, Q, Sum
 from django.db.models.functions import Cast, TruncDay
 
+from billing_admin.admin.billing_settings import TERMS
 from billing_admin.admin.cancel import CANCEL
 from billing_admin.admin.enable import ENABLE, permission
 from billing_admin.admin.links import link
@@ -18,15 +19,16 @@ from catalog.periods import ONCE, every
 from catalog.terms import BOOLEAN, METERED, STATIC, ItemTerms, PlanTerms
 from customers.contracts import Contract, order
 from customers.holdings import contract_of, default_contract
-from customers.models import Customer, Phase, Subscription
+from customers.models import Customer, Phase, PriceOverride, Subscription
 from customers.states import SubscriptionState
 from entitlements.access import Access
 from entitlements.balances import ZERO, Bucket
 from entitlements.check import decide_all
 from entitlements.models import Balance, UsageEvent
 from entitlements.readings import open_rows
-from invoicing.overrides import specials_by_contract
+from invoicing.overrides import read_specials
 from invoicing.readings import unbilled_use
+from invoicing.special import Special
 
 DAYS = 30
 Allows = Callable[[str], bool]
@@ -86,6 +88,7 @@ class ProductRow:
     change_url: str = ""
     cancel_url: str = ""
     withdraw_url: str = ""
+    terms_url: str = ""
 
     @property
     def is_custom(self) -> bool:
@@ -168,6 +171,7 @@ def product_row(customer: Customer, subscription: Subscription, now: datetime, a
         change_url=change_url(customer, subscription, phase) if allows(permission(version.plan)) else "",
         cancel_url=link("cancel_subscription", subscription.public_id) if allows(CANCEL) and not canceling else "",
         withdraw_url=withdraw_url(subscription, following, allows) if following or canceling else "",
+        terms_url=link("contract_terms", subscription.public_id) if terms.is_invoiced and allows(TERMS) else "",
     )
 
 
@@ -333,6 +337,7 @@ class CustomerPanels:
     products: tuple[ProductRow, ...]
     features: tuple[FeatureRow, ...]
     upcoming: tuple[Upcoming, ...]
+    overrides: tuple[tuple[Special, PriceOverride], ...]
     days: tuple[Day, ...]
 
 
@@ -340,8 +345,8 @@ def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> Custome
     """Products, features and what is billed next, in at most ten queries whatever the customer holds."""
     subscriptions = list(customer.subscriptions.live().with_phases())
     contracts = _contracts(customer, subscriptions, now)
-    accesses = decide_all(contracts, open_rows(customer), now)
-    features = {f.slug: f for f in Feature.objects.filter(slug__in=[a.feature for a in accesses])}
+    features: dict[str, Feature] = {}
+    accesses = decide_all(contracts, open_rows(customer), now, features)
     use = unbilled_use(subscriptions) if any(_bills_use(c) for c in contracts) else {}
     terms = {c.subscription_id: c.terms for c in contracts}
     costs = {
@@ -351,21 +356,36 @@ def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> Custome
         if owner in terms and terms[owner].is_invoiced
     }
     units, days = read_days(customer, now=now)
+    overrides = _overrides(subscriptions)
     return CustomerPanels(
         state=state_of(customer, subscriptions),
         products=tuple(product_row(customer, s, now, allows) for s in subscriptions)
         or tuple(default_row(c) for c in contracts if c.is_default),
         features=tuple(feature_rows(customer, contracts, accesses, features, units, costs)),
-        upcoming=tuple(sorted(_upcoming(subscriptions, use), key=lambda u: u.at)),
+        upcoming=tuple(sorted(_upcoming(subscriptions, use, overrides), key=lambda u: u.at)),
+        overrides=overrides,
         days=days,
     )
 
 
-def _upcoming(subscriptions: Sequence[Subscription], use: Mapping[int, list[Balance]]) -> Iterator[Upcoming]:
-    specials = specials_by_contract(subscriptions)
+def _upcoming(
+    subscriptions: Sequence[Subscription],
+    use: Mapping[int, list[Balance]],
+    overrides: Iterable[tuple[Special, PriceOverride]],
+) -> Iterator[Upcoming]:
     for s in subscriptions:
-        if found := upcoming(s, use.get(s.pk, []), specials=specials.get(s.pk, ())):
+        specials = [special for special, row in overrides if row.subscription_id == s.pk]
+        if found := upcoming(s, use.get(s.pk, []), specials=specials):
             yield found
+
+
+def _overrides(subscriptions: Sequence[Subscription]) -> tuple[tuple[Special, PriceOverride], ...]:
+    """Special prices of these contracts, each with the contract and its phases as they were read."""
+    held = {s.pk: s for s in subscriptions}
+    rows = list(PriceOverride.objects.filter(subscription__in=held).order_by("id"))
+    for row in rows:
+        row.subscription = held[row.subscription_id]
+    return tuple(read_specials(rows))
 
 
 def _contracts(customer: Customer, subscriptions: Iterable[Subscription], now: datetime) -> list[Contract]:

@@ -140,12 +140,10 @@ def read_rows(rows: QuerySet[PriceOverride], *, may: bool) -> list[OverrideRow]:
     return [override_row(row, special, may=may) for special, row in read_specials(rows)]
 
 
-def rows_of(customer: Customer, *, may: bool) -> list[OverrideRow]:
+def in_sidebar(found: Iterable[tuple[Special, PriceOverride]], *, may: bool) -> list[OverrideRow]:
     """What the customer's page shows: those that some invoice to come may take."""
-    held = PriceOverride.objects.in_force().filter(
-        subscription__customer=customer, subscription__in=Subscription.objects.live()
-    )
-    return [row for row in read_rows(held.order_by("id"), may=may) if not row.is_over]
+    rows = (override_row(row, special, may=may) for special, row in found)
+    return [row for row in rows if not row.is_over]
 
 
 # Give one -------------------------------------------------------------------------------------------------------------

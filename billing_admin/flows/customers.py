@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
+from babel.localedata import locale_identifiers
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
@@ -25,7 +26,7 @@ from catalog.models import Plan, PlanVersion, Product
 from catalog.money import format_minor, format_rate
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, Actor, record, require_reason
-from customers.models import Customer, Subscription
+from customers.models import Customer, PriceOverride, Subscription
 from entitlements.provision import reanchor
 from invoicing.models import WalletEntry
 from invoicing.readings import account_credit
@@ -163,6 +164,9 @@ def update_customer(
     customer_id: str | Unset = UNSET,
     custom_product_keys: Sequence[str] | Unset = UNSET,
     usage_started_at: datetime | Unset | None = UNSET,
+    billing_address: str | Unset = UNSET,
+    tax_number: str | Unset = UNSET,
+    locale: str | Unset = UNSET,
     reason: str = "",
     actor: Actor,
     now: datetime,
@@ -173,8 +177,17 @@ def update_customer(
         raise CustomerClosed
     catch_up(customer, now=now)
     customer.refresh_from_db()
-    wanted: dict[str, Any] = {"name": name, "email": email, "customer_id": customer_id}
+    wanted: dict[str, Any] = {
+        "name": name,
+        "email": email,
+        "customer_id": customer_id,
+        "billing_address": billing_address,
+        "tax_number": tax_number,
+        "locale": locale,
+    }
     wanted = {field: value.strip() for field, value in wanted.items() if value is not UNSET}
+    if "locale" in wanted:
+        _refuse_unknown(wanted["locale"])
     if usage_started_at is not UNSET:
         wanted["usage_started_at"] = _past(usage_started_at, now)
     before = {field: getattr(customer, field) for field in wanted}
@@ -204,7 +217,16 @@ FIELD_WORDS = {
     "email": "the e-mail",
     "customer_id": "the customer id",
     "usage_started_at": "the start of usage",
+    "billing_address": "the billing address",
+    "tax_number": "the tax number",
+    "locale": "the language",
 }
+
+
+def _refuse_unknown(locale: str) -> None:
+    """A locale is a language, with a region where it matters: `de`, `en_GB`."""
+    if locale not in locale_identifiers():
+        raise Refused("locale", f"{locale[:20]!r} is not a locale; one looks like en_US or de.", "unknown_locale")
 
 
 def _past(at: datetime | None, now: datetime) -> datetime | None:
@@ -439,9 +461,10 @@ def erase(customer_pk: int, *, now: datetime) -> bool:
         return False
     names = _personal_words(customer)
     customer.name, customer.email, customer.customer_id = ERASED, "", f"erased-{customer.public_id}"
+    customer.billing_address = customer.tax_number = ""
     customer.erased_at = now
-    customer.save(update_fields=["name", "email", "customer_id", "erased_at"])
-    customer.history.update(name=ERASED, email="", customer_id=customer.customer_id)
+    customer.save(update_fields=["name", "email", "customer_id", "billing_address", "tax_number", "erased_at"])
+    customer.history.update(name=ERASED, email="", customer_id=customer.customer_id, billing_address="", tax_number="")
     _scrub_texts(customer, _scrubber(names))
     customer.usage_events.exclude(Q(properties={}) & Q(key=None)).update(properties={}, key=None)
     LogEntry.objects.filter(
@@ -452,10 +475,12 @@ def erase(customer_pk: int, *, now: datetime) -> bool:
 
 
 def _personal_words(customer: Customer) -> list[str]:
-    """Every name, e-mail and id that the customer ever had, the longest first."""
-    known = {customer.name, customer.email, customer.customer_id}
-    for row in customer.history.values_list("name", "email", "customer_id"):
-        known.update(row)
+    """Every name, e-mail, id, address and tax number that the customer ever had, the longest first."""
+    fields = ("name", "email", "customer_id", "tax_number", "billing_address")
+    known: set[str] = set()
+    for row in [[getattr(customer, field) for field in fields], *customer.history.values_list(*fields)]:
+        *others, address = row
+        known.update(others, [address], address.splitlines())
     return sorted((word for word in known if word), key=len, reverse=True)
 
 
@@ -485,6 +510,12 @@ def _scrub_texts(customer: Customer, scrub: Callable[[Any], Any]) -> None:
     for version in PlanVersion.objects.filter(custom__customer=customer):
         version.commit_message = scrub(version.commit_message)[:500]
         version.save(update_fields=["commit_message"])
+    for override in PriceOverride.objects.filter(subscription__customer=customer):
+        for row in (PriceOverride.objects.filter(pk=override.pk), override.history.all()):
+            row.update(reason=scrub(override.reason), revoke_reason=scrub(override.revoke_reason))
+    for exemption in customer.tax_exemptions.all():
+        exemption.reason = scrub(exemption.reason)
+        exemption.save(update_fields=["reason"])
     for entry in WalletEntry.objects.filter(wallet__customer=customer).exclude(reference=""):
         entry.reference = scrub(entry.reference)[:200]
         entry.save(update_fields=["reference"])

@@ -252,13 +252,13 @@ def loaded() -> Customer:
 
 
 @pytest.mark.parametrize("role", ["Admin", "Read-only"])
-def test_the_page_stays_within_few_queries(desk, client, role, django_assert_max_num_queries):
+def test_the_page_stays_within_twenty_queries(desk, client, role, django_assert_max_num_queries):
     """A-54"""
     who = loaded()
     desk = CustomerDesk(client, role=role)
     desk.page(who)  # what is frozen for ever is in the process's memory from now on
 
-    with django_assert_max_num_queries(24):
+    with django_assert_max_num_queries(20):
         desk.page(who)
 
 
@@ -268,7 +268,7 @@ def test_a_process_that_has_just_started_asks_no_question_for_each_item(desk, dj
     desk.page(who)
     forget_items()
 
-    with django_assert_max_num_queries(25):
+    with django_assert_max_num_queries(21):
         desk.page(who)
 
 

@@ -26,7 +26,7 @@ from billing_admin.flows.customers import (
 )
 from catalog.models import Plan
 from customers.journal import ReasonRequired
-from customers.models import Customer, Note, Operation
+from customers.models import Customer, Note, Operation, PriceOverride
 from entitlements.edit import edit_balance
 from entitlements.models import Balance, UsageEvent
 from tests import builders as world
@@ -506,3 +506,25 @@ def test_an_erased_customer_cannot_come_back():
 
     with pytest.raises(AlreadyErased):
         reopen_customer(who, actor=STAFF, now=MARCH_16 + ERASED_AFTER)
+
+
+def test_address_tax_number_and_why_of_deals_are_erased_too():
+    """A-52"""
+    who = on(pro(50))
+    update(who, billing_address="1 Main Street\nBerlin", tax_number="DE123456789")
+    row = world.special_price(who, now=MARCH_16)
+    PriceOverride.objects.update(reason="asked for by Acme Robotics, 1 Main Street")
+    Customer.objects.filter(pk=who.pk).update(closed_at=MARCH_16, erase_at=MARCH_16)
+
+    erase_due(now=APRIL_1)
+
+    who.refresh_from_db()
+    row.refresh_from_db()
+    assert (who.billing_address, who.tax_number) == ("", "")
+    assert row.reason == "asked for by (erased), (erased)"
+    assert not [operation for operation in who.operations.all() if "Main Street" in str(operation.inputs)]
+
+
+def test_a_language_that_nobody_speaks_is_refused():
+    with pytest.raises(ValidationError, match="not a locale"):
+        update(on(pro(50)), locale="xx_YY")
