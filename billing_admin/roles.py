@@ -46,6 +46,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         "invoicing.write_off_invoice",
         "invoicing.top_up_wallet",
         "customers.activate_unpaid",
+        "customers.pause_collection",
         "billing_admin.change_workerrun",
         "catalog.add_coupon",
         "catalog.change_coupon",

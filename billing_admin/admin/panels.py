@@ -10,8 +10,10 @@ from django.db.models.functions import Cast, TruncDay
 
 from billing_admin.admin.billing_settings import TERMS
 from billing_admin.admin.cancel import CANCEL
+from billing_admin.admin.collection import PAUSE
 from billing_admin.admin.enable import ENABLE, permission
 from billing_admin.admin.links import link
+from billing_admin.flows.collection import pauses
 from billing_admin.flows.upcoming import Upcoming, upcoming, use_so_far
 from catalog.models import Feature
 from catalog.money import format_rate, grouped
@@ -85,6 +87,8 @@ class ProductRow:
     canceling: bool = False
     scheduled: Scheduled | None = None
     parked_because: str = ""
+    paused: str = ""
+    collection_url: str = ""
     change_url: str = ""
     cancel_url: str = ""
     withdraw_url: str = ""
@@ -168,11 +172,28 @@ def product_row(customer: Customer, subscription: Subscription, now: datetime, a
         canceling=canceling,
         scheduled=scheduled(phase, following) if following else None,
         parked_because=subscription.parked_because if subscription.parked_at else "",
+        paused=paused_words(subscription, now),
+        collection_url=collection_url(subscription, now) if terms.is_invoiced and allows(PAUSE) else "",
         change_url=change_url(customer, subscription, phase) if allows(permission(version.plan)) else "",
         cancel_url=link("cancel_subscription", subscription.public_id) if allows(CANCEL) and not canceling else "",
         withdraw_url=withdraw_url(subscription, following, allows) if following or canceling else "",
         terms_url=link("contract_terms", subscription.public_id) if terms.is_invoiced and allows(TERMS) else "",
     )
+
+
+def paused_words(subscription: Subscription, now: datetime) -> str:
+    """`until 1 Jun 2026: void them`; nothing while invoices are collected."""
+    if not pauses(subscription, now):
+        return ""
+    resumes, behavior = subscription.collection_resumes_at, subscription.collection_behavior
+    until = f"until {resumes:%-d %b %Y}" if resumes else "until somebody resumes it"
+    return f"{until}: {Subscription.WhilePaused(behavior).label.lower()}"
+
+
+def collection_url(subscription: Subscription, now: datetime) -> str:
+    if not subscription.is_live:
+        return ""
+    return link("resume_collection" if pauses(subscription, now) else "pause_collection", subscription.public_id)
 
 
 def change_url(customer: Customer, subscription: Subscription, phase: Phase) -> str:
@@ -259,13 +280,13 @@ class FeatureRow:
         return max(ZERO, sum(((b.granted or ZERO) + b.adjusted for b in self.access.buckets), ZERO))
 
     @property
-    def is_edited(self) -> bool:
-        return any(b.adjusted for b in self.access.buckets)
-
-    @property
     def used(self) -> Decimal:
         """Of the allowance and of bonuses."""
         return self.access.used + (self.access.bonus.used if self.access.bonus else ZERO)
+
+    @property
+    def is_edited(self) -> bool:
+        return any(b.adjusted for b in self.access.buckets)
 
     @property
     def shows_buckets(self) -> bool:

@@ -11,6 +11,7 @@ from billing_admin.api import (
     balances,
     catalog,
     changes,
+    collection,
     customers,
     errors,
     invoices,
@@ -55,5 +56,17 @@ api = NinjaAPI(
     urls_namespace="api-v1",
 )
 errors.install(api)
-for part in (customers, usage, balances, plans, catalog, price_overrides, changes, subscriptions, invoices, wallet):
+for part in (
+    customers,
+    usage,
+    balances,
+    plans,
+    catalog,
+    price_overrides,
+    changes,
+    subscriptions,
+    collection,
+    invoices,
+    wallet,
+):
     api.add_router("", part.router)
