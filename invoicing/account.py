@@ -17,8 +17,14 @@ BOUNDS = {
     "most_lines": (1, 100_000, "Give 1 to 100,000 lines."),
     "most_growth": (2, 1_000, "Give 2 to 1,000 times the last total."),
 }
-TEXTS = {"company_name": 200, "company_address": 1_000, "company_tax_number": 40, "invoice_footer": 1_000}
-FLAGS = {"approve_first_invoices"}
+TEXTS = {
+    "company_name": 200,
+    "company_address": 1_000,
+    "company_tax_number": 40,
+    "payment_instructions": 1_000,
+    "invoice_footer": 1_000,
+}
+FLAGS = {"approve_first_invoices", "send_invoices"}
 MOST_RETRIES = 10
 LAST_RETRY = 365
 

@@ -25,10 +25,16 @@ CHANGE = "invoicing.change_billingsettings"
 TERMS = "customers.change_subscription"
 SECTIONS = {
     "First invoices": ("payment_window_hours", "approve_first_invoices"),
-    "Invoices": ("net_terms_days", "grace_hours"),
+    "Invoices": ("net_terms_days", "grace_hours", "send_invoices"),
     "Overdue invoices": ("retry_days",),
     "Bounds of a run": ("most_lines", "most_growth"),
-    "Letterhead": ("company_name", "company_address", "company_tax_number", "invoice_footer"),
+    "Letterhead": (
+        "company_name",
+        "company_address",
+        "company_tax_number",
+        "payment_instructions",
+        "invoice_footer",
+    ),
 }
 
 
@@ -61,6 +67,11 @@ class SettingsForm(forms.Form):
     grace_hours = forms.IntegerField(
         label="Grace for late use (hours)", help_text="So long an invoice with use stays a draft and takes late events."
     )
+    send_invoices = forms.BooleanField(
+        label="Mail every issued document to its customer",
+        required=False,
+        help_text="With its link, in the customer's language.",
+    )
     retry_days = RetryDays(
         label="Ask again after (days)",
         help_text="Days after the due date. After the last one the invoice is given up and the contract ends unpaid.",
@@ -76,12 +87,19 @@ class SettingsForm(forms.Form):
         label="Address", max_length=1_000, required=False, widget=forms.Textarea(attrs={"rows": 3})
     )
     company_tax_number = forms.CharField(label="Tax number", max_length=40, required=False)
+    payment_instructions = forms.CharField(
+        label="How to pay by transfer",
+        max_length=1_000,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Bank and account number. Customers read it while something is due, with the invoice's number.",
+    )
     invoice_footer = forms.CharField(
         label="Footer",
         max_length=1_000,
         required=False,
         widget=forms.Textarea(attrs={"rows": 2}),
-        help_text="Under every invoice: the bank account, the register, a thank-you.",
+        help_text="Under every invoice: the register, who manages the company, a thank-you.",
     )
 
     @property
