@@ -1,6 +1,7 @@
 """Balances of a customer, with the ledger behind each number; and an operator's edit of one."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Self
 
 from ninja import Query, Router
@@ -14,11 +15,11 @@ from billing_admin.api.shapes import Answer, Body, Id, Instant, Quantity, Reason
 from billing_admin.api.usage import BucketOut
 from catalog.models import Feature
 from customers.models import Customer
-from entitlements.balances import Standing
+from entitlements.balances import Bucket, Standing
 from entitlements.edit import edit_balance as set_balance
 from entitlements.ledger import LedgerLine, ledger
 from entitlements.models import Balance
-from entitlements.readings import standings_at
+from entitlements.readings import extras, find_feature, open_rows, standings_at
 
 router = Router(tags=["Balances"])
 
@@ -58,7 +59,7 @@ class LedgerLineOut(Answer):
 
 class BalanceOut(BucketOut):
     feature_slug: str
-    plan: str = Field(description="Whose allowance it is.")
+    plan: str = Field(description="Whose allowance it is; empty: a bonus or a purchase.")
     is_default: bool
     resets: str
     next_granted: Quantity | None = Field(description="What the next window starts with; null: no limit.")
@@ -75,6 +76,20 @@ class BalanceOut(BucketOut):
             is_default=contract.is_default,
             resets=bucket.item.reset,
             next_granted=standing.contribution.granted,
+            ledger=None if lines is None else [LedgerLineOut.of(line) for line in lines],
+        )
+
+    @classmethod
+    def beside_plans(cls, bucket: Bucket, lines: list[LedgerLine] | None) -> Self:
+        """A bonus or a purchase: no plan promises it, and nothing follows it."""
+        assert bucket.item.feature is not None
+        return cls(
+            **BucketOut.of(bucket).model_dump(),
+            feature_slug=bucket.item.feature.slug,
+            plan="",
+            is_default=False,
+            resets=bucket.item.reset,
+            next_granted=Decimal(0),
             ledger=None if lines is None else [LedgerLineOut.of(line) for line in lines],
         )
 
@@ -145,7 +160,10 @@ def edit_balance(request: ApiRequest, customer_id: Id, body: BalanceEdit) -> Edi
 
 def _balances(customer: Customer, now: datetime, slug: str | None, *, with_ledger: bool) -> list[BalanceOut]:
     found = standings_at(customer, now, slug)
-    ids = [s.bucket.id for s in found if s.bucket.id is not None]
+    feature = find_feature(slug) if slug else None
+    own = extras(open_rows(customer, [feature.id] if feature and feature.id else None), now)
+    ids = [b.id for b in [*(s.bucket for s in found), *own] if b.id is not None]
     rows = Balance.objects.in_bulk(ids) if with_ledger else {}
     lines = {pk: ledger(row) for pk, row in rows.items()}
-    return [BalanceOut.in_standing(s, lines.get(s.bucket.id or 0, []) if with_ledger else None) for s in found]
+    told = [BalanceOut.in_standing(s, lines.get(s.bucket.id or 0, []) if with_ledger else None) for s in found]
+    return told + [BalanceOut.beside_plans(b, lines.get(b.id or 0, []) if with_ledger else None) for b in own]

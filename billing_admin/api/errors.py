@@ -18,12 +18,13 @@ from billing_admin.api.refusals import SENTENCES, answer, standard
 from billing_admin.api.usage import AccessOut
 from billing_admin.flows.customers import DeletionBlocked
 from billing_admin.flows.enable_plan import PreviewOutdated
+from catalog.coupons import InvalidCoupon
 from catalog.items import InvalidItems
 from entitlements.track import LimitReached
 
 log = structlog.get_logger("billing_admin.api")
 
-NOT_FOUND = {"feature_not_found"}
+NOT_FOUND = {"coupon_not_found", "feature_not_found"}
 # What was asked for is well-formed, but does not go with how things stand.
 CONFLICT = {
     "already_ended",
@@ -31,6 +32,15 @@ CONFLICT = {
     "already_in_effect",
     "already_on_plan",
     "cannot_move",
+    "coupon_applied_already",
+    "coupon_expired",
+    "coupon_for_first_time",
+    "coupon_in_other_currency",
+    "coupon_not_active",
+    "coupon_not_for_plan",
+    "coupon_not_held",
+    "coupon_used_up",
+    "credit_is_over",
     "currency_locked",
     "customer_closed",
     "deletion_blocked",
@@ -49,6 +59,7 @@ CONFLICT = {
     "override_overlaps",
     "plan_not_offered",
     "preview_outdated",
+    "product_held",
     "product_is_billed",
     "unique",
     "version_frozen",
@@ -56,6 +67,7 @@ CONFLICT = {
 # The field that a refusal is about, where the sentence alone says it.
 FIELD = {
     "bad_confirmation": "fingerprint",
+    "coupon_not_found": "code",
     "bad_end": "endsAt",
     "bad_quantity": "quantity",
     "bad_reset_date": "resetAt",
@@ -73,6 +85,10 @@ FIELD = {
 }
 # Cells of an item, in the words of the API.
 CELLS = {"price": "unitPrice", "reset": "resets", "feature": "featureSlug"}
+
+
+# Fields of a coupon, in the words of the API.
+COUPON_FIELDS = {"plans": "plan_keys", "free_plan": "free_plan_key", "feature": "feature_slug"}
 
 
 def install(api: NinjaAPI) -> None:
@@ -114,6 +130,13 @@ def _refused(request: HttpRequest, error: ValidationError) -> HttpResponse:
         case DeletionBlocked():
             more["errors"] = [{"code": b.kind, "message": b.sentence, "field": b.id or None} for b in error.blockers]
             code, status = "deletion_blocked", HTTPStatus.CONFLICT
+        case InvalidCoupon():
+            more["errors"] = [
+                {"code": e.code, "message": e.messages[0], "field": to_camel(COUPON_FIELDS.get(name, name))}
+                for name, found in error.error_dict.items()
+                for e in found
+            ]
+            field = more["errors"][0]["field"]
         case PreviewOutdated():
             more["preview"] = PreviewOut.of(error.change).model_dump(mode="json", by_alias=True)
         case LimitReached():

@@ -58,6 +58,8 @@ class BucketOut(Answer):
     """One balance: what was granted for a window, what staff adjusted, what was used."""
 
     id: int | None = Field(description="Null while nothing has been written to it.")
+    kind: str = Field(description="`plan`, `bonus` or `purchase`.")
+    label: str | None = Field(description="A bonus or purchase: what it is called.")
     starts_at: datetime
     ends_at: datetime | None
     unlimited: bool
@@ -71,6 +73,8 @@ class BucketOut(Answer):
     def of(cls, bucket: Bucket) -> Self:
         return cls(
             id=bucket.id,
+            kind="bonus" if bucket.is_bonus else "purchase" if bucket.is_extra else "plan",
+            label=bucket.label or None,
             starts_at=bucket.starts_at,
             ends_at=bucket.ends_at,
             unlimited=bucket.unlimited,
@@ -97,7 +101,7 @@ class AccessOut(Answer):
     reason: str = Field(
         description="`ok`, `no_plan`, `not_in_plan`, `limit_reached` or `insufficient_funds`.", examples=["ok"]
     )
-    source: str = Field(description="`plan`, or `default` for the default product and for nothing.", examples=["plan"])
+    source: str = Field(description="`plan`, `bonus`, or `default` (also for nothing).", examples=["plan"])
     value: bool | int | float | str | None = Field(description="On/off: true or false. Static: the number or text.")
     required: Quantity
     unlimited: bool
@@ -105,6 +109,9 @@ class AccessOut(Answer):
     used: Quantity
     remaining: Quantity | None
     overage: Quantity
+    bonus_granted: Quantity = Field(description="Units beside the limit, which stays as it is.")
+    bonus_used: Quantity
+    bonus_remaining: Quantity = Field(description="Counted in `remaining`, too.")
     has_reached_limit: bool
     next_reset_at: datetime | None
     conflicts: bool = Field(description="Two plans give different texts; the main plan's is shown.")
@@ -129,6 +136,9 @@ class AccessOut(Answer):
             used=access.used,
             remaining=access.remaining,
             overage=access.overage,
+            bonus_granted=access.bonus.granted if access.bonus else Decimal(0),
+            bonus_used=access.bonus.used if access.bonus else Decimal(0),
+            bonus_remaining=access.bonus.remaining if access.bonus else Decimal(0),
             has_reached_limit=access.has_reached_limit,
             next_reset_at=access.next_reset_at,
             conflicts=access.conflicts,

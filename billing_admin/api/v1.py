@@ -12,6 +12,7 @@ from billing_admin.api import (
     catalog,
     changes,
     collection,
+    coupons,
     customers,
     errors,
     invoices,
@@ -68,5 +69,6 @@ for part in (
     collection,
     invoices,
     wallet,
+    coupons,
 ):
     api.add_router("", part.router)

@@ -15,6 +15,7 @@ from billing_admin.api.v1 import api as described
 from customers.models import Customer
 from tests import builders as world
 from tests.builders import allowance, assigned, customer, enable, feature, fee, on, plan, static, switch
+from tests.flows.coupon_world import apply, credit, percent
 
 pytestmark = pytest.mark.django_db
 
@@ -99,6 +100,9 @@ def ids(api) -> dict[str, list[str]]:
         "subscription_id": [s.public_id for c in (who, other) for s in c.subscriptions.all()],
         "invoice_id": [other.invoices.get().public_id],
         "override_id": [world.special_price(other).public_id],
+        "code": [percent(20, name="Welcome").code, percent(10, name="Spring").code],
+        "applied_id": [apply(other, credit()).public_id],
+        "credit_id": [other.invoice_credits.get().public_id],
         "key": ["pro", "partner", "api"],
         "slug": ["credits"],
         "number": ["1", "2"],
