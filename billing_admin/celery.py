@@ -18,6 +18,7 @@ CLOCKWORK = {
     "reset balances whose window has ended": ("billing_admin.tasks.reset_due", EVERY),
     # Scheduled changes and planned ends come due like renewals: all three are a contract's next boundary.
     "settle contracts whose boundary has come": ("billing_admin.tasks.renew_due", EVERY),
+    "issue drafts whose grace is over": ("billing_admin.tasks.issue_due", EVERY),
     "give up first invoices that were not paid in time": ("billing_admin.tasks.expire_due", EVERY),
     "ask for what is overdue": ("billing_admin.tasks.dun_due", EVERY * 2),
     "erase customers whose grace has passed": ("billing_admin.tasks.erase_due", EVERY * 2),

@@ -21,6 +21,7 @@ from django.db.models import Q
 
 from billing_admin.flows.billing_run import Renewal, prepare, write
 from billing_admin.flows.customers import erase, erase_due
+from billing_admin.flows.drafts import issue_due
 from billing_admin.flows.dunning import collect_overdue, to_collect
 from billing_admin.flows.gate import expire
 from billing_admin.flows.renew import MOST_PERIODS, catch_up, renew_or_park
@@ -33,7 +34,7 @@ from entitlements.reset import bring_up_to_date, reset_due
 from invoicing.models import Invoice
 
 RENEWALS, RESETS, ERASURES = "renew_due", "reset_due", "erase_due"
-EXPIRIES, DUNNING = "expire_due", "dun_due"
+DRAFTS, EXPIRIES, DUNNING = "issue_due", "expire_due", "dun_due"
 CLOCKWORK_HEARD = "clockwork"
 
 log = structlog.get_logger("billing_admin.runs")
@@ -375,6 +376,15 @@ class Queue:
     settle: Callable[[Customer, datetime], dict[str, Any]]
 
 
+def _with_drafts(now: datetime) -> CustomerQuerySet:
+    drafts = Invoice.objects.to_issue(now).filter(awaits_approval=False)
+    return Customer.objects.filter(invoices__in=drafts).distinct()
+
+
+def _issue(customer: Customer, now: datetime) -> dict[str, Any]:
+    return {"invoices": issue_due(now, customer=customer)}
+
+
 def _with_expired_invoices(now: datetime) -> CustomerQuerySet:
     return Customer.objects.filter(invoices__in=Invoice.objects.expired(now)).distinct()
 
@@ -392,6 +402,7 @@ def _dun(customer: Customer, now: datetime) -> dict[str, Any]:
 QUEUES = {
     queue.task: queue
     for queue in (
+        Queue(DRAFTS, _with_drafts, _issue),
         Queue(EXPIRIES, _with_expired_invoices, _expire),
         Queue(DUNNING, to_collect, _dun),
     )

@@ -24,6 +24,12 @@ def erase_due() -> None:
 
 
 @shared_task
+def issue_due() -> None:
+    """Drafts whose grace for late use is over."""
+    runs.work(runs.DRAFTS, now=timezone.now()).finish(timezone.now())
+
+
+@shared_task
 def expire_due() -> None:
     """First invoices that nobody paid within their window."""
     runs.work(runs.EXPIRIES, now=timezone.now()).finish(timezone.now())

@@ -16,6 +16,7 @@ from billing_admin import runs
 from billing_admin.access import allowed, requires
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, link
+from billing_admin.flows.dry_run import dry_run
 from billing_admin.models import Heartbeat, WorkerFailure, WorkerRun
 from billing_admin.pages import render_page
 from catalog.money import format_minor
@@ -23,6 +24,7 @@ from customers.journal import Actor
 from customers.models import Customer, Phase, Subscription
 from customers.states import LIVE
 from entitlements.models import Balance
+from invoicing.models import Invoice
 
 A_PAGE = 30
 MOST_GROUPS, MOST_NAMED, MOST_PARKED, MOST_COUNTED = 20, 6, 50, 10_000
@@ -36,6 +38,7 @@ MAY_RETRY = "billing_admin.change_workerrun"
 TASKS = {
     runs.RENEWALS: "Renewals",
     runs.RESETS: "Resets",
+    runs.DRAFTS: "Drafts",
     runs.EXPIRIES: "Unpaid first invoices",
     runs.DUNNING: "Overdue invoices",
     runs.ERASURES: "Erasures",
@@ -226,6 +229,9 @@ def due_next(now: datetime) -> list[Due]:
         ("Renewals", lambda end: waiting.filter(bills_at__lte=end)),
         ("Scheduled changes", lambda end: phases.filter(subscription__bills_at__lte=end, starts_at__lte=end)),
         ("Planned ends", lambda end: waiting.filter(bills_at__lte=end, ends_at__lte=end)),
+        ("Drafts to issue", lambda end: Invoice.objects.to_issue(end).filter(awaits_approval=False)),
+        ("Unpaid first invoices", lambda end: Invoice.objects.expired(end)),
+        ("Reminders", lambda end: Invoice.objects.to_remind(end)),
         ("Resets", lambda end: Balance.objects.filter(closed_at=None, ends_at__lte=end)),
         ("Erasures", lambda end: Customer.objects.to_erase(end)),
     ]
@@ -307,6 +313,30 @@ def one_run(request: HttpRequest, object_id: str) -> HttpResponse:
     )
 
 
+# How far ahead a dry run looks, and at how many: a person waits for it.
+AHEAD = {"now": ("Now", timedelta()), "day": ("24 hours", timedelta(days=1)), "week": ("7 days", timedelta(days=7))}
+MOST_TRIED = 200
+
+
+@requires("billing_admin.view_workerrun")
+def dry_run_page(request: HttpRequest) -> HttpResponse:
+    """What the billing run would do; nothing is written."""
+    chosen = request.GET.get("until", "")
+    chosen = chosen if chosen in AHEAD else "now"
+    until = moment(request) + AHEAD[chosen][1]
+    found = dry_run(until, MOST_TRIED)
+    return render_page(
+        request,
+        "runs/dry.html",
+        trail=[("Runs", link("billing_admin_workerrun_changelist")), ("Dry run", "")],
+        found=found,
+        rows=[(row, customer_link(row.customer.pk)) for row in found.rows],
+        until=until,
+        chosen=chosen,
+        choices=[(word, label) for word, (label, _) in AHEAD.items()],
+    )
+
+
 @admin.register(WorkerRun)
 class WorkerRunAdmin(ModelAdmin):
     """Records of the clockwork: read, retried, never edited."""
@@ -319,6 +349,7 @@ class WorkerRunAdmin(ModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         return [
+            path("dry-run/", self.admin_site.admin_view(dry_run_page), name="dry_run"),
             path("retry/", self.admin_site.admin_view(retry), name="retry_failures"),
             path("unpark/<int:pk>/", self.admin_site.admin_view(unpark), name="unpark_contract"),
             *super().get_urls(),

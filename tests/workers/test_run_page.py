@@ -92,7 +92,7 @@ def test_only_admin_and_finance_may_retry(role: str) -> None:
 
 
 def test_a_parked_contract_shows_its_reason_and_can_be_tried_again() -> None:
-    """Unpark and try again."""
+    """Let it go on: unpark and try again."""
     acme = a.on(a.pro())
     with refusing_invoices_of(acme):
         for _ in range(runs.PATIENCE):
@@ -103,7 +103,7 @@ def test_a_parked_contract_shows_its_reason_and_can_be_tried_again() -> None:
     press(client, f"unpark/{a.the_subscription(acme).pk}/")
 
     assert "Failed 5 times in a row" in page
-    assert "Unpark and try again" in page
+    assert "Let it go on" in page
     assert "Failures, by cause" not in page
     assert a.the_subscription(acme).parked_at is None
     assert len(a.totals(acme)) == 2
