@@ -15,8 +15,10 @@ from pypdf import PdfReader
 from billing_admin.flows.plan_change import Activation
 from catalog.charges import GRADUATED, Price, Tier
 from customers.models import Customer
+from invoicing.credit_note import credit
 from invoicing.issue import void
 from invoicing.models import BillingSettings, Invoice
+from invoicing.providers import PROVIDERS, Way
 from tests import builders as a
 from tests.instants import APRIL_1, MARCH_1, MARCH_16, day
 
@@ -291,3 +293,33 @@ def test_signs_that_would_be_markup_are_printed_as_they_are():
     who.save()
 
     assert "A & B <Ltd> 1 < 2 Street" in words(owing(who))
+
+
+def test_a_provider_with_a_page_of_its_own_gets_a_button(monkeypatch):
+    monkeypatch.setitem(PROVIDERS, "cards", lambda invoice, account: Way("cards", url="https://pay.example/1"))
+
+    answer = visit(owing())
+
+    assert 'href="https://pay.example/1" rel="noreferrer">Pay $50.00</a>' in answer.content.decode()
+
+
+def test_a_credit_note_says_where_the_money_goes_and_not_why():
+    """Y-51"""
+    who = a.on(a.pro())
+    note = credit(
+        who.invoices.get(), amount=1500, settlement="account_credit", reason="case 412", actor=a.STAFF, now=MARCH_16
+    )
+
+    text = read(note)
+
+    assert "Credit note ACME-CN-0001" in text and "Corrects ACME-0001" in text
+    assert "$15.00 added to your account credit" in text and "Total credited −$15.00" in text
+    assert "case 412" not in text
+
+
+def test_a_refund_that_is_still_to_be_made_says_so():
+    """Y-51"""
+    who = a.on(a.pro())
+    note = credit(who.invoices.get(), amount=1500, settlement="refund", reason="x", actor=a.STAFF, now=MARCH_16)
+
+    assert "$15.00 will be paid back to you" in read(note)

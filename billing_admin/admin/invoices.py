@@ -142,6 +142,7 @@ class InvoiceRow:
     state: tuple[str, str]
     is_credit_note: bool
     waits_for: str = ""
+    open_url: str = ""
     customer_name: str = ""
     customer_url: str = ""
 
@@ -160,6 +161,7 @@ def invoice_row(invoice: Invoice, now: datetime) -> InvoiceRow:
         state=state_of(invoice, now),
         is_credit_note=invoice.kind == Invoice.Kind.CREDIT_NOTE,
         waits_for=waits_for(invoice, now),
+        open_url=reverse("hosted_document", args=[invoice.token]) if invoice.number else "",
         customer_name=customer.name if customer else "",
         customer_url=customer_link(customer.pk) if customer else "",
     )
