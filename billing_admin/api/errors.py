@@ -63,6 +63,22 @@ CONFLICT = {
     "product_is_billed",
     "unique",
     "version_frozen",
+    "awaits_approval",
+    "below_zero",
+    "cannot_reissue",
+    "cannot_undo",
+    "cannot_write_off",
+    "credit_too_high",
+    "no_next_invoice",
+    "not_a_draft",
+    "not_a_refund",
+    "not_creditable",
+    "not_manual",
+    "not_waiting",
+    "nothing_to_activate",
+    "nothing_to_approve",
+    "paid_out",
+    "window_billed",
 }
 # The field that a refusal is about, where the sentence alone says it.
 FIELD = {
@@ -82,6 +98,11 @@ FIELD = {
     "too_many_components": "components",
     "unknown_cadence": "billingCadence",
     "unknown_currency": "currency",
+    "bad_amount": "amount",
+    "bad_description": "description",
+    "bad_instant": "at",
+    "bad_settlement": "settlement",
+    "currency_mismatch": "currency",
 }
 # Cells of an item, in the words of the API.
 CELLS = {"price": "unitPrice", "reset": "resets", "feature": "featureSlug"}

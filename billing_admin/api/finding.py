@@ -33,7 +33,8 @@ def find_subscription(public_id: str) -> Subscription:
 
 
 def find_invoice(public_id: str) -> Invoice:
-    found = Invoice.objects.select_related("customer", "subscription").filter(public_id=public_id).first()
+    rows = Invoice.objects.select_related("customer", "subscription", "corrects", "replaces")
+    found = rows.filter(public_id=public_id).first()
     if found is None:
         raise NotFound("invoice", public_id)
     return found

@@ -11,12 +11,22 @@ from billing_admin.api.finding import find_customer, find_invoice, page_of
 from billing_admin.api.lines import LineOut
 from billing_admin.api.refusals import BadValue
 from billing_admin.api.shapes import Answer, Body, Id, MinorUnits, Money, Page
-from invoicing.issue import receive_payment
-from invoicing.models import Invoice, Payment
+from billing_admin.flows.gate import collect
+from invoicing.mail import document_link
+from invoicing.models import Deduction, Invoice, InvoiceLine, Payment
+from invoicing.states import InvoiceState
 
 router = Router(tags=["Invoices"])
 
 VIEW = "invoicing.view_invoice"
+MONEY = (
+    *("subtotal", "discount_total", "credit_total", "tax_added", "tax_included"),
+    *("total", "credit_applied", "offset", "paid", "due"),
+)
+DATES = (
+    *("covers_from", "covers_until", "issues_at", "issued_at", "expires_at"),
+    *("due_at", "paid_at", "voided_at"),
+)
 
 
 class PaymentIn(Body):
@@ -49,19 +59,30 @@ class PaymentOut(Answer):
 
 class InvoiceOut(Answer):
     id: str = Field(examples=["in_7bQ2mZ8TqVbNc1R4"])
-    number: str | None = Field(examples=["ACME-0001"])
+    number: str | None = Field(examples=["ACME-0001"], description="Null while it is a draft.")
     kind: str = Field(description="`invoice` or `credit_note`")
-    state: str = Field(examples=["open"])
+    state: str = Field(examples=["open"], description="`draft`, `open`, `paid`, `void` or `uncollectible`")
+    customer_id: str = Field(examples=["acme"])
     subscription_id: str | None
     currency: str
+    subtotal: Money = Field(description="Sum of the lines.")
+    discount_total: Money = Field(description="Taken off by coupons.")
+    credit_total: Money = Field(description="Taken off by invoice credits, before tax.")
+    tax_added: Money = Field(description="Tax on top of the prices.")
+    tax_included: Money = Field(description="Tax inside the prices.")
     total: Money
     credit_applied: Money = Field(description="Taken from account credit.")
     offset: Money = Field(description="Taken off by credit notes.")
     paid: Money
     due: Money
+    url: str | None = Field(description="Where the customer reads and pays it. Null for a draft.")
+    settlement: str | None = Field(description="Credit notes: `refund`, `account_credit` or `offset`.")
+    awaits_approval: bool
     covers_from: datetime | None
     covers_until: datetime | None
+    issues_at: datetime | None = Field(description="Drafts: when the grace for late use is over.")
     issued_at: datetime | None
+    expires_at: datetime | None = Field(description="First invoices: void if unpaid by then.")
     due_at: datetime | None
     paid_at: datetime | None
     voided_at: datetime | None
@@ -69,18 +90,20 @@ class InvoiceOut(Answer):
 
     @classmethod
     def values(cls, invoice: Invoice) -> dict[str, Any]:
-        money = ("total", "credit_applied", "offset", "paid", "due")
-        dates = ("covers_from", "covers_until", "issued_at", "due_at", "paid_at", "voided_at")
         return {
             "id": invoice.public_id,
             "number": invoice.number,
             "kind": invoice.kind,
             "state": invoice.state,
+            "customer_id": invoice.customer.customer_id,
             "subscription_id": invoice.subscription.public_id if invoice.subscription else None,
             "currency": invoice.currency,
+            "url": None if invoice.issued_at is None else document_link(invoice),
+            "settlement": invoice.settlement or None,
+            "awaits_approval": invoice.awaits_approval,
             "void_reason": invoice.void_reason or None,
-            **{name: Money.of(getattr(invoice, name), invoice.currency) for name in money},
-            **{name: getattr(invoice, name) for name in dates},
+            **{name: Money.of(getattr(invoice, name), invoice.currency) for name in MONEY},
+            **{name: getattr(invoice, name) for name in DATES},
         }
 
     @classmethod
@@ -88,18 +111,73 @@ class InvoiceOut(Answer):
         return cls(**cls.values(invoice))
 
 
+class TaxOut(Answer):
+    name: str = Field(examples=["VAT"])
+    percent: str = Field(examples=["19"])
+    inclusive: bool = Field(description="Inside the price; else on top of it.")
+    taxable: Money
+    amount: Money
+
+
+class InvoiceLineOut(LineOut):
+    id: int
+    discounted: Money = Field(description="Its part of the coupons.")
+    credited: Money = Field(description="Its part of the invoice credits.")
+    taxes: list[TaxOut]
+    source_line_id: int | None = Field(description="A credit's charge.")
+
+    @classmethod
+    def of_row(cls, row: InvoiceLine, currency: str) -> Self:
+        return cls(
+            **LineOut.of(row, currency).model_dump(),
+            id=row.pk,
+            discounted=Money.of(row.discounted, currency),
+            credited=Money.of(row.credited, currency),
+            taxes=[
+                TaxOut(
+                    name=tax["name"],
+                    percent=tax["percent"],
+                    inclusive=tax["inclusive"],
+                    taxable=Money.of(tax["taxable"], currency),
+                    amount=Money.of(tax["amount"], currency),
+                )
+                for tax in row.taxes
+            ],
+            source_line_id=row.source_id,
+        )
+
+
+class DeductionOut(Answer):
+    kind: str = Field(description="`discount` (a coupon) or `invoice_credit`")
+    label: str
+    amount: Money
+    sum: str | None
+
+    @classmethod
+    def of(cls, row: Deduction, currency: str) -> Self:
+        amount = Money.of(row.amount, currency)
+        return cls(kind=row.kind, label=row.label, amount=amount, sum=row.derivation.get("sum"))
+
+
 class InvoiceDetail(InvoiceOut):
-    customer_id: str
-    lines: list[LineOut]
+    lines: list[InvoiceLineOut]
+    deductions: list[DeductionOut]
     payments: list[PaymentOut]
+    credit_note_ids: list[str] = Field(description="Corrections of it.")
+    corrects_id: str | None = Field(description="Credit notes: the invoice that it corrects.")
+    replaces_id: str | None = Field(description="The void invoice that it stands for.")
 
     @classmethod
     def of(cls, invoice: Invoice) -> Self:
+        currency = invoice.currency
         return cls(
             **cls.values(invoice),
-            customer_id=invoice.customer.customer_id,
-            lines=[LineOut.of(line, invoice.currency) for line in invoice.lines.all()],
-            payments=[PaymentOut.of(payment, invoice.currency) for payment in invoice.payments.all()],
+            lines=[InvoiceLineOut.of_row(line, currency) for line in invoice.lines.all()],
+            deductions=[DeductionOut.of(row, currency) for row in invoice.deductions.all()],
+            payments=[PaymentOut.of(payment, currency) for payment in invoice.payments.all()],
+            credit_note_ids=[note.public_id for note in invoice.credit_notes.all()],
+            corrects_id=invoice.corrects.public_id if invoice.corrects else None,
+            replaces_id=invoice.replaces.public_id if invoice.replaces else None,
         )
 
 
@@ -120,7 +198,23 @@ def list_invoices(
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
 ) -> InvoicesOut:
     """The invoices and credit notes of a customer, the newest first."""
-    rows = find_customer(customer_id).invoices.select_related("subscription")
+    rows = find_customer(customer_id).invoices.select_related("subscription", "customer")
+    found, following = page_of(rows, cursor, limit)
+    return InvoicesOut(data=[InvoiceOut.of(invoice) for invoice in found], next_cursor=following)
+
+
+@endpoint(router, "GET", "/invoices", needs=VIEW, gives=InvoicesOut)
+def list_all_invoices(
+    request: ApiRequest,
+    state: Annotated[InvoiceState | None, Query(description="Drafts wait for late use, or for a person.")] = None,
+    kind: Annotated[Invoice.Kind | None, Query()] = None,
+    cursor: Annotated[str | None, Query(max_length=24)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 25,
+) -> InvoicesOut:
+    """The invoices and credit notes of all customers, the newest first."""
+    rows = Invoice.objects.filter(customer__closed_at=None).select_related("subscription", "customer")
+    rows = rows if state is None else rows.filter(state=state)
+    rows = rows if kind is None else rows.filter(kind=kind)
     found, following = page_of(rows, cursor, limit)
     return InvoicesOut(data=[InvoiceOut.of(invoice) for invoice in found], next_cursor=following)
 
@@ -142,13 +236,11 @@ def read_invoice(request: ApiRequest, invoice_id: Id) -> InvoiceDetail:
     example={"amount": 5000, "currency": "USD", "reference": "wire 2026-03-14/0815"},
 )
 def receive(request: ApiRequest, invoice_id: Id, body: PaymentIn) -> PaidOut:
-    """Record money that arrived. What exceeds the rest becomes account credit."""
+    """Record money that arrived. What exceeds the rest becomes account credit; a plan that waited for it begins."""
     invoice = find_invoice(invoice_id)
     if body.currency and body.currency != invoice.currency:
         raise BadValue("currency", f"{invoice} is in {invoice.currency}.", "currency_mismatch")
-    payment = receive_payment(
-        invoice, amount=body.amount, reference=body.reference, actor=request.auth.actor, now=request.now
-    )
+    payment = collect(invoice, amount=body.amount, reference=body.reference, actor=request.auth.actor, now=request.now)
     return PaidOut(
         payment=PaymentOut.of(payment, invoice.currency), invoice=InvoiceOut.of(find_invoice(invoice.public_id))
     )

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, Field
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer
 from billing_admin.api.refusals import BadValue, NotFound
-from billing_admin.api.shapes import Answer, Body, Id, Quantity, Slug, Units, as_number
+from billing_admin.api.shapes import Answer, Body, Id, Instant, Quantity, Slug, Units, as_number
 from billing_admin.api.upgrades import upgrade_to
 from billing_admin.flows.customers import DuplicateCustomerId, create_customer
 from billing_admin.flows.use import INSUFFICIENT_FUNDS, check_all_use, check_use, track_use
@@ -43,6 +43,9 @@ class TrackIn(Body):
     )
     mode: Literal["reject", "cap", "overflow"] = Field(
         "reject", description="What to do with use that does not fit: refuse all, take what fits, or count everything."
+    )
+    at: Instant | None = Field(
+        None, description="When it happened, if that is not now: it counts in its own window until that is billed."
     )
     properties: dict[str, Any] = Field(default_factory=dict, max_length=50)
     auto_create: bool = Field(default=False, description="Create an unknown customer first.")
@@ -232,6 +235,7 @@ def track(request: ApiRequest, body: TrackIn) -> TrackedOut:
         customer,
         feature=body.feature_slug,
         amount=body.value,
+        at=body.at,
         now=request.now,
         key=key,
         mode=Mode(body.mode),

@@ -195,7 +195,7 @@ def _drawn_today(invoice: Invoice, rows: list[InvoiceLine], phase: Phase, now: d
         discounts=[replace(d, plans=d.plans or frozenset({plan.pk})) for d in rules.discounts],
         plan_of=plan_of,
         grants=rules.grants,
-        taxes=lambda line: mirrored.get(line.source_id, rules.taxes),
+        taxes=lambda line: mirrored.get(line.source_id or 0, rules.taxes),
         account_credit=rules.account_credit,
     )
 

@@ -112,5 +112,5 @@ def test_an_unknown_invoice_is_not_found(api):
 def test_an_invoice_is_read_in_few_queries(api, who, django_assert_max_num_queries):
     number = invoices(api, who)["data"][0]["id"]
 
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(7):
         api.get(f"invoices/{number}")
