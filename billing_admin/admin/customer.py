@@ -16,6 +16,7 @@ from unfold.admin import ModelAdmin
 from billing_admin.access import allowed, requires
 from billing_admin.admin import balance, details, events, rewards
 from billing_admin.admin.acts import find_customer, moment
+from billing_admin.admin.contracts import newest_and_waiting, waiting_rows
 from billing_admin.admin.details import LOCALES
 from billing_admin.admin.enable import ASSIGN, ENABLE
 from billing_admin.admin.facts import MoneyFacts, money_facts
@@ -157,6 +158,7 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
     customer, now = find_customer(key), moment(request)
     sees_money = allowed(request, "invoicing.view_invoice")
     sees_history = allowed(request, "customers.view_operation")
+    invoices, waiting = newest_and_waiting(customer) if sees_money else ([], [])
     sees_taxes = allowed(request, "invoicing.view_taxassignment")
     facts = money_facts(customer) if sees_money or sees_taxes else None
     may = permissions(request, customer)
@@ -168,13 +170,14 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
         trail=[("Customers", link("customers_customer_changelist")), (customer.name, "")],
         customer=customer,
         page=page,
+        waiting=waiting_rows(request, waiting),
         may=may,
         details=detail_rows(
             customer,
             tax_rows_of(customer, facts, may_change=may["taxes"]) if facts and sees_taxes else (),
             editable=may["edit"],
         ),
-        invoices=[invoice_row(row, now) for row in customer.invoices.newest()[:6]] if sees_money else None,
+        invoices=[invoice_row(row, now) for row in invoices] if sees_money else None,
         invoices_url=link("invoicing_invoice_changelist", customer=customer.pk),
         credit=facts.credit if facts and sees_money else None,
         credit_url=link("customer_credit", customer.pk),
@@ -240,6 +243,7 @@ def links_of(customer: Customer) -> dict[str, str]:
         "settings_url": link("customer_settings", customer.pk),
         "note_url": link("customer_note", customer.pk),
         "coupon_url": link("customer_coupon", customer.pk),
+        "upcoming_url": link("customer_upcoming", customer.pk),
         "reopen_url": link("customer_reopen", customer.pk),
     }
 

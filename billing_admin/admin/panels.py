@@ -1,7 +1,7 @@
 """The customer's page as plain rows, read in a fixed number of queries; the templates only print."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -11,6 +11,7 @@ from django.db.models.functions import Cast, TruncDay
 from billing_admin.admin.billing_settings import TERMS
 from billing_admin.admin.cancel import CANCEL
 from billing_admin.admin.collection import PAUSE
+from billing_admin.admin.contracts import ContractRow, contract_row
 from billing_admin.admin.enable import ENABLE, permission
 from billing_admin.admin.links import link
 from billing_admin.flows.collection import pauses
@@ -51,6 +52,8 @@ def state_of(customer: Customer, subscriptions: Sequence[Subscription]) -> tuple
         return "failed", "Parked"
     if any(is_canceling(s) for s in subscriptions):
         return "pending_payment", "Canceling"
+    if subscriptions and all(s.state == SubscriptionState.TRIALING for s in subscriptions):
+        return "trialing", ""
     return ("active", "") if subscriptions else ("off", "No plan")
 
 
@@ -92,6 +95,7 @@ class ProductRow:
     change_url: str = ""
     cancel_url: str = ""
     withdraw_url: str = ""
+    contract: ContractRow = field(default_factory=ContractRow)
     terms_url: str = ""
 
     @property
@@ -149,7 +153,9 @@ def _amount(item: ItemTerms, times: int) -> str:
     return item.describe_allowance() if item.granted is None else grouped(item.granted * times)
 
 
-def product_row(customer: Customer, subscription: Subscription, now: datetime, allows: Allows) -> ProductRow:
+def product_row(
+    customer: Customer, subscription: Subscription, now: datetime, allows: Allows, accesses: Sequence[Access] = ()
+) -> ProductRow:
     """Reads only what `with_phases` prefetched. The acts a person may not do have no address."""
     phase = subscription.phase_at(now) or subscription.kept_phases()[-1]
     terms, version = phase.terms(), phase.version
@@ -176,7 +182,12 @@ def product_row(customer: Customer, subscription: Subscription, now: datetime, a
         collection_url=collection_url(subscription, now) if terms.is_invoiced and allows(PAUSE) else "",
         change_url=change_url(customer, subscription, phase) if allows(permission(version.plan)) else "",
         cancel_url=link("cancel_subscription", subscription.public_id) if allows(CANCEL) and not canceling else "",
-        withdraw_url=withdraw_url(subscription, following, allows) if following or canceling else "",
+        withdraw_url=withdraw_url(subscription, following, allows)
+        if (following or canceling) and subscription.settled_at is None
+        else "",
+        contract=contract_row(
+            subscription, phase, accesses, now, allows, ENABLE if version.tailored else permission(version.plan)
+        ),
         terms_url=link("contract_terms", subscription.public_id) if terms.is_invoiced and allows(TERMS) else "",
     )
 
@@ -380,7 +391,7 @@ def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> Custome
     overrides = _overrides(subscriptions)
     return CustomerPanels(
         state=state_of(customer, subscriptions),
-        products=tuple(product_row(customer, s, now, allows) for s in subscriptions)
+        products=tuple(product_row(customer, s, now, allows, accesses) for s in subscriptions)
         or tuple(default_row(c) for c in contracts if c.is_default),
         features=tuple(feature_rows(customer, contracts, accesses, features, units, costs)),
         upcoming=tuple(sorted(_upcoming(subscriptions, use, overrides), key=lambda u: u.at)),
