@@ -14,7 +14,7 @@ from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
 
 from billing_admin.access import allowed, requires
-from billing_admin.admin import balance, details, events, rewards
+from billing_admin.admin import balance, details, events, rewards, wallet
 from billing_admin.admin.acts import find_customer, moment
 from billing_admin.admin.contracts import newest_and_waiting, waiting_rows
 from billing_admin.admin.details import LOCALES
@@ -181,6 +181,7 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
         invoices_url=link("invoicing_invoice_changelist", customer=customer.pk),
         credit=facts.credit if facts and sees_money else None,
         credit_url=link("customer_credit", customer.pk),
+        wallet=wallet.panel(request, customer, page.features, has_wallet=bool(facts and facts.has_wallet)),
         rewards=rewards.panel(request, customer),
         credits=credits_of(customer, now=now) if sees_money else [],
         events=events.read_events(customer),

@@ -247,6 +247,8 @@ def blocker_row(customer: Customer, blocker: Blocker) -> BlockerRow:
     if blocker.kind == "open_invoice":
         invoice = Invoice.objects.filter(public_id=blocker.id).only("pk").first()
         return BlockerRow(blocker.sentence, invoice_link(invoice.pk) if invoice else "", "Open the invoice")
+    if blocker.kind == "wallet":
+        return BlockerRow(blocker.sentence, link("wallet_pay_out", customer.pk), "Pay it out")
     return BlockerRow(blocker.sentence, link("customer_credit", customer.pk), "See the credit")
 
 

@@ -651,7 +651,7 @@ def price_words(terms: PlanTerms) -> str:
     if not terms.is_invoiced:
         return "never invoiced"
     parts = [item.describe_price(terms.currency) for item in terms.fees if item.amount]
-    if any(item.price for item in terms.usage_items):
+    if any(item.price and (item.is_usage or item.is_instant) for item in terms.items):
         parts.append("use")
     return " + ".join(parts) or "free"
 

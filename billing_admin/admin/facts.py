@@ -10,15 +10,17 @@ from django.db.models.functions import Cast, Coalesce, JSONObject
 
 from catalog.money import plain
 from customers.models import Customer
-from invoicing.models import CreditEntry, TaxExemption, TaxRate
+from invoicing.models import CreditEntry, TaxExemption, TaxRate, Wallet
 
 
 @dataclass(frozen=True, slots=True)
 class MoneyFacts:
-    """Account credit in minor units; taxes in words, empty where the plan and the account decide."""
+    """Account credit in minor units; taxes in words, empty where the plan and the account decide; if there is a
+    wallet."""
 
     credit: int
     taxes: str
+    has_wallet: bool
 
 
 def money_facts(customer: Customer) -> MoneyFacts:
@@ -29,10 +31,11 @@ def money_facts(customer: Customer) -> MoneyFacts:
     found = Customer.objects.filter(pk=customer.pk).annotate(
         credit=Coalesce(Subquery(entries.annotate(sum=Sum("amount")).values("sum")), 0),
         exempt=Exists(exemptions),
+        has_wallet=Exists(Wallet.objects.filter(customer=OuterRef("pk"))),
         rates=ArraySubquery(rates.annotate(row=as_text).values("row")),
     )
-    credit, exempt, own = found.values_list("credit", "exempt", "rates").get()
-    return MoneyFacts(int(credit), "Exempt" if exempt else ", ".join(_words(rate) for rate in own))
+    credit, exempt, own, has_wallet = found.values_list("credit", "exempt", "rates", "has_wallet").get()
+    return MoneyFacts(int(credit), "Exempt" if exempt else ", ".join(_words(rate) for rate in own), has_wallet)
 
 
 def _words(rate: dict[str, Any]) -> str:

@@ -115,7 +115,7 @@ def price_of(terms: PlanTerms, quantity: int = 1) -> str:
         f"{format_rate(amount, terms.currency)} {'once' if cadence == ONCE else f'/ {every(cadence)}'}"
         for cadence, amount in by_cadence.items()
     ]
-    paid_use = any(item.price for item in terms.usage_items)
+    paid_use = any(item.price and (item.is_usage or item.is_instant) for item in terms.items)
     if not fees:
         return "Pay per use" if paid_use else "Free"
     return " + ".join(fees) + (" + use" if paid_use else "")
@@ -282,6 +282,11 @@ class FeatureRow:
     @property
     def is_boolean(self) -> bool:
         return self.access.type == BOOLEAN
+
+    @property
+    def pays_at_once(self) -> bool:
+        """Nothing is included: the wallet pays each event."""
+        return bool(self.access.buckets) and all(b.item.is_instant and not b.adjusted for b in self.access.buckets)
 
     @property
     def allowance(self) -> Decimal | None:
