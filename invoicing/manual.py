@@ -16,8 +16,15 @@ def manual_line(description: str, amount: int, currency: str, *, by: str, pendin
 
 def pending_lines(subscription: Subscription) -> tuple[Line, ...]:
     """What waits for the next document of a contract, the oldest first."""
-    rows = PendingLine.objects.filter(subscription=subscription, line=None)
-    return tuple(line_of_pending(row) for row in rows)
+    return pending_by_contract([subscription]).get(subscription.pk, ())
+
+
+def pending_by_contract(subscriptions: Iterable[Subscription]) -> dict[int, tuple[Line, ...]]:
+    """The same of many, in one query."""
+    found: dict[int, tuple[Line, ...]] = {}
+    for row in PendingLine.objects.filter(subscription__in=[s.pk for s in subscriptions], line=None):
+        found[row.subscription_id] = (*found.get(row.subscription_id, ()), line_of_pending(row))
+    return found
 
 
 def line_of_pending(row: PendingLine) -> Line:

@@ -10,6 +10,7 @@ from billing_admin.flows.forecast import Course, course_of
 from billing_admin.flows.position import levels_of
 from customers.models import Customer, Subscription
 from entitlements.models import Balance, UsageEvent
+from invoicing.manual import pending_by_contract
 from invoicing.overrides import specials_by_contract
 from invoicing.readings import rated_use, unbilled_use
 from invoicing.rules import billing_rules
@@ -31,7 +32,7 @@ def read_courses(
 ) -> list[tuple[Subscription, Course]]:
     """The contracts that bill something, with their course; `subscriptions` have their phases prefetched."""
     billing = [s for s in subscriptions if s.bills_at is not None and s.settled_at is None]
-    use, specials = _windows(billing), specials_by_contract(billing)
+    use, specials, pending = _windows(billing), specials_by_contract(billing), pending_by_contract(billing)
     found = []
     for subscription in billing:
         phase = subscription.phase_at(now) or subscription.kept_phases()[-1]
@@ -42,6 +43,7 @@ def read_courses(
             uses=[rated_use(row) for row in use.get(subscription.pk, [])],
             levels=levels_of(subscription),
             specials=specials.get(subscription.pk, ()),
+            pending=pending.get(subscription.pk, ()),
         )
         found.append((subscription, course))
     return found

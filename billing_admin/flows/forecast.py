@@ -21,7 +21,7 @@ from customers.models import Subscription
 from customers.switch import next_bill
 from invoicing.commitment import COUNTED
 from invoicing.documents import BillingRules, Document, bounds_of, draw
-from invoicing.lines import RatedUse
+from invoicing.lines import Line, RatedUse
 from invoicing.pipeline import DrawnLine
 from invoicing.special import Special, counted
 
@@ -60,6 +60,7 @@ class Course:
     uses: tuple[RatedUse, ...] = ()
     specials: tuple[Special, ...] = ()
     charged: int = 0
+    pending: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def forecast_change(change: PlanChange, daily: Mapping[str, Decimal], *, most: i
 
 
 def _boundaries(course: Course, daily: Mapping[str, Decimal]) -> Iterator[Expected]:
-    at, rules, specials = course.bills_at, course.rules, course.specials
+    at, rules, specials, pending = course.bills_at, course.rules, course.specials, course.pending
     billed: list[DrawnLine] = []
     windows = _Windows(course, daily)
     for _ in range(MOST_BOUNDARIES):
@@ -105,7 +106,7 @@ def _boundaries(course: Course, daily: Mapping[str, Decimal]) -> Iterator[Expect
         goes_on = after.stretch if after else None
         closes = goes_on is not history[-1]
         uses = windows.due(before, at, closes=closes, ends=after is None)
-        lines = boundary_lines(at, history=history, after=goes_on, uses=uses, specials=specials)
+        lines = boundary_lines(at, history=history, after=goes_on, uses=uses, specials=specials, pending=pending)
         terms = before.stretch.terms
         charged = _charged(course, before.stretch, at, billed, closes=closes)
         documents = draw(
@@ -117,7 +118,7 @@ def _boundaries(course: Course, daily: Mapping[str, Decimal]) -> Iterator[Expect
         )
         yield Expected(at, (after or before).stretch.terms.plan_name, terms.currency, tuple(documents), bool(uses))
         billed += [drawn for document in documents for drawn in document.drawn.lines]
-        rules, specials = rules.after(documents), counted(specials, lines)
+        rules, specials, pending = rules.after(documents), counted(specials, lines), ()
         at = _next_stop(course, after, at)
 
 
@@ -234,6 +235,7 @@ def course_of(
     levels: Mapping[str, Decimal] | None = None,
     specials: Sequence[Special] = (),
     charged: int = 0,
+    pending: Sequence[Line] = (),
 ) -> Course:
     """The course of a contract as it stands, from its prefetched phases. `levels`: seats in use by feature."""
     legs = tuple(Leg(stretch_of(phase, levels or {}), phase.quantity) for phase in subscription.kept_phases())
@@ -246,6 +248,7 @@ def course_of(
         uses=tuple(uses),
         specials=tuple(specials),
         charged=charged,
+        pending=tuple(pending),
     )
 
 
@@ -274,6 +277,7 @@ def _course_after(change: PlanChange) -> Course:
         uses=() if trial_ends_at else tuple(uses),
         specials=tuple(counted(position.specials, now_lines)),
         charged=position.charged if change.is_scheduled or change.keeps_schedule else _counted_in(change.documents),
+        pending=position.pending,
     )
 
 
