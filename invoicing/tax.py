@@ -145,7 +145,7 @@ def words(rate: TaxRate) -> str:
 def _live(rate: TaxRate) -> TaxRate:
     rate = TaxRate.objects.select_for_update().get(pk=rate.pk)
     if rate.archived_at is not None:
-        raise BadRate("rates", f"{words(rate)} is archived.", "tax_rate_archived")
+        raise BadRate("tax_rate_ids", f"{words(rate)} is archived.", "tax_rate_archived")
     return rate
 
 
@@ -160,12 +160,12 @@ def _exemption(customer: Customer) -> TaxExemption | None:
 
 def _assign(rates: Collection[TaxRate], **whose: Any) -> None:
     if len(rates) > MOST_RATES:
-        raise BadRate("rates", f"At most {MOST_RATES} rates at once.", "too_many_tax_rates")
+        raise BadRate("tax_rate_ids", f"At most {MOST_RATES} rates at once.", "too_many_tax_rates")
     for rate in rates:
         _live(rate)
     wanted = {rate.pk for rate in rates}
     if sum(rate.percent for rate in rates if rate.inclusive) > 100:
-        raise BadRate("rates", "Rates within the price come to more than 100 percent.", "bad_tax_rate")
+        raise BadRate("tax_rate_ids", "Rates within the price come to more than 100 percent.", "bad_tax_rate")
     assigned = TaxAssignment.objects.filter(**whose)
     assigned.exclude(rate__in=wanted).delete()
     held = set(assigned.values_list("rate_id", flat=True))

@@ -37,6 +37,8 @@ from entitlements.access import Access
 from entitlements.balances import Mode
 from entitlements.check import check
 from entitlements.track import Tracked, track
+from invoicing.models import TaxRate
+from invoicing.tax import create_rate
 from invoicing.wallet import top_up
 from tests.instants import MARCH_1
 
@@ -262,6 +264,11 @@ def on(what: Plan, *, since: datetime = MARCH_1, name: str = "Acme Robotics") ->
     enable(who, what, now=since)
     pay_all(who, now=since)
     return who
+
+
+def tax_rate(percent: str = "7", *, name: str = "VAT", now: datetime = MARCH_1, **more: Any) -> TaxRate:
+    """A rate on top of the prices, unless it is `inclusive`."""
+    return create_rate(name=name, percent=Decimal(percent), **more, actor=STAFF, now=now)
 
 
 def special_price(

@@ -28,7 +28,8 @@ ASSIGN = "invoicing.change_taxassignment"
 
 
 def at_its_field(refused: BadRate) -> ValidationError:
-    return ValidationError({refused.field: refused.messages})
+    field = "rates" if refused.field == "tax_rate_ids" else refused.field
+    return ValidationError({field: refused.messages})
 
 
 # The rates ------------------------------------------------------------------------------------------------------------

@@ -47,6 +47,9 @@ class CustomerChange(Body):
     customer_id: Id = "-"
     custom_product_keys: Keys = Field(default_factory=list, description="Held from now on: exactly these.")
     usage_started_at: Instant | None = None
+    billing_address: str = Field("", max_length=1_000, description="As it stands on their invoices.")
+    tax_number: str = Field("", max_length=40)
+    locale: str = Field("en_US", max_length=12, description="Language and signs of what they read.", examples=["de_DE"])
     reason: Reason = ""
 
 
@@ -66,6 +69,9 @@ class CustomerOut(Answer):
     email: str
     currency: str | None = Field(description="Set by the first contract.")
     usage_started_at: datetime | None
+    billing_address: str
+    tax_number: str
+    locale: str = Field(examples=["en_US"])
     created_at: datetime
     closed_at: datetime | None
     erase_at: datetime | None = Field(description="When personal data of a closed customer is erased.")
@@ -79,6 +85,9 @@ class CustomerOut(Answer):
             "email": customer.email,
             "currency": customer.currency or None,
             "usage_started_at": customer.usage_started_at,
+            "billing_address": customer.billing_address,
+            "tax_number": customer.tax_number,
+            "locale": customer.locale,
             "created_at": customer.created_at,
             "closed_at": customer.closed_at,
             "erase_at": customer.erase_at,
@@ -187,6 +196,9 @@ def update(request: ApiRequest, customer_id: Id, body: CustomerChange) -> Custom
         customer_id=body.customer_id if "customer_id" in given else UNSET,
         custom_product_keys=body.custom_product_keys if "custom_product_keys" in given else UNSET,
         usage_started_at=body.usage_started_at if "usage_started_at" in given else UNSET,
+        billing_address=body.billing_address if "billing_address" in given else UNSET,
+        tax_number=body.tax_number if "tax_number" in given else UNSET,
+        locale=body.locale if "locale" in given else UNSET,
         reason=body.reason,
         actor=request.auth.actor,
         now=request.now,

@@ -28,6 +28,8 @@ NOT_FOUND = {"coupon_not_found", "feature_not_found"}
 # What was asked for is well-formed, but does not go with how things stand.
 CONFLICT = {
     "already_ended",
+    "not_live",
+    "not_paused",
     "already_erased",
     "already_in_effect",
     "already_on_plan",
@@ -61,6 +63,8 @@ CONFLICT = {
     "preview_outdated",
     "product_held",
     "product_is_billed",
+    "tax_rate_archived",
+    "tax_rate_exists",
     "unique",
     "version_frozen",
     "awaits_approval",

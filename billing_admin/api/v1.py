@@ -21,6 +21,7 @@ from billing_admin.api import (
     plans,
     price_overrides,
     subscriptions,
+    taxes,
     usage,
     wallet,
 )
@@ -66,6 +67,7 @@ for part in (
     plans,
     catalog,
     price_overrides,
+    taxes,
     changes,
     subscriptions,
     collection,

@@ -99,6 +99,7 @@ def ids(api) -> dict[str, list[str]]:
         "customer_id": [who.customer_id, other.customer_id, "cus_nope", "\u0000"],
         "subscription_id": [s.public_id for c in (who, other) for s in c.subscriptions.all()],
         "invoice_id": [other.invoices.get().public_id],
+        "tax_rate_id": [str(world.tax_rate().pk), "0", "-1", "x"],
         "override_id": [world.special_price(other).public_id],
         "code": [percent(20, name="Welcome").code, percent(10, name="Spring").code],
         "applied_id": [apply(other, credit()).public_id],
