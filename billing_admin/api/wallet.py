@@ -4,6 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Self
 
+from django.conf import settings
 from ninja import Query, Router
 from pydantic import Field
 
@@ -11,6 +12,7 @@ from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer
 from billing_admin.api.refusals import BadValue
 from billing_admin.api.shapes import Answer, Body, ExactRate, Id, Major, Page, Rate, Reason
+from catalog.items import check_currency
 from customers.models import Customer
 from invoicing.models import Wallet, WalletEntry
 from invoicing.wallet import correct, signed_rate, top_up, wallet_of, withdraw
@@ -169,6 +171,8 @@ def top_up_wallet(request: ApiRequest, customer_id: Id, body: TopUpIn) -> Topped
     if key and not key.isprintable():
         raise BadValue("idempotency_key", "A key has at most 255 printable characters.")
     customer = find_customer(customer_id)
+    if not customer.currency:
+        check_currency(body.currency, settings.CURRENCIES)
     done = top_up(
         customer,
         body.amount,

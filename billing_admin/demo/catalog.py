@@ -3,10 +3,11 @@
 from datetime import datetime
 from decimal import Decimal
 
-from catalog.charges import Price
-from catalog.models import Feature, Plan, PlanVersion, Product
+from catalog.charges import GRADUATED, Price, Tier
+from catalog.coupons import CouponDraft, add_promo_code, create_coupon
+from catalog.models import Coupon, Feature, Plan, PlanVersion, Product
 from catalog.publish import create_plan, create_product, make_default, open_draft, publish, write_items
-from catalog.terms import ALLOCATED, BOOLEAN, CONSUMABLE, HARD, METERED, SOFT, STATIC, FeatureTerms, ItemTerms
+from catalog.terms import ALLOCATED, BOOLEAN, CONSUMABLE, HARD, INSTANT, METERED, SOFT, STATIC, FeatureTerms, ItemTerms
 
 BY = "ops"
 
@@ -24,6 +25,7 @@ FEATURES = {
     "sla": ("Service level", STATIC, CONSUMABLE, ""),
     "storage": ("Storage", METERED, CONSUMABLE, "GB-month"),
     "query-seconds": ("Query time", METERED, CONSUMABLE, "second"),
+    "speech-minutes": ("Speech", METERED, CONSUMABLE, "minute"),
 }
 
 
@@ -73,6 +75,7 @@ def build(now: datetime) -> None:
     _api(now)
     _llm(now)
     _warehouse(now)
+    _speech(now)
     community = create_product("Community", by=BY, currency="USD")
     sell(community, [units("credits", 5), units("api-calls", 1_000)], now=now)
     make_default(community, confirmed=False)
@@ -152,6 +155,20 @@ def _warehouse(now: datetime) -> None:
     plan(warehouse, "reserved", "Reserved", reserved, cadence="P1Y", now=now)
 
 
+def _speech(now: datetime) -> None:
+    """From before version 1: a fee, and every minute at once from the wallet."""
+    speech = Product.objects.create(key="speech", name="Speech", description="Transcripts by the minute, prepaid.")
+    tiers = (Tier(Decimal(1_000), unit=Decimal("0.024")), Tier(None, unit=Decimal("0.018")))
+    minutes = ItemTerms(
+        key="speech-minutes",
+        feature=_terms("speech-minutes"),
+        reset="P1M",
+        price=Price(model=GRADUATED, tiers=tiers),
+        term=INSTANT,
+    )
+    plan(speech, "speech-classic", "Classic", [fee("9.00"), minutes], now=now, billing_version=0)
+
+
 def plan(
     product: Product,
     key: str,
@@ -161,6 +178,7 @@ def plan(
     now: datetime,
     cadence: str = "P1M",
     add_on: bool = False,
+    billing_version: int = 1,
 ) -> None:
     made = create_plan(
         product,
@@ -171,6 +189,7 @@ def plan(
         currency="USD",
         cadence=cadence,
         add_on=add_on,
+        billing_version=billing_version,
         items=items,
     )
     publish(made.versions.get(), message="First version", by=BY, now=now)

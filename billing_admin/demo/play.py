@@ -26,6 +26,8 @@ from billing_admin.flows.customers import create_customer
 from billing_admin.flows.details import add_note
 from billing_admin.flows.enable_plan import enable_plan, propose
 from billing_admin.flows.gate import collect
+from billing_admin.flows.rewards import apply_coupon
+from billing_admin.flows.use import track_use
 from catalog.models import Plan
 from catalog.periods import Cadence, boundary, period_containing
 from catalog.terms import ItemTerms, PlanTerms
@@ -37,6 +39,7 @@ from entitlements.models import Balance
 from entitlements.track import LimitReached, track
 from invoicing.issue import void
 from invoicing.models import Invoice
+from invoicing.wallet import InsufficientFunds, correct, top_up
 
 YEAR = timedelta(days=365)
 DAY = timedelta(days=1)
@@ -48,6 +51,8 @@ RECENT, COARSE, FINE = 32, 21, 7
 
 # What the tour finds: Acme has 22 of its 100 credits left, and calls beyond what is included.
 ACME_USES = {"credits": 78, "api-calls": 12_480}
+# What a wallet pays event by event.
+PAID_AT_ONCE = {"speech-minutes"}
 
 
 def play(
@@ -178,6 +183,13 @@ class World:
     def note(self, customer: Customer, now: datetime, *, text: str, by: str) -> None:
         add_note(customer, text=text, actor=self.staff[by], now=now)
 
+    def top_up(self, customer: Customer, now: datetime, *, amount: str) -> None:
+        reference = f"Bank transfer {now:%y%m%d}-{customer.customer_id[:4]}"
+        top_up(customer, Decimal(amount), "USD", reference=reference, actor=self.staff["finance"], now=now)
+
+    def correct(self, customer: Customer, now: datetime, *, amount: str, reason: str) -> None:
+        correct(customer, Decimal(amount), reason=reason, actor=self.staff["finance"], now=now)
+
     # What customers do -----------------------------------------------------------------------------------------------
 
     def use_of(self, company: Company, joined: datetime) -> Iterator[tuple[datetime, str, int]]:
@@ -221,9 +233,12 @@ class World:
             yield joined + timedelta(days=days * place / level, minutes=chance.randint(30, 600)), "seats", 1
 
     def using(self, customer: Customer, feature: str, amount: int) -> Callable[[datetime], None]:
+        report = track_use if feature in PAID_AT_ONCE else track
+
         def use(now: datetime) -> None:
-            with suppress(LimitReached):  # they ran out: it happens, and it is what they come back for
-                track(customer, feature=feature, amount=Decimal(amount), now=now, mode=Mode.CAP)
+            # They ran out: it happens, and it is what they come back for.
+            with suppress(LimitReached, InsufficientFunds):
+                report(customer, feature=feature, amount=Decimal(amount), now=now, mode=Mode.CAP)
 
         return use
 

@@ -73,6 +73,18 @@ def void(days: float, *, reason: str) -> Act:
     return Act(Ago(days), "void", {"reason": reason})
 
 
+def coupon(code: str, days: float, *, reason: str) -> Act:
+    return Act(Ago(days), "coupon", {"code": code, "reason": reason})
+
+
+def top_up(days: float, amount: str) -> Act:
+    return Act(Ago(days), "top_up", {"amount": amount})
+
+
+def correct(days: float, amount: str, *, reason: str) -> Act:
+    return Act(Ago(days), "correct", {"amount": amount, "reason": reason})
+
+
 API = {"credits": 70, "api-calls": 9_000}
 
 
@@ -304,6 +316,18 @@ STORIES = (
         joined=170,
         acts=(on("on-demand", Ago(170), by="ops"), on("reserved", Ago(50)), on("pro", Ago(90))),
         uses={**warehouse(6_500, 2_600), **api(74, 11_000)},
+    ),
+    # Billing version 0: the wallet pays each event
+    Company(
+        "Tamarind Radio",
+        joined=178,
+        acts=(
+            on("speech-classic", Ago(177), by="ops"),
+            *(top_up(days, "60.00") for days in (177, 120, 76, 38)),
+            correct(31, "4.32", reason="180 minutes of the night of the outage were transcribed twice"),
+            note(12, "Still on the old plan because their auditors want every minute prepaid."),
+        ),
+        uses={"speech-minutes": 1_650},
     ),
     # Never invoiced
     Company(

@@ -74,6 +74,7 @@ def test_the_header_and_the_body_name_the_same_key_for_good(api):
         ({"amount": True}, "amount"),
         ({"reference": " "}, "reference"),
         ({"currency": "XQX"}, "currency"),
+        ({"currency": "JPY"}, "currency"),
     ],
 )
 def test_a_top_up_that_cannot_be_right_is_refused_beside_its_field(api, wrong, field):
