@@ -352,7 +352,7 @@ def totals(
         key, tone = ("tax_inside", "minor") if tax.inclusive else ("tax_on", "")
         yield Entry(tongue.say(key, **facts), money(tax.amount), tone)
     yield Entry(tongue.say("total_credited" if is_note else "total"), money(invoice.total), "total")
-    if is_note:
+    if is_note or invoice.state == InvoiceState.DRAFT:
         return
     if invoice.state != InvoiceState.VOID:
         yield from _settled(invoice, tongue)

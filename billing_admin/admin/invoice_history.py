@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
+from operator import or_
 
 from django.db.models import Q
 
@@ -12,7 +14,14 @@ from invoicing.models import Invoice
 from invoicing.states import InvoiceState
 
 # Acts that other rows of the document tell already.
-TOLD = {"payment.received", "invoice.voided", "payment.expired", "invoice.credited", "credit_note.voided"}
+TOLD = {
+    "payment.received",
+    "invoice.issued",
+    "invoice.voided",
+    "payment.expired",
+    "invoice.credited",
+    "credit_note.voided",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +36,20 @@ class Moment:
 
 def history(invoice: Invoice) -> list[Moment]:
     """Reads prefetched payments, credit entries, reminders and notes; the journal in one query."""
-    named = Q(inputs__invoice=invoice.public_id) | Q(inputs__creditNote=invoice.public_id)
-    acts = list(Operation.objects.filter(named, customer_id=invoice.customer_id).order_by("id"))
-    found = [*_made(invoice), *_settled(invoice), *_told(invoice, acts), *_ended(invoice, acts)]
+    named = [Q(**{f"inputs__{name}": invoice.public_id}) for name in ("invoice", "creditNote", "on")]
+    acts = list(Operation.objects.filter(reduce(or_, named), customer_id=invoice.customer_id).order_by("id"))
+    found = [*_made(invoice, acts), *_settled(invoice), *_told(invoice, acts), *_ended(invoice, acts)]
     return sorted(found, key=lambda moment: moment.at)
 
 
-def _made(invoice: Invoice) -> Iterator[Moment]:
+def _made(invoice: Invoice, acts: list[Operation]) -> Iterator[Moment]:
     operation = invoice.operation
     who = (operation.actor, operation.reason) if operation else ("", "")
     if operation and (invoice.issued_at is None or operation.at < invoice.issued_at):
         yield Moment(operation.at, f"Drafted: {operation.summary}", *who)
     if invoice.issued_at:
-        yield Moment(invoice.issued_at, "Issued", *who)
+        issuing = next((act for act in acts if act.verb == "invoice.issued"), None)
+        yield Moment(invoice.issued_at, "Issued", *((issuing.actor, issuing.reason) if issuing else who))
 
 
 def _settled(invoice: Invoice) -> Iterator[Moment]:

@@ -155,7 +155,7 @@ def invoice_row(invoice: Invoice, now: datetime) -> InvoiceRow:
         url=invoice_link(invoice.pk),
         at=invoice.issued_at,
         total=invoice.total,
-        due=invoice.due,
+        due=0 if invoice.state == InvoiceState.DRAFT else invoice.due,
         due_at=invoice.due_at,
         currency=invoice.currency,
         state=state_of(invoice, now),

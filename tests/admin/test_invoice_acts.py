@@ -11,6 +11,7 @@ from invoicing.models import BillingSettings, Invoice, InvoiceCredit, Refund, Ta
 from invoicing.readings import account_credit
 from tests import builders as a
 from tests.admin.customer_desk import CustomerDesk
+from tests.admin.enable_desk import person
 from tests.instants import APRIL_1, MARCH_1, MARCH_16
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +66,7 @@ def test_a_line_is_added_to_a_draft_and_removed_again(client):
     page = desk.get("invoicing_invoice_change", draft.pk)
     [removable] = [row for row in page.answer.context["lines"] if row.remove_url]
     assert removable.text == "Onboarding"
+    assert "Added Onboarding ($20.00)" in page.text
 
     desk.post("invoice_remove_line", draft.pk, line.pk)
     draft.refresh_from_db()
@@ -96,6 +98,8 @@ def test_a_draft_that_is_issued_gets_its_number_and_its_link(client):
     page = desk.get("invoicing_invoice_change", draft.pk)
 
     assert page.answer.context["invoice"].number == "ACME-0002"
+    [issued] = [step for step in page.answer.context["history"] if step.text == "Issued"]
+    assert issued.actor == person("Finance").username
     assert page.answer.context["link"].endswith(f"/i/{draft.token}")
     assert labels(desk, draft) == ["Record payment", "Credit note", "Void", "Void and reissue", "Give up"]
 
