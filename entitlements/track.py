@@ -71,6 +71,7 @@ def track(
     *,
     feature: str,
     amount: Decimal = Decimal(1),
+    at: datetime | None = None,
     now: datetime,
     key: str | None = None,
     mode: Mode = Mode.REJECT,
@@ -79,7 +80,8 @@ def track(
 ) -> Tracked:
     """Count `amount` units (negative: give back) of a metered feature; `charge` takes the money of an applied event.
 
-    Raises `UnknownFeature`, `NotMetered`, `LimitReached` (nothing counted, the key stays free) and `KeyReused`.
+    `at` is when it happened, within the open windows. Raises `UnknownFeature`, `NotMetered`, `LimitReached` (nothing
+    counted, the key stays free), `KeyReused`, and `HappenedBefore` for what belongs to an earlier window or plan.
     """
     found = find_feature(feature)
     if found is None:
@@ -90,12 +92,18 @@ def track(
     if key and (first := _first(customer, key)):
         return repeated(customer, first, found, amount, properties, now)
     try:
-        return _apply(customer, found, amount, now=now, key=key, mode=mode, properties=properties, charge=charge)
+        return _apply(
+            customer, found, amount, at=at or now, now=now, key=key, mode=mode, properties=properties, charge=charge
+        )
     except IntegrityError:
         first = _first(customer, key) if key else None
         if first is None:
             raise
         return repeated(customer, first, found, amount, properties, now)
+
+
+class HappenedBefore(Exception):
+    """The use belongs to a window, or to a plan, that was in force before the present one."""
 
 
 class _WindowToOpen(Exception):
@@ -118,6 +126,7 @@ def _count(
     amount: Decimal,
     *,
     alone: bool,
+    at: datetime,
     now: datetime,
     key: str | None,
     mode: Mode,
@@ -132,6 +141,8 @@ def _count(
     present = standings(contracts, rows, now, feature.slug)
     if not alone and any(s.needs_writing for s in present):
         raise _WindowToOpen
+    if at < now and any(at < max(s.bucket.starts_at, s.contribution.contract.phase_starts_at) for s in present):
+        raise HappenedBefore
     own = extras(rows, now, feature.id)
     buckets = [s.bucket for s in present] + own
     burnt = burn(buckets, amount, mode)
@@ -151,7 +162,7 @@ def _count(
         feature_id=feature.id,
         amount=amount,
         taken=burnt.taken,
-        at=now,
+        at=at,
         key=key,
         mode=mode,
         properties=dict(properties or {}),

@@ -34,6 +34,7 @@ from invoicing.overrides import specials_of
 from invoicing.readings import charged_in, rated_use, unbilled
 from invoicing.rewards import discount_terms
 from invoicing.rules import billing_rules
+from invoicing.special import not_below_zero
 from invoicing.states import InvoiceState
 
 MOST = 1_000
@@ -86,7 +87,9 @@ def _redraw(customer: Customer, draft: Invoice, *, at: datetime, more: Sequence[
     draft.lines.exclude(pk__in=[row.pk for row in rows]).delete()
     draft.deductions.all().delete()
     past, bounds, commitment = _rated_anew(draft)
-    lines = [*past, *(line_of(row, draft.currency) for row in rows), *more]
+    others = [line_of(row, draft.currency) for row in rows]
+    past = not_below_zero([*past, *others])[: len(past)]
+    lines = [*past, *others, *more]
     rules = billing_rules(customer, phase.version.plan, draft.subscription, at=at, currency=draft.currency)
     if draft.boundary_at is None:
         rules = _with_former(rules, coupons)

@@ -1,8 +1,8 @@
 """Count use, with what it costs at once: seats that come or go within a period, events that a wallet pays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 from django.db import transaction
 
 from billing_admin.flows.collection import finish, issuing
-from billing_admin.flows.drafts import is_billed, refresh
+from billing_admin.flows.drafts import drafts_of, is_billed, issue_draft, refresh
 from billing_admin.flows.position import levels_of, stretch_of
 from billing_admin.flows.renew import catch_up
 from catalog.periods import Cadence, period_containing
 from catalog.terms import ALLOCATED, IN_FULL, PRORATE, ItemTerms, PlanTerms
+from customers.contracts import Contract
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, record
 from customers.models import Customer, Phase, Subscription
@@ -24,7 +25,7 @@ from entitlements.check import check, check_all
 from entitlements.late import track_late
 from entitlements.models import Balance, UsageEvent
 from entitlements.readings import find_feature
-from entitlements.track import Counted, Tracked, track
+from entitlements.track import Counted, HappenedBefore, Tracked, track
 from invoicing.documents import BillingRules, Document, draw
 from invoicing.instant import Span
 from invoicing.issue import issue
@@ -40,10 +41,14 @@ from invoicing.lines import (
     unused_lines,
 )
 from invoicing.models import Invoice
+from invoicing.overrides import specials_of
 from invoicing.readings import billed_fees
 from invoicing.rules import billing_rules
+from invoicing.special import REPLACE, Special
 from invoicing.wallet import InstantUse, charge
 
+# The clock of whoever reports use may be ahead of ours by so much.
+CLOCKS_DIFFER = timedelta(minutes=5)
 INSUFFICIENT_FUNDS = "insufficient_funds"
 
 
@@ -64,28 +69,26 @@ def track_use(
     and an event that it does not cover is refused with `InsufficientFunds`, whatever the mode. `at`: when it happened,
     if that is not now; see `track_late`.
     """
-    if at is not None and at != now:
-        return count_late(
-            customer, feature=feature, amount=amount, at=at, now=now, key=key, mode=mode, properties=properties
-        )
+    if at is not None and now < at <= now + CLOCKS_DIFFER:
+        at = now
     known = find_feature(feature)
+    event: dict[str, Any] = {"key": key, "mode": mode, "properties": properties}
+    if at is not None and at != now and (at > now or (known is not None and known.usage == ALLOCATED)):
+        return count_late(customer, feature=feature, amount=amount, at=at, now=now, **event)
     if known is None or known.usage != ALLOCATED:
-        tracked = track(
-            customer,
-            feature=feature,
-            amount=amount,
-            now=now,
-            key=key,
-            mode=mode,
-            properties=properties,
-            charge=partial(pay_at_once, customer),
-        )
+        pay = partial(pay_at_once, customer)
+        try:
+            tracked = track(customer, feature=feature, amount=amount, at=at, now=now, **event, charge=pay)
+        except HappenedBefore:
+            return count_late(customer, feature=feature, amount=amount, at=at or now, now=now, **event)
         [access] = as_the_wallet_allows(customer, [tracked.access], now=now)
         return replace(tracked, access=access)
     with transaction.atomic():
         # Documents need the customer's row; taken before any balance, so that two who count cannot deadlock.
         customer = Customer.objects.select_for_update().get(pk=customer.pk)
-        tracked = track(customer, feature=feature, amount=amount, now=now, key=key, mode=mode, properties=properties)
+        # A period that began is billed with the level it began with; what comes now comes on top.
+        catch_up(customer, now=now)
+        tracked = track(customer, feature=feature, amount=amount, now=now, **event)
         if tracked.applied:
             bill_levels(customer, feature, now=now)
         return tracked
@@ -166,11 +169,16 @@ def bill_levels(customer: Customer, feature: str, *, now: datetime) -> list[Invo
         item = contract.terms.for_feature(feature)
         if item is None or not item.is_seats or contract.trial_ends_at or not contract.terms.is_invoiced:
             continue
-        subscription = Subscription.objects.get(pk=contract.subscription_id)
-        phase = Phase.objects.select_related("version__plan").get(pk=contract.phase_id)
+        subscription = Subscription.objects.get(pk=contract.subscription_id or 0)
+        if subscription.parked_at is not None or subscription.settled_at is not None:
+            continue  # the running period is billed later with the level by then, or for the last time already
+        _issue_levels(subscription, item, now=now)
+        phase = Phase.objects.select_related("version__plan").get(pk=contract.phase_id or 0)
         terms = stretch_of(phase, levels_of(subscription)).terms
         plan = phase.version.plan
         rules = billing_rules(customer, plan, subscription, at=at)
+        if _is_replaced(item, contract, specials_of(subscription), at):
+            continue
         fees = billed_fees(subscription, at)
         documents = level_documents(terms, item.key, fees, rules, anchor=phase.anchor, at=at)
         lines = [line for document in documents for line in document.lines]
@@ -187,6 +195,20 @@ def bill_levels(customer: Customer, feature: str, *, now: datetime) -> list[Invo
         how = issuing(subscription, phase, operation=operation, at=at, has_use=False)
         invoices += finish(issue(customer, documents, now=now, how=how), subscription, now=now)
     return invoices
+
+
+def _issue_levels(subscription: Subscription, item: ItemTerms, *, now: datetime) -> None:
+    """Issue drafts that charge for a level, before more or less of it is priced beside them."""
+    for draft in drafts_of(subscription):
+        if draft.lines.filter(key=item.key, kind__in=[SEATS, SEATS_ADDED]).exists():
+            issue_draft(draft, actor=CLOCKWORK, now=now)
+
+
+def _is_replaced(item: ItemTerms, contract: Contract, specials: Iterable[Special], at: datetime) -> bool:
+    """Whether a special price stands for all units of the running period, however many there are."""
+    cycle = period_containing(contract.anchor, Cadence.parse(contract.terms.cadence), at).starts_at
+    own = (s for s in specials if s.mode == REPLACE and (s.plan_id, s.item_key) == (contract.plan_id, item.key))
+    return any(special.holds(at, cycle, opens=False) for special in own)
 
 
 def level_documents(

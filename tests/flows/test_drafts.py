@@ -15,6 +15,7 @@ from billing_admin.flows.drafts import (
     refresh,
     remove_line,
 )
+from billing_admin.flows.forecast import forecast_change
 from billing_admin.flows.plan_change import Activation
 from billing_admin.flows.upcoming import upcoming
 from customers.models import Subscription
@@ -389,6 +390,7 @@ def test_a_line_that_waits_is_shown_with_the_next_invoice():
     announced = upcoming(Subscription.objects.with_phases().get(pk=contract.pk), [], pending=pending_lines(contract))
 
     assert (shown.next_invoice.total, announced.total) == (7000, 7000)
+    assert [expected.total for expected in forecast_change(shown, {}, most=2)] == [7000, 5000]
 
 
 def pro_with_sso():

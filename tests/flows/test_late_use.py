@@ -227,6 +227,20 @@ def test_use_cannot_be_reported_before_it_happens():
         late(acme, 5, at=MAY_1, now=MARCH_16)
 
 
+def test_a_clock_that_is_a_little_ahead_reports_use_of_now():
+    acme = on(metered())
+
+    assert late(acme, 5, at=MARCH_16 + timedelta(minutes=2), now=MARCH_16).event.at == MARCH_16
+
+
+def test_use_of_the_running_window_waits_for_no_renewal(django_assert_max_num_queries):
+    acme = on(metered())
+    use(acme, 1, now=MARCH_1)
+
+    with django_assert_max_num_queries(14):
+        late(acme, 5, at=MARCH_16 - HOUR, now=MARCH_16)
+
+
 def test_a_level_has_no_past():
     acme = on(plan("seated", fee(50), seats()))
 
