@@ -28,6 +28,7 @@ from customers.journal import Actor
 from customers.models import AppliedCoupon
 
 SHOWN = 20
+NEEDED = ("percent", "amount", "currency", "duration", "periods", "free_plan", "feature", "units")
 OFF = {"autocomplete": "off"}
 WHEN = {"type": "datetime-local"}
 
@@ -109,6 +110,17 @@ class CouponForm(forms.Form):
         if not may_change:
             for field in self.fields.values():
                 field.disabled = True
+        if not self.is_bound:
+            self._mark_needed()
+
+    def full_clean(self) -> None:
+        """Which fields are needed depends on the kind, so the catalog says it; to people they are no options."""
+        super().full_clean()
+        self._mark_needed()
+
+    def _mark_needed(self) -> None:
+        for name in NEEDED:
+            self.fields[name].required = True
 
     def _choose(self, name: str, rows: "QuerySet[Any]", present: "QuerySet[Any] | None") -> None:
         """What is offered, with what the coupon has already."""

@@ -134,6 +134,8 @@ def sentence(coupon: Coupon, at: str, bills: bool) -> str:
         return f"{given}. It begins with the next plan that is enabled; invoices before it stay whole."
     if not bills:
         return f"{given}. No invoice is in sight; it comes off the next one."
+    if coupon.kind in DISCOUNTS and coupon.duration == Coupon.Duration.ONCE:
+        return f"{gives(coupon)} the next invoice."
     return f"{given}, from the next invoice on."
 
 

@@ -81,6 +81,15 @@ def build(now: datetime) -> None:
     make_default(community, confirmed=False)
     partner = create_product("Partner", by=BY, currency="USD")
     sell(partner, [units("credits", 60), units("api-calls", 50_000), on("sso")], now=now)
+    _coupons(now)
+
+
+def _coupons(now: datetime) -> None:
+    launch = CouponDraft("Launch 20", Coupon.Kind.PERCENT, percent=Decimal(20), duration="repeating", periods=3)
+    add_promo_code(create_coupon(launch, currencies=["USD"], now=now), "LAUNCH20", max_redemptions=100, now=now)
+    feature = Feature.objects.get(slug="credits")
+    gift = CouponDraft("Support credits", Coupon.Kind.FEATURE_GRANT, feature=feature, units=Decimal(40), lasts_days=30)
+    create_coupon(gift, currencies=["USD"], now=now)
 
 
 def _api(now: datetime) -> None:

@@ -180,6 +180,9 @@ class World:
     def void(self, customer: Customer, now: datetime, *, reason: str) -> None:
         void(customer.invoices.unpaid().newest()[0], reason=reason, actor=self.staff["finance"], now=now)
 
+    def coupon(self, customer: Customer, now: datetime, *, code: str, reason: str) -> None:
+        apply_coupon(customer, code, reason=reason, actor=self.staff["ops"], now=now)
+
     def note(self, customer: Customer, now: datetime, *, text: str, by: str) -> None:
         add_note(customer, text=text, actor=self.staff[by], now=now)
 

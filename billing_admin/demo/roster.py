@@ -144,6 +144,7 @@ STORIES = (
             ),
             edit("credits", 21, to=200, reason="Outage of the speech endpoint, credits given back"),
             note(20, "Very unhappy about the outage; Peter takes care of them personally."),
+            coupon("LAUNCH20", 18, reason="Promised by Peter after the outage"),
         ),
         uses=api(180, 14_000, seats=5),
         busy=True,
