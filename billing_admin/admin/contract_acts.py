@@ -16,16 +16,16 @@ from billing_admin.admin.cancel import SubscriptionAct
 from billing_admin.admin.enable import ENABLE, EXTEND_TRIAL, permission, said
 from billing_admin.admin.links import link
 from billing_admin.change_rows import headline, money_of
-from billing_admin.flows.enable_plan import PreviewOutdated, confirmation, enable_plan, preview_plan, propose
+from billing_admin.flows.enable_plan import PreviewOutdated, confirmation, enable_plan, preview_plan
 from billing_admin.flows.plan_change import PlanChange, Proposal
 from billing_admin.flows.trials import MOST_DAYS, end_now, extend
+from billing_admin.flows.units import propose_units, reason_of
 from billing_admin.site import page
 from catalog.charges import describe
 from catalog.money import plain
 from catalog.terms import CANCEL as ENDS
 from catalog.terms import ItemTerms
 from customers.models import Customer
-
 
 
 def reason_field(act: str) -> forms.CharField:
@@ -157,20 +157,8 @@ class BuyUnits(SubscriptionAct):
         return super().get_form_kwargs() | more
 
     def proposal(self, form: UnitsForm) -> Proposal:
-        """The plan as it is, with other numbers of units."""
-        assert self.phase is not None
-        version, own = self.phase.version, None
-        if version.tailored:
-            own, version = self.phase.terms(), version.custom.base_version
-        return propose(
-            Customer.objects.get(pk=self.customer.pk),
-            version.plan,
-            items=own.items if own else None,
-            cadence=own.cadence if own else None,
-            version=version,
-            quantity=self.phase.quantity,
-            bought=form.bought,
-        )
+        customer = Customer.objects.get(pk=self.customer.pk)
+        return propose_units(customer, self.subscription, form.bought, now=self.now)
 
     def happens(self, form: UnitsForm) -> dict[str, Any]:
         """What the typed units come to; or why they cannot be."""
@@ -208,12 +196,11 @@ class BuyUnits(SubscriptionAct):
 
     def act(self, form: UnitsForm) -> str:
         proposal = self.proposal(form)
-        reason = self.phase.version.custom.reason if proposal.is_custom and self.phase else ""
         try:
             enabled = enable_plan(
                 self.customer,
                 proposal,
-                reason=reason,
+                reason=reason_of(self.subscription, now=self.now),
                 actor=self.actor,
                 now=self.now,
                 confirmed=form.cleaned_data["confirmed"],

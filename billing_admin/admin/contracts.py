@@ -10,7 +10,6 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
-from django.urls import reverse
 
 from billing_admin.access import allowed, requires
 from billing_admin.admin.acts import moment
@@ -29,6 +28,7 @@ from catalog.terms import ItemTerms
 from customers.models import Customer, Phase, Subscription
 from customers.states import SubscriptionState
 from entitlements.access import Access
+from invoicing.mail import document_link
 from invoicing.models import Invoice
 
 Allows = Callable[[str], bool]
@@ -90,7 +90,7 @@ def _waiting(request: HttpRequest, invoice: Invoice) -> WaitingRow:
         due=invoice.due,
         currency=invoice.currency,
         until=invoice.expires_at,
-        pay_link="" if is_draft else request.build_absolute_uri(reverse("hosted_document", args=[invoice.token])),
+        pay_link="" if is_draft else document_link(invoice),
         awaits_approval=invoice.awaits_approval,
         approve_url=of("invoice_approve", "invoicing.approve_invoice", invoice.pk) if is_draft else "",
         activate_url=of("invoice_activate", ACTIVATE_UNPAID, invoice.pk),

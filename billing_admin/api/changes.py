@@ -1,5 +1,6 @@
 """Changes of plan: what one would do, to the cent; and the same, done."""
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal, Self
@@ -7,6 +8,7 @@ from typing import Annotated, Literal, Self
 from ninja import Router
 from pydantic import Field
 
+from billing_admin.api.documents import DocumentOut, ExpectedOut
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer, find_plan, find_subscription, find_version
 from billing_admin.api.invoices import InvoiceOut
@@ -14,14 +16,26 @@ from billing_admin.api.items import ItemIn, items_of
 from billing_admin.api.lines import LineOut
 from billing_admin.api.operations import OperationOut
 from billing_admin.api.refusals import BadValue
-from billing_admin.api.shapes import Answer, Body, Id, Instant, Money, Quantity, Reason, Slug, as_number
+from billing_admin.api.shapes import Answer, Body, Id, Instant, Money, Quantity, Reason, Slug, Units, as_number
 from billing_admin.api.subscriptions import SubscriptionOut
-from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan, propose
-from billing_admin.flows.plan_change import PlanChange, Proposal, Timing
+from billing_admin.flows.coupons import coupon_for_act
+from billing_admin.flows.courses import daily_use
+from billing_admin.flows.enable_plan import (
+    MOST_NET_TERMS,
+    Enabled,
+    confirmation,
+    enable_plan,
+    preview_plan,
+    propose,
+)
+from billing_admin.flows.forecast import Expected, forecast_change
+from billing_admin.flows.gate import waits
+from billing_admin.flows.plan_change import Activation, FirstPeriod, PlanChange, Proposal, Timing
 from catalog.models import Plan
 from catalog.periods import PLAN_CADENCES
 from customers.models import Customer
 from entitlements.access import Access
+from invoicing.mail import document_link
 
 router = Router(tags=["Plan changes"])
 
@@ -46,6 +60,33 @@ class ChangeIn(Body):
         None, description="Left out: what the kind of change suggests."
     )
     ends_at: Instant | None = Field(None, description="A planned end.")
+    quantities: dict[Slug, Units] | None = Field(
+        None,
+        description="Prepaid units in total, the included ones counted, by feature or item key. Left out: kept.",
+        examples=[{"credits": 300}],
+    )
+    trial_days: Annotated[int, Field(ge=0, le=730)] | None = Field(
+        None, description="Another trial than the version's: takes `customers.extend_trial`. 0: none."
+    )
+    activation: Literal["after_payment", "now"] = Field(
+        "after_payment",
+        description="`now` gives access before the first payment: takes `customers.activate_unpaid` and a reason.",
+    )
+    coupons: Annotated[list[Slug], Field(max_length=10)] = Field(
+        default=[],
+        description="Coupon or promo codes that come with the act: takes `customers.apply_coupon`.",
+    )
+    net_terms_days: Annotated[int, Field(ge=0, le=MOST_NET_TERMS)] | None = Field(
+        None, description="Days to pay, for this subscription; above 0 nothing waits for a payment."
+    )
+    billing_anchor: Instant | None = Field(
+        None, description="Of a first plan: an instant in the past that its periods are counted from."
+    )
+    first_period: Literal["prorate", "full"] = Field(
+        "prorate",
+        description="What an anchor leaves of the first period: prorated by the second, or billed in full.",
+    )
+    invoices_ahead: Annotated[int, Field(ge=0, le=12)] = Field(0, description="Of a preview: so many of its forecast.")
 
 
 class ChangeConfirmed(ChangeIn):
@@ -99,6 +140,7 @@ class Difference(Answer):
 
 class NowOut(Answer):
     lines: list[LineOut]
+    documents: list[DocumentOut] = Field(description="With discounts, invoice credits and taxes.")
     total: Money
     from_account_credit: Money
 
@@ -106,6 +148,7 @@ class NowOut(Answer):
 class NextInvoiceOut(Answer):
     at: datetime | None
     lines: list[LineOut]
+    documents: list[DocumentOut]
     total: Money
     estimated: bool = Field(description="Use may still be added.")
 
@@ -131,12 +174,18 @@ class PreviewOut(Answer):
     access: list[FeatureChange]
     differences: list[Difference]
     choices: list[ChoiceOut] = Field(description="Other timings, with their money.")
+    gated: bool = Field(description="Access waits for the first payment.")
+    awaits_approval: bool = Field(description="The first invoice waits for somebody's approval.")
+    payable_until: datetime | None = Field(description="Of a gated plan: unpaid by then, it is void.")
+    trial_ends_at: datetime | None
+    net_terms_days: int
+    forecast: list[ExpectedOut] = Field(description="As many as `invoicesAhead` asked for.")
     valid_until: datetime
     fingerprint: str = Field(description="Send it with the change to carry out exactly this.")
 
     @classmethod
-    def of(cls, change: PlanChange) -> Self:
-        currency = change.currency
+    def of(cls, change: PlanChange, ahead: Sequence[Expected] = ()) -> Self:
+        currency, gate = change.currency, change.position.gate
         upcoming = change.next_invoice
         return cls(
             kind=change.kind,
@@ -148,12 +197,14 @@ class PreviewOut(Answer):
             replaces=change.replaces,
             now=NowOut(
                 lines=[LineOut.of(line) for line in change.lines],
+                documents=[DocumentOut.of(document) for document in change.documents],
                 total=Money.of(change.total, currency),
                 from_account_credit=Money.of(change.credit_used, currency),
             ),
             next_invoice=NextInvoiceOut(
                 at=upcoming.at,
                 lines=[LineOut.of(line) for line in upcoming.lines],
+                documents=[DocumentOut.of(document) for document in upcoming.documents],
                 total=Money.of(upcoming.total, currency),
                 estimated=upcoming.estimated,
             ),
@@ -178,6 +229,12 @@ class PreviewOut(Answer):
                 )
                 for choice in change.choices
             ],
+            gated=change.is_gated,
+            awaits_approval=change.is_gated and gate.awaits_approval,
+            payable_until=change.position.at + gate.payment_window if change.is_gated else None,
+            trial_ends_at=change.trial_ends_at,
+            net_terms_days=change.net_terms_days,
+            forecast=[ExpectedOut.of(expected) for expected in ahead],
             valid_until=change.valid_until,
             fingerprint=confirmation(change),
         )
@@ -187,6 +244,7 @@ class ChangedOut(Answer):
     operation: OperationOut
     subscription: SubscriptionOut
     invoices: list[InvoiceOut]
+    checkout_url: str | None = Field(description="Where the first invoice is paid that the plan waits for.")
 
 
 @endpoint(
@@ -204,7 +262,9 @@ def preview_plan_change(request: ApiRequest, customer_id: Id, body: ChangeIn) ->
     Nothing changes. The `fingerprint` stands for these numbers until `validUntil`.
     """
     customer = find_customer(customer_id)
-    return PreviewOut.of(preview_plan(customer, proposal_of(request, customer, body), now=request.now))
+    change = preview_plan(customer, proposal_of(request, customer, body), now=request.now)
+    daily = daily_use(customer, now=request.now) if body.invoices_ahead else {}
+    return PreviewOut.of(change, forecast_change(change, daily, most=body.invoices_ahead))
 
 
 @endpoint(
@@ -221,7 +281,8 @@ def change_plan(request: ApiRequest, customer_id: Id, body: ChangeConfirmed) -> 
     """Enable a plan: a first plan, a change, or an add-on beside.
 
     With the `fingerprint` of a preview exactly that is carried out, or refused with 409 `preview_outdated` and what
-    would happen now. Without one it is decided at this moment. Assigned plans take the permission
+    would happen now. Without one it is decided at this moment. A first plan that costs something waits for its payment,
+    at `checkoutUrl`. Assigned plans take the permission
     `customers.assign_plan`, all others `customers.enable_plan`.
     """
     customer = find_customer(customer_id)
@@ -233,10 +294,17 @@ def change_plan(request: ApiRequest, customer_id: Id, body: ChangeConfirmed) -> 
         now=request.now,
         confirmed=body.fingerprint,
     )
+    return changed(enabled, request.now)
+
+
+def changed(enabled: Enabled, now: datetime) -> ChangedOut:
+    """What came of a change of plan."""
+    gating = [invoice for invoice in enabled.invoices if invoice.gates_id and waits(invoice)]
     return ChangedOut(
         operation=OperationOut.of(enabled.operation),
-        subscription=SubscriptionOut.of(find_subscription(enabled.subscription.public_id), request.now),
+        subscription=SubscriptionOut.of(find_subscription(enabled.subscription.public_id), now),
         invoices=[InvoiceOut.of(invoice) for invoice in enabled.invoices],
+        checkout_url=next((document_link(invoice) for invoice in gating if invoice.issued_at), None),
     )
 
 
@@ -244,6 +312,8 @@ def proposal_of(request: ApiRequest, customer: Customer, body: ChangeIn) -> Prop
     """What the body asks for, checked; previews take the same permission as the act."""
     plan = find_plan(body.plan_key)
     request.auth.require("customers.assign_plan" if plan.kind == Plan.Kind.ASSIGNED else "customers.enable_plan")
+    for permission in more_permissions(body):
+        request.auth.require(permission)
     version = find_version(plan, body.version) if body.version else None
     base = version or plan.current_version
     standard = base.terms() if base else None
@@ -263,4 +333,21 @@ def proposal_of(request: ApiRequest, customer: Customer, body: ChangeIn) -> Prop
         quantity=body.quantity,
         timing=Timing(body.timing) if body.timing else None,
         ends_at=body.ends_at,
+        bought=body.quantities,
+        trial_days=body.trial_days,
+        activation=Activation(body.activation),
+        coupons=[coupon_for_act(customer, code, request.now, plan=plan) for code in body.coupons],
+        net_terms_days=body.net_terms_days,
+        anchor=body.billing_anchor,
+        first_period=FirstPeriod(body.first_period),
     )
+
+
+def more_permissions(body: ChangeIn) -> Iterator[str]:
+    """What takes a permission beside that of the plan."""
+    if body.trial_days is not None:
+        yield "customers.extend_trial"
+    if body.activation == "now":
+        yield "customers.activate_unpaid"
+    if body.coupons:
+        yield "customers.apply_coupon"

@@ -56,7 +56,7 @@ def test_a_plan_that_waits_for_its_payment_says_so_with_its_links(client: Client
     [row] = page.answer.context["waiting"]
     invoice = who.invoices.get()
     assert (row.title, row.invoice, row.due, row.until) == ("API · Pro", "ACME-0001", 5000, day("2026-03-02"))
-    assert row.pay_link == f"http://testserver/i/{invoice.token}"
+    assert row.pay_link.endswith(f"/i/{invoice.token}")
     assert row.activate_url and row.pay_url
     assert row.give_up_url == subscription_page("cancel_subscription", Subscription.objects.get())
     assert "Pending payment" in page.html

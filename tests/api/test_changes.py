@@ -227,7 +227,7 @@ def test_an_add_on_stands_beside(api):
     who = on(pro(50))
     plan("boost", fee(5), allowance(50), add_on=True)
 
-    change(api, who, "boost")
+    change(api, who, "boost", activation="now", reason="invoiced together")
 
     subscriptions = api.get(f"customers/{who.customer_id}")["subscriptions"]
     assert [(s["plan"]["planKey"], s["addOn"]) for s in subscriptions] == [("pro", False), ("boost", True)]
@@ -269,7 +269,7 @@ def test_a_quantity_multiplies_fees_and_allowances(api):
     pro(50, credits=100)
     who = customer()
 
-    done = change(api, who, "pro", quantity=3)
+    done = change(api, who, "pro", quantity=3, activation="now", reason="paid by wire")
 
     access = api.get("check", customerId=who.customer_id, featureSlug="credits")
     assert (done["invoices"][0]["total"]["amount"], access["limit"]) == (15000, 300)

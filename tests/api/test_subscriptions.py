@@ -63,7 +63,7 @@ def test_a_cancellation_at_once_ends_access_and_keeps_history(api, contract):
 
 def test_unused_fees_may_be_kept(api, contract):
     """A-26"""
-    assert cancel(api.at(MARCH_16), contract, atOnce=True, creditUnused=False)["invoices"] == []
+    assert cancel(api.at(MARCH_16), contract, atOnce=True, unused="nothing")["invoices"] == []
 
 
 def test_each_answer_is_shown_with_its_amount_first(api, contract):
