@@ -27,15 +27,14 @@ Kind = WalletEntry.Kind
 
 
 class InsufficientFunds(ValidationError):
-    """The wallet does not cover it: nothing was done."""
+    """The wallet does not cover it: nothing was done. `is_use` says how to go on; who takes money out knows."""
 
-    def __init__(self, balance: Decimal, needed: Decimal, currency: str):
+    def __init__(self, balance: Decimal, needed: Decimal, currency: str, *, is_use: bool = False):
         self.balance, self.needed, self.currency = balance, needed, currency
         has, takes, lacks = (format_rate(amount, currency) for amount in (balance, needed, needed - balance))
+        how = f" Top up at least {lacks}, on the customer's page or through the API, and try again." if is_use else ""
         super().__init__(
-            f"The wallet has {has} and this takes {takes}, so nothing was done. "
-            f"Top up at least {lacks}, on the customer's page or through the API, and try again.",
-            code="insufficient_funds",
+            f"The wallet has {has} and this takes {takes}, so nothing was done.{how}", code="insufficient_funds"
         )
 
 
@@ -243,7 +242,8 @@ def debit(
     wallet: Wallet, amount: Decimal, event: UsageEvent, *, derivation: dict[str, Any] | None = None, now: datetime
 ) -> WalletEntry:
     """Take an exact amount for an event. The caller holds the wallet's row. Raises `InsufficientFunds`."""
-    _refuse_uncovered(wallet, amount)
+    if amount > wallet.balance:
+        raise InsufficientFunds(wallet.balance, amount, wallet.currency, is_use=True)
     return _write(wallet, Kind.DEBIT, -amount, event=event, derivation=derivation or {}, now=now)
 
 

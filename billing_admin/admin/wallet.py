@@ -68,8 +68,7 @@ def panel(
     pays_at_once = any(bucket.item.is_instant for row in features for bucket in row.access.buckets)
     if not allowed(request, VIEW) or not (has_wallet or pays_at_once):
         return None
-    rows = WalletEntry.objects.filter(wallet__customer=customer).select_related("wallet", "operation")
-    newest = list(rows.order_by("-id")[:IN_PANEL])
+    newest = list(entries_of(customer)[:IN_PANEL])
     wallet = newest[0].wallet if newest else None
     balance = wallet.balance if wallet else Decimal(0)
     currency = wallet.currency if wallet else customer.currency
@@ -96,13 +95,14 @@ def acts_for(request: HttpRequest, customer: Customer, wallet: Wallet | None) ->
 
 
 def entry_row(entry: WalletEntry) -> EntryRow:
-    """Reads the wallet and the operation, which should be joined."""
+    """Reads the wallet, the operation, and the event with its feature, which should be joined."""
     currency, operation = entry.wallet.currency, entry.operation
+    kind = entry.get_kind_display()
     reason = f"“{operation.reason}”" if operation and operation.reason else ""
     said = [entry.reference, reason, entry.derivation.get("sum", "")]
     return EntryRow(
         at=entry.at,
-        what=entry.get_kind_display(),
+        what=f"{kind} · {entry.event.feature.name}" if entry.event else kind,
         why=" · ".join(text for text in said if text),
         who=operation.actor if operation else "",
         amount=f"+{format_rate(entry.amount, currency)}" if entry.amount > 0 else signed_rate(entry.amount, currency),

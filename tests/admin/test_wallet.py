@@ -43,7 +43,7 @@ def test_the_panel_shows_the_balance_and_the_last_entries(desk):
     panel = desk.page(busy()).answer.context["wallet"]
 
     assert panel.balance == "$3.50"
-    assert [(row.what, row.amount) for row in panel.entries] == [("Use", "−$1.50"), ("Top-up", "+$5.00")]
+    assert [(row.what, row.amount) for row in panel.entries] == [("Use · Credits", "−$1.50"), ("Top-up", "+$5.00")]
     assert [title for title, _ in panel.acts] == ["Top up", "Pay out", "Correct"]
 
 
@@ -72,7 +72,7 @@ def test_the_ledger_tells_the_balance_after_each_line(desk):
     rows = desk.get("customer_wallet", busy().pk).answer.context["rows"]
 
     assert [(row.what, row.amount, row.after) for row in rows] == [
-        ("Use", "−$1.50", "$3.50"),
+        ("Use · Credits", "−$1.50", "$3.50"),
         ("Top-up", "+$5.00", "$5.00"),
     ]
     assert [row.why for row in rows] == ["3 × $0.50 = $1.50", "bank"]
@@ -81,13 +81,13 @@ def test_the_ledger_tells_the_balance_after_each_line(desk):
 @pytest.mark.parametrize(
     ("narrowed", "found"),
     [
-        ({"kind": "debit"}, ["Use"]),
+        ({"kind": "debit"}, ["Use · Credits"]),
         ({"until": "2026-03-15"}, ["Top-up"]),
-        ({"since": "2026-03-16"}, ["Use"]),
+        ({"since": "2026-03-16"}, ["Use · Credits"]),
         ({"q": "ban"}, ["Top-up"]),
-        ({"q": "credits"}, ["Use"]),
+        ({"q": "credits"}, ["Use · Credits"]),
         ({"q": "nothing like this"}, []),
-        ({"kind": "gift"}, ["Use", "Top-up"]),
+        ({"kind": "gift"}, ["Use · Credits", "Top-up"]),
     ],
 )
 def test_the_ledger_can_be_narrowed(desk, narrowed, found):
@@ -104,7 +104,10 @@ def test_a_long_ledger_comes_in_pages(desk, monkeypatch):
     before = first["older"].partition("before=")[2]
     second = desk.get("customer_wallet", who.pk, before=before).answer.context
 
-    assert ([row.what for row in first["rows"]], [row.what for row in second["rows"]]) == (["Use"], ["Top-up"])
+    assert ([row.what for row in first["rows"]], [row.what for row in second["rows"]]) == (
+        ["Use · Credits"],
+        ["Top-up"],
+    )
     assert second["older"] == ""
 
 

@@ -76,7 +76,10 @@ def test_insufficient_funds_reject_the_event():
     with pytest.raises(InsufficientFunds) as refusal:
         use(who, 3)
 
-    assert refusal.value.messages[0].startswith("The wallet has $1.20 and this takes $1.50")
+    assert refusal.value.messages == [
+        "The wallet has $1.20 and this takes $1.50, so nothing was done. "
+        "Top up at least $0.30, on the customer's page or through the API, and try again."
+    ]
     assert (UsageEvent.objects.count(), who.balances.aggregate(n=Sum("used"))["n"] or 0) == (0, 0)
     assert wallet_balance(who) == Decimal("1.20")
 
