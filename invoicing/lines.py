@@ -62,7 +62,7 @@ class BilledFee:
     `price` is what the whole `period` cost after its discounts and without what was given back already; `net` is what
     is left of the line's charge, in minor units. `paid_share` is the part of its invoice that was paid by cash or
     account credit. Of `bought` units so many were `consumed`: those are given back only as far as what comes next
-    grants them again.
+    grants them again. `listed` is the price before discounts (None: there were none).
     """
 
     line_id: int
@@ -80,6 +80,7 @@ class BilledFee:
     units: Decimal = Decimal(1)
     bought: Decimal = Decimal(0)
     consumed: Decimal = Decimal(0)
+    listed: Fraction | None = None
 
     def share(self, at: datetime) -> Fraction:
         """The part that is given back at the instant: time that is left, and units that are."""
@@ -184,13 +185,20 @@ def fewer_seats_lines(fees: Sequence[BilledFee], item: ItemTerms, billed: Decima
     units = billed - units_paid(item)
     given: list[BilledFee] = []
     for fee in reversed([fee for fee in fees if fee.key == item.key]):
-        price = min(rest, fee.price)
-        if price <= 0:
+        whole = fee.price if fee.listed is None else fee.listed
+        listed = min(rest, whole)
+        if listed <= 0:
             continue
         of_these = min(units, fee.units)
-        given.append(replace(fee, price=price, units=of_these))
-        rest, units = rest - price, units - of_these
-    return [replace(line, quantity=-fee.units) for fee in given for line in unused_lines([fee], at)]
+        given.append(replace(fee, price=fee.price * listed / whole, units=of_these))
+        rest, units = rest - listed, units - of_these
+    return [line for fee in given for line in _given_up(fee, at)]
+
+
+def _given_up(fee: BilledFee, at: datetime) -> list[Line]:
+    """The credit for a fee's units, which count once where a part of it comes off an open invoice."""
+    lines = unused_lines([fee], at)
+    return [replace(line, quantity=Decimal(0) if place else -fee.units) for place, line in enumerate(lines)]
 
 
 def units_paid(item: ItemTerms) -> Decimal:

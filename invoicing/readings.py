@@ -14,7 +14,7 @@ from customers.models import Customer, Subscription
 from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, UsageEvent
 from entitlements.readings import item_terms, remember_items
 from invoicing.commitment import COUNTED
-from invoicing.lines import ADVANCE, OVERRIDE, PREPAID, USAGE, BilledFee, RatedUse
+from invoicing.lines import ADVANCE, OVERRIDE, PREPAID, SEATS, SEATS_ADDED, UNUSED, USAGE, BilledFee, RatedUse
 from invoicing.models import CreditEntry, Invoice, InvoiceLine
 from invoicing.states import InvoiceState
 
@@ -64,7 +64,8 @@ def billed_fees(subscription: Subscription, at: datetime) -> list[BilledFee]:
     fees = _taken_off(
         [_billed_fee(line, consumed, returned) for line in lines], [line for line in rows if line.amount < 0]
     )
-    return [fee for fee in fees if fee.net > 0]
+    # Seats that a coupon paid whole are billed all the same: nobody charges them again.
+    return [fee for fee in fees if fee.net > 0 or (fee.kind in (SEATS, SEATS_ADDED) and fee.units)]
 
 
 def _paid_ahead() -> Q:
@@ -115,8 +116,13 @@ def _billed_fee(line: InvoiceLine, consumed: dict[int, tuple[Decimal, Decimal]],
     owed = invoice.total - invoice.offset - back
     paid = Fraction(invoice.paid + invoice.credit_applied - back, owed) if owed > 0 else Fraction(1)
     credits = list(line.credits.all())
-    price = Fraction(line.derivation["price"]) * Fraction(line.net, line.amount)
-    price -= sum((Fraction(credit.derivation.get("price", "0")) for credit in credits), Fraction(0))
+    listed, kept = Fraction(line.derivation["price"]), Fraction(line.net, line.amount)
+    given = sum((Fraction(credit.derivation.get("price", "0")) for credit in credits), Fraction(0))
+    price = listed * kept - given
+    units = line.quantity + sum((credit.quantity for credit in credits if credit.quantity < 0), Decimal(0))
+    # A change of plan gives back all of a line, whatever it counts.
+    if price <= 0 and any(credit.kind == UNUSED for credit in credits):
+        units = Decimal(0)
     return BilledFee(
         line_id=line.pk,
         key=line.key,
@@ -133,7 +139,8 @@ def _billed_fee(line: InvoiceLine, consumed: dict[int, tuple[Decimal, Decimal]],
         invoice_due=invoice.due,
         paid_share=Fraction(1) if invoice.state == InvoiceState.PAID else min(Fraction(1), max(Fraction(0), paid)),
         kind=line.kind,
-        units=line.quantity + sum((credit.quantity for credit in credits if credit.quantity < 0), Decimal(0)),
+        units=units,
+        listed=listed - given / kept if kept else listed,
         bought=bought if line.kind == PREPAID else Decimal(0),
         consumed=used if line.kind == PREPAID else Decimal(0),
     )
