@@ -21,6 +21,7 @@ from catalog.terms import (
     NEXT_CYCLE,
     PRORATE,
     SOFT,
+    Conditions,
     ItemTerms,
 )
 
@@ -171,7 +172,7 @@ def make_plan(raw: dict[str, Any], *, now: Any) -> Plan:
         items=items,
     )
     if trial := raw.get("trial"):
-        write_conditions(plan.versions.get(), trial_days=trial["days"], trial_end=CHARGE, commitment=None)
+        write_conditions(plan.versions.get(), Conditions(trial_days=trial["days"], trial_end=CHARGE))
     publish(plan.versions.get(), message="from the file", by="vectors", now=now)
     plan.refresh_from_db()
     if raw.get("is_default"):

@@ -20,6 +20,7 @@ from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_p
 from billing_admin.flows.gate import collect
 from billing_admin.flows.plan_change import NewCoupon, PlanChange, Timing
 from billing_admin.flows.renew import catch_up
+from billing_admin.flows.trials import extend
 from billing_admin.flows.use import track_use
 from catalog.charges import packs
 from catalog.models import Coupon, Feature, Plan
@@ -184,6 +185,9 @@ class Scenario:
         plan = self._plan(step["plan"])
         if action := step.get("cancel_action"):
             return self._cancel(plan, action)
+        if trial := step.get("free_trial"):
+            extend(self._subscription(plan), days=trial["days"], reason="the file says so", actor=STAFF, now=self.now)
+            return None
         return self._change(plan, step, Timing.NOW)
 
     def _change(self, plan: Plan, step: dict[str, Any], timing: Timing | None) -> None:
@@ -232,12 +236,13 @@ class Scenario:
             raise Later(action.replace("_", " "))
         at_once = action == "cancel_immediately"
         # The files cancel at once without billing open use, and give unused fees back.
-        planned = preview_cancel(subscription, at_once=at_once, bill_use=False, now=self.now)
+        bill_use = not at_once
+        planned = preview_cancel(subscription, at_once=at_once, bill_use=bill_use, now=self.now)
         self.previewed = planned.total
         _, invoices = cancel(
-            subscription, at_once=at_once, bill_use=False, reason="the file says so", actor=STAFF, now=self.now
+            subscription, at_once=at_once, bill_use=bill_use, reason="the file says so", actor=STAFF, now=self.now
         )
-        if sum(invoice.total for invoice in invoices) != planned.total:
+        if at_once and sum(invoice.total for invoice in invoices) != planned.total:
             raise Differs(f"previewed {planned.total}, issued {[i.total for i in invoices]}")
 
     def _track(self, step: dict[str, Any]) -> None:
