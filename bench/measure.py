@@ -16,6 +16,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from bench import sql, web, world
+from bench.billing import billing_run
 from bench.report import Report
 from billing_admin import runs
 from launch import static
@@ -48,6 +49,7 @@ def measure(report: Report) -> None:
         world.settle_down()
         pages(report, port, cookie, grown, large, before)
     clockwork(report, made, grown, few, many, most)
+    billing_run(report, made, world.FIRST_TO_BILL, 1_000 if report.quick else 10_000)
 
 
 def api_calls(report: Report, port: int, made: world.World, numbers: range, seconds: float) -> None:

@@ -29,7 +29,7 @@ from entitlements.track import track
 from invoicing.models import Invoice, InvoiceLine, InvoiceSeries, Payment
 
 BENCH = Actor("bench")
-FIRST_ON_PLAN, FIRST_ON_DEFAULT = 10_001, 500_001
+FIRST_ON_PLAN, FIRST_ON_DEFAULT, FIRST_TO_BILL = 10_001, 500_001, 1_000_001
 # What verbs write later is numbered from here, out of the way of copies made later still.
 BEYOND_COPIES = 100_000_000
 
@@ -58,6 +58,8 @@ def build(now: datetime) -> World:
     for day in range(5):
         for who in (on_plan, on_default):
             track(who, feature="credits", amount=Decimal(1), now=since + timedelta(days=day + 1))
+    # Paid by use, so that a renewal has a line for it beside its fee.
+    track(on_plan, feature="api-calls", amount=Decimal(137), now=since + timedelta(days=6))
     _, secret = ApiKey.issue("bench", Group.objects.get(name="Admin"), by="bench")
     User.objects.create_user("bench", is_staff=True, is_superuser=True)
     return World(on_plan, on_default, secret, now)
@@ -148,7 +150,7 @@ def copy(world: World, first: int, last: int, *, on_default: bool = False) -> No
         numbers,
         step=1,
         public_id="'in_' || lpad(g.n::text, 16, '0')",
-        token="'bench-' || g.n",
+        token="'bench-' || g.n",  # noqa: S106  a column of a made-up world
         number="'B' || g.n || '-0001'",
         customer_id=customer,
         subscription_id=contract,

@@ -19,7 +19,7 @@ import structlog
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Q
 
-from billing_admin.flows.billing_run import Renewal, prepare, write
+from billing_admin.flows.billing_run import Moved, Renewal, prepare, write
 from billing_admin.flows.customers import erase, erase_due
 from billing_admin.flows.drafts import issue_due
 from billing_admin.flows.dunning import collect_overdue, to_collect
@@ -209,14 +209,14 @@ def _write(this: Pass, renewal: Renewal) -> bool:
     this.count(renewal.invoices)
     try:
         with transaction.atomic():
-            if write(renewal, now=this.now, beside=this.statement()):
-                return True
-    except DatabaseError as error:
-        log.warning(
-            "a prepared renewal was refused", customer=renewal.subscription.customer.public_id, error=str(error)
-        )
-    this.counts = before
-    return False
+            write(renewal, now=this.now, beside=this.statement())
+    except (DatabaseError, Moved) as error:
+        if not isinstance(error, Moved):
+            who = renewal.subscription.customer.public_id
+            log.warning("a prepared renewal was refused", customer=who, error=str(error))
+        this.counts = before
+        return False
+    return True
 
 
 def _settle(this: Pass, customer_id: int, *, looked_at: Collection[int] = ()) -> None:

@@ -3,7 +3,7 @@
 Most renewals are alike: one contract, one boundary, the same plan goes on. For those everything is read in a few
 queries per batch, each customer is decided by the same functions as in `renew`, and written in one transaction of
 their own with a handful of statements: hold the customer, see that nothing moved since it was read, write every row.
-What is out of the ordinary or has moved meanwhile is nobody's loss: `prepare` leaves it out, `write` says so, and
+What is out of the ordinary or has moved meanwhile is nobody's loss: `prepare` leaves it out, `write` refuses it, and
 `catch_up` does it.
 """
 
@@ -16,9 +16,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection
+from django.db import DataError, connection
 from django.db.models import Model, Sum
 from psycopg import Cursor
+from psycopg.errors import DivisionByZero
 
 from billing_admin.flows.boundary import boundary_lines
 from billing_admin.flows.caution import Limits, why_not
@@ -70,12 +71,17 @@ STAMP = """
         (SELECT max(e.id) FROM invoicing_creditentry e WHERE e.customer_id = c.id))
     FROM customers_customer c WHERE c.id = ANY(%s)
 """
+# These two divide by zero when somebody else holds the customer, or was there since: so all statements of a renewal can
+# be sent at once, and the first that finds it impossible stops the rest.
+#
 # Where nobody is mailed, its end need not wait for the disk: the pass writes its record after each batch and waits for
 # that, which is behind all of these. A database that dies before may forget whole renewals, never a part of one; their
 # customers are due again then, and nobody has heard of anything else.
 HOLD = """
-    SELECT set_config('synchronous_commit', %s, true) FROM customers_customer WHERE id = %s FOR UPDATE SKIP LOCKED
+    SELECT set_config('synchronous_commit', %s, true), 1 / count(*)
+    FROM (SELECT 1 FROM customers_customer WHERE id = %s FOR UPDATE SKIP LOCKED) AS held
 """
+SAME = f"SELECT 1 / count(*) FROM ({STAMP}) AS present (id, stamp) WHERE stamp = %s"  # noqa: S608  our own text
 CLOSE = "UPDATE entitlements_balance SET closed_at = %s WHERE id = ANY(%s)"
 
 
@@ -370,33 +376,38 @@ def _issued(
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def write(renewal: Renewal, *, now: datetime, beside: tuple[str, Sequence[Any]] | None = None) -> bool:
-    """Write one renewal inside the caller's transaction; False when somebody holds the customer or was there since.
+class Moved(Exception):
+    """Somebody else holds the customer, or was there since the renewal was decided: it has to be decided again."""
+
+
+def write(renewal: Renewal, *, now: datetime, beside: tuple[str, Sequence[Any]] | None = None) -> None:
+    """Write one renewal inside the caller's transaction, which has to be given up when it raises `Moved`.
 
     `beside` is a statement of the caller's that belongs to it.
     """
     contract, series = renewal.subscription, renewal.series
-    with statements() as run:
-        waits = "on" if renewal.is_mailed else "off"
-        held, stamp = run(HOLD, [waits, contract.customer_id]), run(STAMP, [[contract.customer_id]])
-    if held.fetchone() is None or stamp.fetchone() != (contract.customer_id, renewal.stamp):
-        return False
-    with statements() as run:
-        # Before the next windows are opened: two open ones of a feature may not be, not even for a moment.
-        run(CLOSE, [now, list(renewal.closed)])
-        run(
-            WRITE,
-            [
-                *(as_json(renewal.rows[model]) for model in WRITTEN),
-                *(series.invoices if series else None, series.pk if series else None),
-                *(contract.period_starts_at, contract.period_ends_at, contract.bills_at, contract.pk),
-            ],
-        )
-        if beside:
-            run(*beside)
+    try:
+        with statements() as run:
+            run(HOLD, ["on" if renewal.is_mailed else "off", contract.customer_id])
+            run(SAME, [[contract.customer_id], renewal.stamp])
+            # Before the next windows are opened: two open ones of a feature may not be, not even for a moment.
+            run(CLOSE, [now, list(renewal.closed)])
+            run(
+                WRITE,
+                [
+                    *(as_json(renewal.rows[model]) for model in WRITTEN),
+                    *(series.invoices if series else None, series.pk if series else None),
+                    *(contract.period_starts_at, contract.period_ends_at, contract.bills_at, contract.pk),
+                ],
+            )
+            if beside:
+                run(*beside)
+    except DataError as error:
+        if isinstance(error.__cause__, DivisionByZero):
+            raise Moved from error
+        raise
     for invoice in renewal.invoices if renewal.is_mailed else ():
         mail_when_written(invoice)
-    return True
 
 
 @contextmanager
@@ -404,8 +415,13 @@ def statements() -> Iterator[Callable[[str, Sequence[Any]], Cursor[Any]]]:
     """Send several statements at once, each planned once per connection: most of a renewal's time would be waiting."""
     connection.ensure_connection()
     raw = connection.connection
-    with connection.wrap_database_errors, raw.pipeline():
-        yield lambda text, values: Cursor(raw).execute(text, values, prepare=True)
+    # Django has it off, for poolers between us and the database; its own statements are never prepared anyway.
+    usual, raw.prepare_threshold = raw.prepare_threshold, 1
+    try:
+        with connection.wrap_database_errors, raw.pipeline():
+            yield lambda text, values: Cursor(raw).execute(text, values, prepare=True)
+    finally:
+        raw.prepare_threshold = usual
 
 
 def _insert(model: type[Model]) -> str:
