@@ -156,6 +156,24 @@ def test_the_wallet_is_offered_on_billing_version_0_alone():
     assert filled.is_valid() and filled.items[0].is_instant
 
 
+@pytest.mark.parametrize(
+    ("item", "cell"),
+    [
+        (lambda: a.switch(), "name"),
+        (lambda: a.static(), "name"),
+        (lambda: a.allowance(100, of="calls"), "name"),
+        (lambda: use(replace(GRADED), included=D(5)), "included"),
+    ],
+)
+def test_what_billing_version_0_cannot_give_is_refused_at_its_cell(item, cell):
+    """Y-12"""
+    legacy = a.plan("metered", a.instantly(), billing_version=0)
+
+    [found] = errors(form(legacy, row(item())))
+
+    assert cell in found
+
+
 def test_a_level_has_neither_a_percentage_nor_a_choice_of_when():
     filled = form(a.pro(), row(seats(GRADED), term=IN_ARREARS))
 

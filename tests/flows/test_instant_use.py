@@ -338,6 +338,20 @@ def test_a_new_version_of_a_version_0_plan_is_checked_by_its_rules():
         new_version(metered, allowance(100))
 
 
+def test_a_custom_plan_of_version_0_is_checked_by_its_rules():
+    """Y-12"""
+    metered = plan("metered", instantly(), billing_version=0)
+
+    with pytest.raises(InvalidItems):
+        preview(filled(5), metered, allowance(100))
+
+
+def test_a_custom_plan_of_version_1_is_never_paid_at_once():
+    """Y-10"""
+    with pytest.raises(InvalidItems):
+        preview(filled(5), pro(), instantly())
+
+
 # Money that remains
 
 
