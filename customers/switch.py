@@ -417,11 +417,18 @@ def end(subscription: Subscription, *, at: datetime, reason: str, now: datetime)
 
 def roll(subscription: Subscription, phase: Phase, *, at: datetime) -> None:
     """Enter the period that begins at the boundary, under the phase that is in force from it."""
+    present = subscription.state, subscription.quantity
     subscription.quantity = phase.quantity
     if subscription.state == SubscriptionState.TRIALING and not phase.is_trial:
         subscription.move_to(SubscriptionState.ACTIVE)
     _set_period_of(subscription, phase, at)
-    subscription.save(update_fields=["state", "quantity", "period_starts_at", "period_ends_at", "bills_at"])
+    columns = ["state", "quantity", "period_starts_at", "period_ends_at", "bills_at"]
+    if (subscription.state, subscription.quantity) != present:
+        subscription.save(update_fields=columns)
+        return
+    # Only the calendar moved on: that is no change of the contract, so its history keeps no version of it.
+    values = {column: getattr(subscription, column) for column in columns}
+    Subscription.objects.filter(pk=subscription.pk).update(**values)
 
 
 def park(subscription: Subscription, *, because: str, now: datetime) -> None:
