@@ -194,7 +194,8 @@ def _trial_end(position: Position, proposal: Proposal, kind: ChangeKind) -> date
     days = proposal.terms.trial_days if proposal.trial_days is None else proposal.trial_days
     if not begins or not days or proposal.terms.is_free or (position.had_trial and proposal.trial_days is None):
         return None
-    return position.at + timedelta(days=days)
+    ends_at = position.at + timedelta(days=days)
+    return ends_at if proposal.ends_at is None else min(ends_at, proposal.ends_at)
 
 
 def _could_wait(position: Position, proposal: Proposal, documents: Sequence[Document]) -> bool:
@@ -274,7 +275,9 @@ def _moves(
         rows,
         contributions,
         position.at,
-        renew_consumables=_renews_consumables(position.held_sold, sold(position, proposal), kind, same_plan),
+        # A trial is a period of its own: what was used in it counts for nothing that is paid.
+        renew_consumables=(held.on_trial and new_cycle)
+        or _renews_consumables(position.held_sold, sold(position, proposal), kind, same_plan),
         new_cycle=new_cycle,
         waiting=position.waiting,
         paid_again=_paid_again(held.contract, kind, same_plan),
@@ -382,7 +385,8 @@ def _granted_again(position: Position, wanted: PlanTerms) -> list[BilledFee]:
         item = position.held_sold.item(fee.key)
         new = wanted.for_feature(item.feature.slug) if fee.bought and item and item.feature else None
         if new is not None:
-            units = fee.bought if new.granted is None else new.granted - ((item and item.included) or Decimal(0))
+            included = (item and item.included) or Decimal(0)
+            units = fee.bought if new.granted is None else (new.granted - included) * new.quantity
             fee = fee.granted_again(max(Decimal(0), units))
         found.append(fee)
     return found
@@ -419,7 +423,7 @@ def _changed_keys(old: PlanTerms, new: PlanTerms) -> set[str]:
 def _overage(position: Position, moves: Sequence[BucketMove]) -> list[Line]:
     """Use beyond the allowance of every bucket that ends with this change, in full at the old price."""
     held = position.held
-    if held is None or not held.terms.is_invoiced:
+    if held is None or held.on_trial or not held.terms.is_invoiced:
         return []
     lines = []
     for move in moves:

@@ -111,6 +111,16 @@ def test_used_units_are_not_given_back():
     assert planned.total == -2000 - 500
 
 
+def test_used_units_that_a_larger_purchase_of_several_grants_again_are_given_back():
+    """Design 4"""
+    acme = on(plan("pro", fee(20), prepaid()), quantity=3, **bought(100))
+    use(acme, 300)
+
+    enable(acme, acme_plan(), quantity=3, **bought(200))
+
+    assert totals(acme) == [9000, 3000]
+
+
 def test_units_that_are_bought_in_full_cost_a_whole_period():
     """Design 4"""
     acme = on(plan("pro", fee(20), prepaid(on_increase=IN_FULL)), **bought(100))
