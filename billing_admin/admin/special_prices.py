@@ -349,7 +349,7 @@ class RevokeSpecialPrice(ActPage):
         return found
 
     def get_title(self) -> str:
-        return f"Revoke the special price for {self.override.item_key}"
+        return f"Revoke {', '.join(component['label'] for component in self.override.components)}"
 
     def get_outcome(self) -> str:
         return "Invoices from now on take the item's own price again. What is invoiced already stays."
