@@ -7,6 +7,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from billing_admin.flows.cancel import cancel
+from billing_admin.flows.corrections import reissue
 from billing_admin.flows.reprice import Wanted, override_price, preview_override, revoke_override
 from catalog.models import Plan, PlanItem
 from customers.journal import ReasonRequired
@@ -322,3 +323,15 @@ def test_special_prices_of_many_contracts_are_read_in_three_queries(django_asser
 
     assert [len(found[s.pk][0].used) for s in subscriptions] == [1, 1, 1]
     assert InvoiceLine.objects.filter(kind="override").count() == 3
+
+
+def test_an_invoice_that_was_issued_anew_counts_its_period_once():
+    """L-14"""
+    acme = a.on(a.pro(50))
+    override(acme, cycles=2)
+    a.pass_time(acme, to=APRIL_1, pays=False)
+    reissue(acme.invoices.latest("id"), reason="wrong address", actor=a.STAFF, now=APRIL_16)
+
+    a.pass_time(acme, to=JUNE_1)
+
+    assert a.totals(acme) == [5000, 3000, 3000, 3000, 5000]
