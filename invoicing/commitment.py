@@ -69,6 +69,8 @@ class Commitment:
         if line.kind not in COUNTED:
             return False
         begun = not (self.ends_at and line.starts_at) or line.starts_at < self.ends_at
+        # A change in the middle of a period gives back at the instant until which the period is settled.
+        begun = begun or (line.kind == UNUSED and line.starts_at == self.ends_at)
         return begun and (not (self.starts_at and line.ends_at) or line.ends_at > self.starts_at)
 
 

@@ -41,10 +41,12 @@ def gross_of(line: InvoiceLine) -> int:
 
 def charged_in(subscription: Subscription, period: Period) -> int:
     """What documents of a contract charged for a period that counts towards its minimum commitment, minor units."""
-    lines = InvoiceLine.objects.filter(
-        subscription=subscription, kind__in=COUNTED, starts_at__gte=period.starts_at, is_replaced=False
-    ).exclude(invoice__state=InvoiceState.VOID)
-    lines = lines.filter(Q(starts_at__lt=period.ends_at))
+    lines = InvoiceLine.objects.filter(subscription=subscription, kind__in=COUNTED, is_replaced=False)
+    lines = lines.exclude(invoice__state=InvoiceState.VOID)
+    # A credit belongs to the time of the charge that it gives back.
+    charge = ~Q(kind=UNUSED) & Q(starts_at__gte=period.starts_at, starts_at__lt=period.ends_at)
+    credit = Q(kind=UNUSED, source__starts_at__gte=period.starts_at, source__starts_at__lt=period.ends_at)
+    lines = lines.filter(charge | credit)
     sums = lines.aggregate(amount=Sum("amount"), discounted=Sum("discounted"))
     return (sums["amount"] or 0) - (sums["discounted"] or 0)
 

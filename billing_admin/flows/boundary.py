@@ -129,8 +129,25 @@ def _unchanged_since(history: Sequence[Stretch], item: ItemTerms) -> datetime:
     return since
 
 
-def committed_period(before: Stretch, at: datetime, *, closes: bool) -> Period | None:
+def committed_since(history: Sequence[Stretch]) -> datetime:
+    """Since when the last minimum commitment runs: a change that leaves plan, periods and minimum goes on with it."""
+    last = history[-1]
+    since = last.starts_at
+    for former in reversed(history[:-1]):
+        if former.is_trial or _committed(former) != _committed(last):
+            break
+        since = former.starts_at
+    return since
+
+
+def _committed(stretch: Stretch) -> tuple:
+    terms = stretch.terms
+    return terms.plan_id, terms.commitment, terms.cadence, stretch.anchor
+
+
+def committed_period(history: Sequence[Stretch], at: datetime, *, closes: bool) -> Period | None:
     """The part of the plan's period that a minimum commitment is settled for at this instant, if any."""
+    before = history[-1]
     terms = before.terms
     if not before.bills or not terms.commitment:
         return None
@@ -138,13 +155,13 @@ def committed_period(before: Stretch, at: datetime, *, closes: bool) -> Period |
     if not closes and not is_boundary(before.anchor, cadence, at):
         return None
     period = period_containing(before.anchor, cadence, at - INSTANT_BEFORE)
-    since = max(before.starts_at, period.starts_at)
+    since = max(committed_since(history), period.starts_at)
     return Period(since, at) if since < at else None
 
 
-def commitment_of(before: Stretch, at: datetime, *, charged: int, closes: bool) -> Commitment | None:
+def commitment_of(history: Sequence[Stretch], at: datetime, *, charged: int, closes: bool) -> Commitment | None:
     """The minimum for that part of the period, beside what was `charged` for it already (minor units)."""
-    settled = committed_period(before, at, closes=closes)
+    before, settled = history[-1], committed_period(history, at, closes=closes)
     if settled is None or before.terms.commitment is None:
         return None
     cadence = Cadence.parse(before.terms.cadence)

@@ -146,7 +146,7 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
         lines,
         _rules(position, proposal),
         bounds=bounds_of(held.terms, lines) if held else [],
-        commitment=_commitment(position, kind, scheduled),
+        commitment=None if scheduled else _commitment(position, proposal, kind, goes_on=same_plan and not new_cycle),
         currency=held.terms.currency if held else proposal.terms.currency,
     )
     keeps_schedule = kind is ChangeKind.FEATURES and not scheduled and same_plan
@@ -213,12 +213,14 @@ def _rules(position: Position, proposal: Proposal) -> BillingRules:
     return position.rules.with_discounts(coupon.terms for coupon in proposal.coupons)
 
 
-def _commitment(position: Position, kind: ChangeKind, scheduled: bool) -> Commitment | None:
+def _commitment(position: Position, proposal: Proposal, kind: ChangeKind, *, goes_on: bool) -> Commitment | None:
     """The minimum of the running period's elapsed part, when its account is closed before its end."""
-    held = position.held
-    if scheduled or held is None or kind is ChangeKind.FEATURES:
+    held, new = position.held, proposal.terms
+    if held is None or kind is ChangeKind.FEATURES:
         return None
-    return commitment_of(held.history[-1], position.at, charged=position.charged, closes=True)
+    if goes_on and (held.terms.commitment, held.terms.cadence) == (new.commitment, new.cadence):
+        return None
+    return commitment_of(held.history, position.at, charged=position.charged, closes=True)
 
 
 def _anchor(position: Position, proposal: Proposal, starts_at: datetime, new_cycle: bool) -> datetime:

@@ -137,9 +137,9 @@ def _rated_anew(draft: Invoice) -> tuple[list[Line], list[Bound], Commitment | N
     after = stretch_of(phase, levels_of(subscription)) if closes else history[-1]
     uses = [rated_use(row) for row in unbilled(subscription, at)]
     lines = past_lines(at, history=history, after=after, uses=uses, specials=specials_of(subscription))
-    period = committed_period(history[-1], at, closes=closes)
+    period = committed_period(history, at, closes=closes)
     charged = charged_in(subscription, period) if period else 0
-    commitment = commitment_of(history[-1], at, charged=charged, closes=closes)
+    commitment = commitment_of(history, at, charged=charged, closes=closes)
     return lines, bounds_of(history[-1].terms, lines), commitment
 
 

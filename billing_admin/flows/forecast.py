@@ -11,7 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of, committed_period
-from billing_admin.flows.outlook import following_of, open_uses
+from billing_admin.flows.outlook import charged_by_then, following_of, open_uses
 from billing_admin.flows.plan_change import PlanChange
 from billing_admin.flows.position import stretch_of
 from catalog.periods import CALENDAR_WEEK_ORIGIN, NEVER, Cadence, Period, is_boundary, window
@@ -108,12 +108,12 @@ def _boundaries(course: Course, daily: Mapping[str, Decimal]) -> Iterator[Expect
         uses = windows.due(before, at, closes=closes, ends=after is None)
         lines = boundary_lines(at, history=history, after=goes_on, uses=uses, specials=specials, pending=pending)
         terms = before.stretch.terms
-        charged = _charged(course, before.stretch, at, billed, closes=closes)
+        charged = _charged(course, history, at, billed, closes=closes)
         documents = draw(
             lines,
             replace(rules, plan_id=(after or before).plan_id),
             bounds=bounds_of(terms, lines),
-            commitment=commitment_of(before.stretch, at, charged=charged, closes=closes),
+            commitment=commitment_of(history, at, charged=charged, closes=closes),
             currency=terms.currency,
         )
         yield Expected(at, (after or before).stretch.terms.plan_name, terms.currency, tuple(documents), bool(uses))
@@ -139,9 +139,11 @@ def _next_stop(course: Course, leg: Leg | None, at: datetime) -> datetime | None
     return min((stop for stop in stops if stop and stop > at), default=None)
 
 
-def _charged(course: Course, before: Stretch, at: datetime, billed: Sequence[DrawnLine], *, closes: bool) -> int:
+def _charged(
+    course: Course, history: Sequence[Stretch], at: datetime, billed: Sequence[DrawnLine], *, closes: bool
+) -> int:
     """What earlier documents charged for the period whose minimum is settled at the boundary."""
-    period = committed_period(before, at, closes=closes)
+    period = committed_period(history, at, closes=closes)
     if period is None:
         return 0
     within = [d for d in billed if d.line.kind in COUNTED and d.line.starts_at and d.line.starts_at in period]
@@ -276,11 +278,6 @@ def _course_after(change: PlanChange) -> Course:
         rules=position.rules.with_discounts(kept_coupons).after(change.documents),
         uses=() if trial_ends_at else tuple(uses),
         specials=tuple(counted(position.specials, now_lines)),
-        charged=position.charged if change.is_scheduled or change.keeps_schedule else _counted_in(change.documents),
+        charged=charged_by_then(position, new, change.documents, scheduled=change.is_scheduled),
         pending=position.pending,
     )
-
-
-def _counted_in(documents: Sequence[Document]) -> int:
-    lines = [line for document in documents for line in document.lines]
-    return sum(line.amount for line in lines if line.kind in COUNTED)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of
+from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of, committed_since
 from billing_admin.flows.plan_change import AccessChange, NextInvoice, Proposal
 from billing_admin.flows.position import Held, Position
 from catalog.terms import CANCEL
@@ -15,7 +15,7 @@ from entitlements.allowances import contributions_of, sources_of
 from entitlements.balances import Bucket, BucketMove, Fate, fresh
 from invoicing.commitment import COUNTED
 from invoicing.documents import Document, bounds_of, draw
-from invoicing.lines import Line, RatedUse, total
+from invoicing.lines import UNUSED, Line, RatedUse
 from invoicing.special import counted
 
 
@@ -58,7 +58,8 @@ def next_invoice(
     kept_coupons = [coupon.terms for coupon in proposal.coupons if not coupon.for_this_act]
     rules = position.rules.with_discounts(kept_coupons).after(documents_now)
     closes = goes_on is not history[-1]
-    commitment = commitment_of(history[-1], at, charged=_counted(lines_now), closes=closes)
+    charged = charged_by_then(position, new, documents_now, scheduled=scheduled)
+    commitment = commitment_of(history, at, charged=charged, closes=closes)
     before = history[-1].terms
     documents = draw(
         lines, rules, bounds=bounds_of(before, lines), commitment=commitment, currency=proposal.terms.currency
@@ -66,8 +67,20 @@ def next_invoice(
     return NextInvoice(at, tuple(documents), any(item.is_usage for item in proposal.terms.items))
 
 
-def _counted(lines: Sequence[Line]) -> int:
-    return total([line for line in lines if line.kind in COUNTED])
+def charged_by_then(position: Position, new: Stretch, documents: Sequence[Document], *, scheduled: bool) -> int:
+    """What counts towards the minimum that is settled next, once these documents are issued: what was charged before
+    where the minimum goes on, and of the documents what is for its time."""
+    held = position.held
+    goes_on = held is not None and (scheduled or committed_since((*held.history, new)) < new.starts_at)
+    drawn = [each for document in documents for each in document.drawn.lines if each.line.kind in COUNTED]
+    if not goes_on:
+        drawn = [each for each in drawn if each.line.kind != UNUSED and _begins(each.line, new)]
+    counts = sum(each.line.amount - each.discounted for each in drawn)
+    return counts + (position.charged if goes_on else 0)
+
+
+def _begins(line: Line, stretch: Stretch) -> bool:
+    return line.starts_at is not None and line.starts_at >= stretch.starts_at
 
 
 def _next_stop(

@@ -209,7 +209,7 @@ def _charged(subscription: Subscription | None, held: Held | None, at: datetime)
     """What counts towards the minimum commitment of the running period already."""
     if subscription is None or held is None or not held.terms.commitment:
         return 0
-    period = committed_period(held.history[-1], at, closes=True)
+    period = committed_period(held.history, at, closes=True)
     return charged_in(subscription, period) if period else 0
 
 

@@ -119,7 +119,7 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime, look
         lines,
         billing_rules(customer, plan, subscription, at=at),
         bounds=bounds_of(history[-1].terms, lines),
-        commitment=_commitment(subscription, history[-1], at, closes=switched),
+        commitment=_commitment(subscription, history, at, closes=switched),
         currency=plan.currency,
     )
     if not looked_at:
@@ -177,10 +177,12 @@ def history_of(subscription: Subscription, at: datetime) -> tuple[Stretch, ...]:
     return tuple(stretch_of(phase, levels) for phase in begun)
 
 
-def _commitment(subscription: Subscription, before: Stretch, at: datetime, *, closes: bool) -> Commitment | None:
-    period = committed_period(before, at, closes=closes)
+def _commitment(
+    subscription: Subscription, history: Sequence[Stretch], at: datetime, *, closes: bool
+) -> Commitment | None:
+    period = committed_period(history, at, closes=closes)
     charged = charged_in(subscription, period) if period else 0
-    return commitment_of(before, at, charged=charged, closes=closes)
+    return commitment_of(history, at, charged=charged, closes=closes)
 
 
 def end_contract(
@@ -244,12 +246,13 @@ def closing_documents(
     """What the end of a contract charges (open use, elapsed fees, the rest of a minimum), and gives back of fees."""
     lines = [*(open_use(subscription, at) if bill_use else []), *pending_lines(subscription)]
     lines += unused_lines(fees, at)
-    phase, before = phase_at(subscription, at), history_of(subscription, at)[-1]
+    phase, history = phase_at(subscription, at), history_of(subscription, at)
+    before = history[-1]
     return draw(
         lines,
         billing_rules(subscription.customer, phase.version.plan, subscription, at=at),
         bounds=bounds_of(before.terms, lines),
-        commitment=_commitment(subscription, before, at, closes=True) if bill_use else None,
+        commitment=_commitment(subscription, history, at, closes=True) if bill_use else None,
         currency=before.terms.currency,
     )
 

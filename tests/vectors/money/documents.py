@@ -82,7 +82,7 @@ def _commitment(vector: Vector) -> Commitment | None:
     assert month.ends_at is not None
     terms = replace(plan([], vector.currency), commitment=vector.amount(name))
     charged = vector.minor("already_billed") if vector.has("already_billed") else 0
-    return commitment_of(Stretch(terms, month.starts_at, since), month.ends_at, charged=charged, closes=False)
+    return commitment_of([Stretch(terms, month.starts_at, since)], month.ends_at, charged=charged, closes=False)
 
 
 def _found(document: Document, rules: BillingRules) -> dict[str, Any]:
