@@ -116,10 +116,15 @@ def _boundaries(course: Course, daily: Mapping[str, Decimal]) -> Iterator[Expect
             commitment=commitment_of(history, at, charged=charged, closes=closes),
             currency=terms.currency,
         )
-        yield Expected(at, (after or before).stretch.terms.plan_name, terms.currency, tuple(documents), bool(uses))
+        yield Expected(at, (after or before).stretch.terms.plan_name, terms.currency, tuple(documents), _assumes(uses))
         billed += [drawn for document in documents for drawn in document.drawn.lines]
         rules, specials, pending = rules.after(documents), counted(specials, lines), ()
         at = _next_stop(course, after, at)
+
+
+def _assumes(uses: Sequence[RatedUse]) -> bool:
+    """Whether use that is billed afterwards is among them; bought units and levels are paid as they are."""
+    return any(use.segments[-1][0].is_usage for use in uses)
 
 
 def _legs_at(course: Course, at: datetime) -> tuple[Leg, Leg | None]:

@@ -24,6 +24,7 @@ from tests.builders import (
     overuse,
     pass_time,
     plan,
+    prepaid,
     preview,
     pro,
     team,
@@ -167,3 +168,11 @@ def test_windows_shorter_than_the_period_count_one_by_one():
     [expected] = forecast_change(change, {"credits": Decimal(10)}, most=1)
 
     assert expected.total == 5000 + 930
+
+
+def test_what_is_bought_is_no_assumption():
+    change = preview(customer(), plan("pro", fee(20), prepaid()), bought={"credits": Decimal(300)})
+
+    [expected] = forecast_change(change, {"credits": Decimal(10)}, most=1)
+
+    assert (expected.total, expected.is_estimated) == (5000, False)
