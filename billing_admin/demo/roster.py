@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from catalog.charges import Price
+
 Tailored = dict[str, dict[str, Any]]
 
 
@@ -293,7 +295,7 @@ STORIES = (
                 "scale",
                 Ago(60),
                 reason="Launch partner: fine-tuning at $3.00 an hour for their first year",
-                fine_tuning_hours={"price": Decimal(3)},
+                fine_tuning_hours={"price": Price(rate=Decimal(3))},
             ),
         ),
         uses=tokens(310, hours=40),
