@@ -239,7 +239,9 @@ def decide(subscription: Subscription, facts: Facts, ids: "Ids") -> Renewal | No
 
 def _goes_on(subscription: Subscription, phases: Sequence[Phase], at: datetime, facts: Facts) -> bool:
     """Whether the same phase is in force before the boundary and for ever after it, and is collected."""
-    if not phases or subscription.add_on or subscription.ends_at is not None or pauses(subscription, facts.now):
+    if not phases or subscription.add_on or subscription.ends_at is not None:
+        return False
+    if pauses(subscription, at) or pauses(subscription, facts.now):
         return False
     last = phases[-1]
     endless = last.starts_at < at and last.ends_at is None and not last.is_trial

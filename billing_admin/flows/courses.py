@@ -6,13 +6,14 @@ from decimal import Decimal
 
 from django.db.models import Sum
 
+from billing_admin.flows.boundary import committed_period
 from billing_admin.flows.forecast import Course, course_of
-from billing_admin.flows.position import levels_of
-from customers.models import Customer, Subscription
+from billing_admin.flows.position import levels_of, stretch_of
+from customers.models import Customer, Phase, Subscription
 from entitlements.models import Balance, UsageEvent
 from invoicing.manual import pending_by_contract
 from invoicing.overrides import specials_by_contract
-from invoicing.readings import rated_use, unbilled_use
+from invoicing.readings import charged_in, rated_use, unbilled_use
 from invoicing.rules import billing_rules
 
 DAYS = 30
@@ -43,10 +44,18 @@ def read_courses(
             uses=[rated_use(row) for row in use.get(subscription.pk, [])],
             levels=levels_of(subscription),
             specials=specials.get(subscription.pk, ()),
+            charged=_charged(subscription, phase, now) if phase.terms().commitment else 0,
             pending=pending.get(subscription.pk, ()),
         )
         found.append((subscription, course))
     return found
+
+
+def _charged(subscription: Subscription, phase: Phase, now: datetime) -> int:
+    """What counts towards the minimum of the running period already, minor units."""
+    begun = [p for p in subscription.kept_phases() if p.starts_at <= phase.starts_at]
+    period = committed_period([stretch_of(p, {}) for p in begun], now, closes=True)
+    return charged_in(subscription, period) if period else 0
 
 
 def _windows(subscriptions: Sequence[Subscription]) -> dict[int, list[Balance]]:

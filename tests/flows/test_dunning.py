@@ -205,6 +205,17 @@ def test_invoices_of_a_paused_contract_become_what_was_chosen(behavior: str, sta
     assert contract(acme).state == "active"
 
 
+def test_a_pause_that_was_over_before_a_late_run_still_keeps_its_renewal_as_a_draft() -> None:
+    """Law 7"""
+    acme = a.on(a.pro())
+    ended = APRIL_1 + timedelta(days=1)
+    pause(contract(acme), behavior="keep_as_draft", resumes_at=ended, reason="dispute", actor=a.STAFF, now=MARCH_1)
+
+    runs.renewals(now=APRIL_1 + timedelta(days=2))
+
+    assert acme.invoices.order_by("-id")[0].state == "draft"
+
+
 def test_resuming_collects_the_next_invoice_again() -> None:
     acme = a.on(a.pro())
     pause(contract(acme), behavior="void", reason="dispute", actor=a.STAFF, now=MARCH_1)

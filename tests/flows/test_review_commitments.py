@@ -4,6 +4,8 @@ from decimal import Decimal
 
 import pytest
 
+from billing_admin.flows.courses import read_courses
+from billing_admin.flows.forecast import forecast
 from billing_admin.flows.plan_change import Timing
 from catalog.models import Plan
 from catalog.terms import Conditions
@@ -76,3 +78,15 @@ def test_the_preview_of_a_scheduled_change_counts_what_was_charged_towards_the_m
     pass_time(acme, to=APRIL_1)
 
     assert (announced, totals(acme)[-1]) == (10000 + 10000, 10000 + 10000)
+
+
+def test_the_forecast_of_a_running_contract_counts_what_was_charged_towards_its_minimum():
+    """Y-56"""
+    acme = reserved(400)
+    acme.refresh_from_db()
+
+    [(_, course)] = read_courses(acme, list(acme.subscriptions.live().with_phases()), now=NOON_16)
+    announced = forecast(course, {}, most=1)[0].total
+    pass_time(acme, to=APRIL_1)
+
+    assert (announced, totals(acme)[-1]) == (10000 + 40000, 10000 + 40000)
