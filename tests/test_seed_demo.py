@@ -90,7 +90,7 @@ def test_every_invoice_is_the_sum_of_its_lines() -> None:
     invoices = Invoice.objects.annotate(sum=Sum("lines__amount"))
 
     assert invoices.count() > 300
-    assert [invoice.number for invoice in invoices if invoice.total != invoice.sum] == []
+    assert [invoice.number for invoice in invoices if invoice.subtotal != (invoice.sum or 0)] == []
 
 
 @in_the_year
