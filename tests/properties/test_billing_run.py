@@ -112,8 +112,10 @@ def pay_later(who: Customer, contract: Subscription, other: Plan) -> None:
 
 def use_early(who: Customer, contract: Subscription, other: Plan) -> None:
     """The boundary has passed, and use opens the next window before the worker comes."""
+    early = APRIL_1 + timedelta(minutes=1)
     for slug in {b.feature.slug for b in who.balances.select_related("feature")} & {"credits", "calls"}:
-        a.overuse(who, 3, of=slug, now=APRIL_1 + timedelta(minutes=1))
+        if a.access(who, of=slug, now=early).has_access:
+            a.overuse(who, 3, of=slug, now=early)
 
 
 def be_edited(who: Customer, contract: Subscription, other: Plan) -> None:
