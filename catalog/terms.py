@@ -468,7 +468,6 @@ class ItemDifference:
         return f"{self.label}: {', '.join(parts)}"
 
 
-_SHOWN = (
 def _change(before: ItemTerms, after: ItemTerms, name: str, currency: str) -> str:
     was, becomes = _words(before, name, currency), _words(after, name, currency)
     if name == "price" and was == becomes:
@@ -481,6 +480,7 @@ def _in_full(item: ItemTerms, currency: str) -> str:
     return "; ".join([item.describe_price(currency), *item.describe_tiers(currency)])
 
 
+_SHOWN = (
     "amount",
     "quantity",
     "cadence",
@@ -492,9 +492,9 @@ def _in_full(item: ItemTerms, currency: str) -> str:
     "max_overage",
     "price",
     "term",
-)
     "on_increase",
     "on_decrease",
+)
 
 
 def _words(item: ItemTerms, name: str, currency: str) -> str:
@@ -502,9 +502,9 @@ def _words(item: ItemTerms, name: str, currency: str) -> str:
         return item.describe_price(currency)
     if name == "granted":
         return item.describe_allowance()
-    if name in ("cadence", "reset"):
     if name == "term":
         return (item.term or item.usual_term).replace("_", " ")
+    if name in ("cadence", "reset"):
         return every(getattr(item, name))
     value = getattr(item, name)
     if value is None:

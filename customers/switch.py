@@ -271,9 +271,10 @@ def switch_now(
             is_trial=current.is_trial and keep_schedule,
         )
     if phase.is_trial:
-        _set_trial_period(subscription, phase)
-    else:
-        set_period(subscription, version.terms(), anchor, at)
+        subscription.phases.kept().filter(starts_at__gt=at, version=current.version).update(
+            version=version, quantity=quantity, bought=phase.bought
+        )
+    _set_period_of(subscription, phase, at)
     subscription.save()
     return phase
 

@@ -131,12 +131,15 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
     """One change at one timing."""
     held, at = position.held, position.at
     same_plan = held is not None and held.contract.plan_id == proposal.plan_id
-    new_cycle = restarts_cycle(position, proposal)
+    goes_on = held is not None and held.on_trial and kind is ChangeKind.FEATURES and same_plan
+    new_cycle = restarts_cycle(position, proposal) and not goes_on
     scheduled = timing is Timing.CYCLE_END and held is not None and held.period is not None
     starts_at = held.period.ends_at if scheduled and held and held.period and held.period.ends_at else at
     trial_ends_at = None if scheduled else _trial_end(position, proposal, kind)
     anchor = trial_ends_at or _anchor(position, proposal, starts_at, new_cycle)
-    after = _contract(position, proposal, anchor, starts_at, trial_ends_at)
+    keeps_schedule = kind is ChangeKind.FEATURES and not scheduled and same_plan
+    running = held.contract.trial_ends_at if held and keeps_schedule else None
+    after = _contract(position, proposal, anchor, starts_at, trial_ends_at or running)
     moves: list[BucketMove] = []
     lines: list[Line] = []
     if not scheduled:
@@ -149,7 +152,6 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
         commitment=None if scheduled else _commitment(position, proposal, kind, goes_on=same_plan and not new_cycle),
         currency=held.terms.currency if held else proposal.terms.currency,
     )
-    keeps_schedule = kind is ChangeKind.FEATURES and not scheduled and same_plan
     could_wait = not scheduled and _could_wait(position, proposal, documents)
     return PlanChange(
         kind=kind,
@@ -169,7 +171,7 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
             keeps_schedule=keeps_schedule,
             documents_now=documents,
             moves=moves,
-            trial_ends_at=trial_ends_at,
+            trial_ends_at=trial_ends_at or running,
         ),
         access=access_changes(position, after, moves, starts_at, scheduled),
         differences=tuple(
