@@ -331,7 +331,15 @@ def read_coupon(request: ApiRequest, code: Key) -> CouponOut:
     return CouponOut.of(_coupon(code))
 
 
-@endpoint(router, "PATCH", "/coupons/{code}", needs="catalog.change_coupon", gives=CouponOut, refuses=[404])
+@endpoint(
+    router,
+    "PATCH",
+    "/coupons/{code}",
+    needs="catalog.change_coupon",
+    gives=CouponOut,
+    refuses=[404],
+    example={"name": "Launch 20 %", "maxRedemptions": 100},
+)
 def change_coupon(request: ApiRequest, code: Key, body: CouponChange) -> CouponOut:
     """Change the name or the limits of a coupon, archive it or give it out again."""
     coupon, actor, now = _coupon(code), request.auth.actor, request.now
@@ -363,7 +371,15 @@ def add_promo_code(request: ApiRequest, code: Key, body: PromoCodeIn) -> PromoCo
     return PromoCodeOut.of(promo, 0)
 
 
-@endpoint(router, "PATCH", "/promo-codes/{code}", needs="catalog.change_coupon", gives=PromoCodeOut, refuses=[404])
+@endpoint(
+    router,
+    "PATCH",
+    "/promo-codes/{code}",
+    needs="catalog.change_coupon",
+    gives=PromoCodeOut,
+    refuses=[404],
+    example={"active": False},
+)
 def change_promo_code(request: ApiRequest, code: Key, body: PromoCodeChange) -> PromoCodeOut:
     """Switch a promo code off, or on again."""
     promo = PromoCode.objects.select_related("coupon").filter(code=code.upper()).first()
