@@ -174,10 +174,13 @@ def extend_trial(subscription: Subscription, *, until: datetime, at: datetime) -
     return trial
 
 
-def activate(subscription: Subscription, phase: Phase, *, at: datetime) -> None:
-    """Let a contract that waited for its first payment give access from now on."""
+def activate(subscription: Subscription, phase: Phase) -> None:
+    """Let a contract that waited for its first payment give access from now on.
+
+    Its periods count from its creation, so one that ended while it waited is still to be settled.
+    """
     subscription.move_to(SubscriptionState.ACTIVE)
-    set_period(subscription, phase.terms(), phase.anchor, at)
+    set_period(subscription, phase.terms(), phase.anchor, phase.starts_at)
     subscription.save()
 
 

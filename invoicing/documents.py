@@ -5,6 +5,7 @@ The preview shows them, the act writes the same ones.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from catalog.money import to_minor
 from catalog.terms import PlanTerms
@@ -143,8 +144,11 @@ def nothing_due(currency: str) -> Document:
     return Document(draw_up([], currency=currency))
 
 
-def bounds_of(terms: PlanTerms, lines: Sequence[Line]) -> list[Bound]:
-    """The least and the most that each used item of these terms costs in the period that the lines bill."""
+def bounds_of(terms: PlanTerms, lines: Sequence[Line], share: Fraction = Fraction(1)) -> list[Bound]:
+    """The least and the most that each used item of these terms costs in the period that the lines bill.
+
+    `share` is the part of the period that has passed, where its account is closed before its end.
+    """
     billed = {line.key for line in lines if line.kind == USAGE and line.override_id is None}
     found = []
     for item in terms.usage_items:
@@ -153,5 +157,6 @@ def bounds_of(terms: PlanTerms, lines: Sequence[Line]) -> list[Bound]:
             continue
         least = None if price.line_min is None else to_minor(price.line_min, terms.currency)
         most = None if price.line_max is None else to_minor(price.line_max, terms.currency)
-        found.append(Bound(item.key, least, most, label=f"{terms.plan_name} · {item.label}", item_id=item.id))
+        label = f"{terms.plan_name} · {item.label}"
+        found.append(Bound(item.key, least, most, share=share, label=label, item_id=item.id))
     return found

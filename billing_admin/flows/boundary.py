@@ -175,3 +175,13 @@ def commitment_of(history: Sequence[Stretch], at: datetime, *, charged: int, clo
         ends_at=at,
         plan_name=before.terms.plan_name,
     )
+
+
+def elapsed_share(history: Sequence[Stretch], at: datetime) -> Fraction:
+    """The part of the plan's period that a contract has lasted when its account is closed at the instant."""
+    before = history[-1]
+    if not before.bills or before.terms.is_one_off:
+        return Fraction(1)
+    whole = period_containing(before.anchor, Cadence.parse(before.terms.cadence), at - INSTANT_BEFORE)
+    since = max(history[0].starts_at, whole.starts_at)
+    return Fraction(Period(since, max(since, at)).seconds, whole.seconds)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from billing_admin.flows.boundary import commitment_of, elapsed_lines
+from billing_admin.flows.boundary import commitment_of, elapsed_lines, elapsed_share
 from billing_admin.flows.outlook import access_changes, next_invoice
 from billing_admin.flows.plan_change import Activation, Choice, FirstPeriod, PlanChange, Proposal, Timing
 from billing_admin.flows.position import Position
@@ -148,7 +148,7 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
     documents = draw(
         lines,
         _rules(position, proposal),
-        bounds=bounds_of(held.terms, lines) if held else [],
+        bounds=bounds_of(held.terms, lines, elapsed_share(held.history, position.at)) if held else [],
         commitment=None if scheduled else _commitment(position, proposal, kind, goes_on=same_plan and not new_cycle),
         currency=held.terms.currency if held else proposal.terms.currency,
     )

@@ -55,7 +55,8 @@ def pauses(subscription: Subscription, at: datetime) -> bool:
 def finish(invoices: Sequence[Invoice], subscription: Subscription, *, now: datetime) -> list[Invoice]:
     """What a pause of collection makes of invoices that were just issued."""
     for invoice in invoices:
-        if invoice.state == InvoiceState.OPEN and invoice.due and pauses(subscription, now):
+        waited_for = invoice.gates_id is not None
+        if invoice.state == InvoiceState.OPEN and invoice.due and not waited_for and pauses(subscription, now):
             _give_up(invoice, subscription, now)
     return list(invoices)
 

@@ -121,7 +121,7 @@ def _activate(invoice: Invoice, *, actor: Actor, now: datetime, reason: str = ""
         effects={"subscription": subscription.public_id, "paid": invoice.state == InvoiceState.PAID},
     )
     if phase.pending_since is None:
-        switch.activate(subscription, phase, at=at)
+        switch.activate(subscription, phase)
         own = [c for c in contracts_at(customer, at) if c.subscription_id == subscription.pk]
         open_missing(customer, own, now=now)
         return

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max
 
-from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of, committed_period
+from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of, committed_period, elapsed_share
 from billing_admin.flows.caution import LOOKS_BACK, Limits, NeedsAPerson, is_remarkable, why_not
 from billing_admin.flows.collection import finish, issuing
 from billing_admin.flows.position import levels_of, stretch_of
@@ -251,7 +251,7 @@ def closing_documents(
     return draw(
         lines,
         billing_rules(subscription.customer, phase.version.plan, subscription, at=at),
-        bounds=bounds_of(before.terms, lines),
+        bounds=bounds_of(before.terms, lines, elapsed_share(history, at)),
         commitment=_commitment(subscription, history, at, closes=True) if bill_use else None,
         currency=before.terms.currency,
     )

@@ -31,7 +31,7 @@ from tests.builders import (
     the_subscription,
     use,
 )
-from tests.instants import APRIL_1, MARCH_1, MARCH_16
+from tests.instants import APRIL_1, MARCH_1, MARCH_16, day
 
 pytestmark = pytest.mark.django_db
 GATED = {"activation": Activation.AFTER_PAYMENT}
@@ -269,3 +269,16 @@ def test_a_first_invoice_that_nobody_approves_in_time_is_void_without_a_number()
 
     draft.refresh_from_db()
     assert (draft.state, draft.number) == ("void", None)
+
+
+def test_a_period_that_ended_before_the_payment_is_settled_after_it():
+    """Y-25"""
+    BillingSettings.objects.create(pk=1, payment_window_hours=24 * 60)
+    acme = customer()
+    [invoice] = enable(acme, pro(), **GATED).invoices
+
+    pay(invoice, now=day("2026-04-20"))
+    pass_time(acme, to=day("2026-04-20"))
+
+    assert [i.total for i in acme.invoices.order_by("id")] == [5000, 5000]
+    assert the_subscription(acme).period_ends_at == day("2026-05-01")

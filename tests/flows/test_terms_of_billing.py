@@ -126,6 +126,15 @@ def test_the_least_that_a_line_costs_is_billed_without_any_use():
     assert totals(acme) == [0, 1500]
 
 
+def test_an_end_in_the_middle_owes_the_elapsed_share_of_the_least():
+    """Design 6"""
+    acme = on(plan("pro", priced(Price(rate=Decimal("0.10"), line_min=Decimal(31)))))
+
+    cancel(the_subscription(acme), at_once=True, reason="closing", actor=STAFF, now=NOON_16)
+
+    assert totals(acme) == [0, 1550]
+
+
 def test_the_most_that_a_line_costs_takes_the_excess_off():
     """Design 6"""
     acme = on(plan("pro", priced(Price(rate=Decimal("0.10"), line_max=Decimal(15)))))
