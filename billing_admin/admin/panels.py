@@ -289,6 +289,11 @@ class FeatureRow:
         return bool(self.access.buckets) and all(b.item.is_instant and not b.adjusted for b in self.access.buckets)
 
     @property
+    def is_paid_ahead(self) -> bool:
+        """A level that is paid for beyond what is included: going over it is no overrun."""
+        return any(b.item.is_seats for b in self.access.buckets)
+
+    @property
     def allowance(self) -> Decimal | None:
         """What use is measured against: what was granted and what staff added."""
         if self.access.unlimited:

@@ -118,9 +118,10 @@ def test_readers_are_offered_no_new_customer(client):
 def many() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO customers_customer (public_id, customer_id, name, email, currency, created_at)"
+            "INSERT INTO customers_customer"
+            " (public_id, customer_id, name, email, currency, locale, billing_address, tax_number, created_at)"
             " SELECT 'cus_' || n, 'shop_' || n, 'Name ' || md5(n::text), md5((n * 7)::text) || '@many.example', '',"
-            " now() FROM generate_series(1, 100000) AS n"
+            " 'en_US', '', '', now() FROM generate_series(1, 100000) AS n"
         )
         cursor.execute("ANALYZE customers_customer")
 

@@ -53,6 +53,17 @@ def test_features_say_what_is_left_until_when_and_what_overage_costs(desk):
     assert limit.value == "100"
 
 
+def test_seats_that_are_paid_for_are_no_overrun(desk):
+    """L-40"""
+    who = a.on(a.plan("team", a.fee(50), a.paid_seats(2)))
+    a.use(who, 5, of="seats")
+
+    page = desk.page(who).text
+
+    assert "in use · 2 included" in page
+    assert "3 over" not in page
+
+
 def test_features_show_the_use_of_each_of_the_last_thirty_days(desk):
     """A-50"""
     credits = desk.page(busy()).answer.context["page"].features[0]
