@@ -62,7 +62,7 @@ class BillingSettings(models.Model):
     )
     most_lines = models.PositiveIntegerField(default=1000, help_text="A renewal with more lines waits for a person.")
     most_growth = models.PositiveIntegerField(
-        default=20, help_text="So does one whose total is beyond so many times the last."
+        default=20, help_text="So does one whose total is beyond so many times the largest of the last year."
     )
     company_name = models.CharField(max_length=200, blank=True)
     company_address = models.TextField(blank=True)

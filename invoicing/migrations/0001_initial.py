@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                 ('net_terms_days', models.PositiveSmallIntegerField(default=0, help_text='Days to pay; above 0 nothing is gated.')),
                 ('retry_days', models.JSONField(default=invoicing.models.default_retry_days, help_text='Days after the due date on which payment is asked for again; after the last it is given up.')),
                 ('most_lines', models.PositiveIntegerField(default=1000, help_text='A renewal with more lines waits for a person.')),
-                ('most_growth', models.PositiveIntegerField(default=20, help_text='So does one whose total is beyond so many times the last.')),
+                ('most_growth', models.PositiveIntegerField(default=20, help_text='So does one whose total is beyond so many times the largest of the last year.')),
                 ('company_name', models.CharField(blank=True, max_length=200)),
                 ('company_address', models.TextField(blank=True)),
                 ('company_tax_number', models.CharField(blank=True, max_length=40)),
