@@ -37,6 +37,7 @@ from entitlements.balances import Mode
 from entitlements.edit import edit_balance
 from entitlements.models import Balance
 from entitlements.track import LimitReached, track
+from invoicing.account import change_settings
 from invoicing.issue import void
 from invoicing.models import Invoice
 from invoicing.wallet import InsufficientFunds, correct, top_up
@@ -51,6 +52,14 @@ RECENT, COARSE, FINE = 32, 21, 7
 
 # What the tour finds: Acme has 22 of its 100 credits left, and calls beyond what is included.
 ACME_USES = {"credits": 78, "api-calls": 12_480}
+# Who sends the invoices.
+LETTERHEAD = {
+    "company_name": "Juniper Cloud Ltd",
+    "company_address": "12 Harbour Street\nDublin 2\nIreland",
+    "company_tax_number": "IE 1234567 T",
+    "invoice_footer": "Thank you for your business.",
+    "payment_instructions": "IBAN IE00 DEMO 0000 0000 0000 00, Juniper Cloud Ltd",
+}
 # What a wallet pays event by event.
 PAID_AT_ONCE = {"speech-minutes"}
 
@@ -82,6 +91,7 @@ class World:
         people.build()
         self.staff = {user.username: Actor.of(user) for user in User.objects.filter(username__in=people.PEOPLE)}
         catalog.build(self.start)
+        change_settings(actor=self.staff["finance"], now=self.start, **LETTERHEAD)
         self.at(self.until - 262 * DAY, catalog.reprice_pro)
         for company in self.cast:
             self.at(self.until - timedelta(days=company.joined), self.joining(company))
