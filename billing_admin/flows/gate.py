@@ -14,6 +14,7 @@ from billing_admin.flows.change import moves_to
 from billing_admin.flows.collection import recover
 from billing_admin.flows.plan_change import Proposal
 from billing_admin.flows.position import read_position
+from billing_admin.flows.renew import catch_up
 from customers import switch
 from customers.holdings import contract_of, contracts_at
 from customers.journal import CLOCKWORK, Actor, record, require_reason
@@ -124,6 +125,7 @@ def _activate(invoice: Invoice, *, actor: Actor, now: datetime, reason: str = ""
         switch.activate(subscription, phase)
         own = [c for c in contracts_at(customer, at) if c.subscription_id == subscription.pk]
         open_missing(customer, own, now=now)
+        catch_up(customer, now=now)  # a period may have ended while the contract waited
         return
     _begin_pending(customer, subscription, phase, at=at, now=now, operation=operation)
 

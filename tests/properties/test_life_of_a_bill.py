@@ -181,7 +181,8 @@ def periods_are_billed_once(subscription: Subscription, now: datetime) -> None:
         spans.sort()
         for (_, end), (start, _) in itertools.pairwise(spans):
             assert end <= start, f"{key} was billed twice for a time"
-    if subscription.state not in ("trialing", "active", "past_due", "ended"):
+    never_began = subscription.end_reason in ("payment_expired", "replaced")
+    if never_began or subscription.state not in ("trialing", "active", "past_due", "ended"):
         return
     for phase in subscription.phases.kept().filter(is_trial=False, starts_at__lte=now):
         for item in phase.sold().advance_items:
