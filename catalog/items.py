@@ -11,6 +11,7 @@ from catalog.models import Feature, Plan
 from catalog.money import exponent
 from catalog.periods import NEVER, ONCE, PLAN_CADENCES, RESETS, Cadence, UnknownCadence
 from catalog.price_check import LARGEST, Wrong, check_price, decimals
+from catalog.rollovers import LASTS
 from catalog.terms import (
     BOOLEAN,
     CANCEL,
@@ -152,6 +153,8 @@ def _check_legacy(item: ItemTerms, wrong: Wrong) -> None:
 
 def _check_unmetered(item: ItemTerms, wrong: Wrong) -> None:
     assert item.feature is not None
+    if item.rollover is not None or item.keeps_overage:
+        wrong("rollover", "Only metered features have something that could roll over.", "rollover_on_unmetered")
     if item.price is not None:
         wrong("price", "Only metered features can be priced by use.", "price_on_unmetered")
     if item.included is not None:
@@ -174,6 +177,26 @@ def _check_metered(item: ItemTerms, wrong: Wrong) -> None:
         wrong("reset", "An allocated feature is a level, so it never resets.", "allocated_resets")
     if item.max_overage is not None and item.max_overage < 0:
         wrong("max_overage", "The cap on overage cannot be below zero.", "negative_max_overage")
+    _check_rest(item, wrong)
+
+
+def _check_rest(item: ItemTerms, wrong: Wrong) -> None:
+    """What becomes of the rest of a window, and of what was used beyond it."""
+    if item.keeps_overage and item.price is not None:
+        wrong("keeps_overage", "Overage that is paid for cannot be taken from the next window.", "paid_overage_kept")
+    rollover = item.rollover
+    if (item.keeps_overage or rollover) and item.reset == NEVER:
+        wrong("reset", "What never resets has no next window that anything could go over to.", "rollover_without_reset")
+    if rollover is None:
+        return
+    if item.unlimited:
+        wrong("rollover", "Unlimited units leave nothing to roll over.", "rollover_of_unlimited")
+    if rollover.most is not None and rollover.most <= 0:
+        wrong("rollover.most", "The cap of a rollover is above zero; leave it empty for none.", "bad_rollover_cap")
+    if rollover.percent is not None and not 0 < rollover.percent <= 1000:
+        wrong("rollover.percent", "The share that rolls over is above 0 and at most 1,000 %.", "bad_rollover_cap")
+    if rollover.lasts not in LASTS:
+        wrong("rollover.lasts", f"Allowed: {', '.join(LASTS)}.", "unknown_cadence")
 
 
 def _check_priced(plan: Plan, cadence: str, item: ItemTerms, wrong: Wrong) -> None:

@@ -15,6 +15,7 @@ from simple_history.models import HistoricalRecords
 from catalog import terms
 from catalog.charges import Price
 from catalog.periods import FEE_CADENCES, NEVER, PLAN_CADENCES, RESETS
+from catalog.rollovers import Rollover
 
 KEY = RegexValidator(
     r"^[a-z0-9][a-z0-9_\-]*$", "Use lower-case letters, digits, - and _, starting with a letter or digit.", "bad_key"
@@ -32,6 +33,37 @@ class ArchivableQuerySet(models.QuerySet):
     def offered(self) -> "ArchivableQuerySet":
         """Not archived: what a new plan may use."""
         return self.filter(archived_at=None)
+
+
+class Meter(models.Model):
+    """How reported events become units: which events, and what is made of their values over a window."""
+
+    class Aggregation(models.TextChoices):
+        SUM = "sum", "Sum of a property"
+        COUNT = "count", "Number of events"
+        MAX = "max", "Largest value"
+        UNIQUE_COUNT = "unique_count", "Number of different values"
+        LATEST = "latest", "Latest value"
+        TIME_AVERAGE = "time_average", "Average level over time (GB-months)"
+
+    slug = models.CharField(max_length=60, unique=True, validators=[KEY])
+    name = models.CharField(max_length=120)
+    event_name = models.CharField(max_length=120, help_text="The events it reads.")
+    aggregation = models.CharField(max_length=15, choices=Aggregation, default=Aggregation.SUM)
+    property = models.CharField(max_length=120, blank=True, help_text="Where the value stands; empty: the event's.")
+    filters = models.JSONField(default=dict, blank=True, help_text="Property → the values that count; empty: all.")
+    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ArchivableQuerySet.as_manager()
+    history = HistoricalRecords()
+
+    class Meta:
+        ordering = ("name",)
+        indexes = [models.Index(fields=["event_name"], condition=Q(archived_at=None), name="meter_of_event")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Feature(models.Model):
@@ -57,6 +89,14 @@ class Feature(models.Model):
         blank=True,
         related_name="own_features",
         help_text="Reserved for one product; empty: any plan may use it.",
+    )
+    meter = models.ForeignKey(
+        Meter,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="features",
+        help_text="Counts events by its rule; empty: units are reported as they are.",
     )
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -316,6 +356,10 @@ class PlanItem(models.Model):
         max_digits=24, decimal_places=6, null=True, blank=True, validators=[MinValueValidator(0)]
     )
     value = models.CharField(max_length=500, blank=True, help_text="A static feature's number or text.")
+    rollover = models.JSONField(null=True, blank=True, help_text="What of a window's rest lives on, and how long.")
+    keeps_overage = models.BooleanField(
+        default=False, help_text="What was used beyond a window is taken from the next one."
+    )
     # A price of units: by use, prepaid, or per seat
     price = models.JSONField(null=True, blank=True, help_text="The charge model with its exact numbers.")
     term = models.CharField(max_length=10, choices=Term, blank=True, help_text="Empty: the usual one of its kind.")
@@ -341,6 +385,9 @@ class PlanItem(models.Model):
             models.CheckConstraint(
                 name="item_numbers_not_negative",
                 condition=(Q(amount=None) | Q(amount__gte=0)) & (Q(included=None) | Q(included__gte=0)),
+            ),
+            models.CheckConstraint(
+                name="priced_use_keeps_no_overage", condition=Q(keeps_overage=False) | Q(price__isnull=True)
             ),
             models.CheckConstraint(
                 name="unlimited_includes_no_number", condition=Q(unlimited=False) | Q(included=None)
@@ -369,6 +416,8 @@ class PlanItem(models.Model):
             on_increase=self.on_increase,
             on_decrease=self.on_decrease,
             value=self.value,
+            rollover=None if self.rollover is None else Rollover.from_json(self.rollover),
+            keeps_overage=self.keeps_overage,
             id=self.pk,
         )
 

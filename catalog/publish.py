@@ -158,6 +158,8 @@ def _insert(version: PlanVersion, items: Sequence[ItemTerms]) -> None:
             reset_anchor=item.reset_anchor,
             limit=item.limit,
             max_overage=item.max_overage,
+            rollover=None if item.rollover is None else item.rollover.to_json(),
+            keeps_overage=item.keeps_overage,
             price=None if item.price is None else item.price.to_json(),
             term=item.term,
             on_increase=item.on_increase,

@@ -22,6 +22,7 @@ from catalog.charges import (
 )
 from catalog.money import format_rate, grouped, plain
 from catalog.periods import NEVER, ONCE, Cadence, every
+from catalog.rollovers import Rollover
 
 BOOLEAN, METERED, STATIC = "boolean", "metered", "static"
 CONSUMABLE, ALLOCATED = "consumable", "allocated"
@@ -78,6 +79,8 @@ class ItemTerms:
     on_increase: str = PRORATE
     on_decrease: str = PRORATE
     value: str = ""
+    rollover: Rollover | None = None
+    keeps_overage: bool = False
     bought: Decimal | None = None
     id: int | None = field(default=None, compare=False)
 
@@ -184,6 +187,8 @@ class ItemTerms:
             self.limit,
             self.max_overage,
             self.value,
+            self.rollover,
+            self.keeps_overage,
         )
 
     def describe_allowance(self) -> str:
@@ -490,6 +495,8 @@ _SHOWN = (
     "reset_anchor",
     "limit",
     "max_overage",
+    "rollover",
+    "keeps_overage",
     "price",
     "term",
     "on_increase",
@@ -507,6 +514,10 @@ def _words(item: ItemTerms, name: str, currency: str) -> str:
     if name in ("cadence", "reset"):
         return every(getattr(item, name))
     value = getattr(item, name)
+    if name == "rollover":
+        return "no rollover" if value is None else value.describe()
+    if name == "keeps_overage":
+        return "overage kept" if value else "overage forgiven"
     if value is None:
         return "no cap"
     return plain(value) if isinstance(value, Decimal) else str(value).replace("_", " ")

@@ -86,9 +86,12 @@ class Customer(models.Model):
     closed_at = models.DateTimeField(null=True, blank=True, editable=False)
     erase_at = models.DateTimeField(null=True, blank=True, editable=False)
     erased_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # Counted up by the database with every change of this row and of what the customer holds (revision.py): who keeps
+    # values made from them knows by it whether they are still true.
+    revision = models.BigIntegerField(default=0, editable=False)
 
     objects = CustomerQuerySet.as_manager()
-    history = HistoricalRecords()
+    history = HistoricalRecords(excluded_fields=["revision"])
 
     class Meta:
         ordering = ("-id",)

@@ -18,7 +18,8 @@ from entitlements.access import decide
 from entitlements.allowances import contributions_of, sources_of
 from entitlements.balances import Bucket, Mode, burn, fresh
 from entitlements.check import UnknownFeature
-from entitlements.models import Balance, BalanceEntry, UsageEvent
+from entitlements.events import first_event, write_event
+from entitlements.models import Balance, BalanceEntry
 from entitlements.provision import enter, hold, settle
 from entitlements.readings import bucket_of, find_feature, open_rows, standings
 from entitlements.track import SMALLEST, LimitReached, NotMetered, Tracked, repeated
@@ -66,12 +67,21 @@ def track_late(
     amount = amount.quantize(SMALLEST)
     with transaction.atomic():
         hold(customer, alone=True)
-        first = UsageEvent.objects.filter(customer=customer, key=key).first() if key else None
+        first = first_event(customer, key) if key else None
         if first is not None:
             return repeated(customer, first, found, amount, properties, now)
         rows = _rows_at(customer, found, at, now)
         return _count(
-            customer, found, amount, rows, at=at, is_billed=is_billed, key=key, mode=mode, properties=properties
+            customer,
+            found,
+            amount,
+            rows,
+            at=at,
+            now=now,
+            is_billed=is_billed,
+            key=key,
+            mode=mode,
+            properties=properties,
         )
 
 
@@ -127,6 +137,7 @@ def _count(
     rows: list[Balance],
     *,
     at: datetime,
+    now: datetime,
     is_billed: Callable[[Balance], bool],
     key: str | None,
     mode: Mode,
@@ -144,17 +155,17 @@ def _count(
         raise LimitReached(decide(feature, sources, buckets, holds_plan=bool(contracts), required=amount))
     for place, part in burnt.parts:
         _add(rows[place], part, at)
-    event = UsageEvent.objects.create(
-        customer=customer,
+    event = write_event(
+        customer,
         feature_id=feature.id,
         amount=amount,
         taken=burnt.taken,
         at=at,
+        now=now,
         key=key,
         mode=mode,
-        properties=dict(properties or {}),
-        balance_ids=[rows[place].pk for place, _ in burnt.parts],
-        amounts=[part for _, part in burnt.parts],
+        properties=properties,
+        parts=[(rows[place].pk, part) for place, part in burnt.parts],
     )
     after = [replace(bucket, used=row.used) for bucket, row in zip(buckets, rows, strict=True)]
     return Tracked(applied=True, event=event, access=decide(feature, sources, after, holds_plan=bool(contracts)))

@@ -4,9 +4,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.constraints import ExclusionConstraint
+from django.contrib.postgres.fields import ArrayField, RangeOperators
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Func, Q, Value
+from django.db.models.functions import Coalesce
 
 from catalog.models import Feature, Plan, PlanItem
 from customers.models import Customer, Operation, Subscription, public_id
@@ -23,6 +25,179 @@ def new_event_id() -> str:
     return public_id("evt")
 
 
+def new_override_id() -> str:
+    return public_id("fov")
+
+
+def new_batch_id() -> str:
+    return public_id("bat")
+
+
+def new_grant_id() -> str:
+    return public_id("gra")
+
+
+class OverrideBatch(models.Model):
+    """Overrides that were given together, to be looked at and taken back together."""
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_batch_id, editable=False)
+    reason = models.TextField()
+    created_by = models.CharField(max_length=150)
+    created_at = models.DateTimeField()
+    total = models.PositiveIntegerField(default=0, help_text="Rows asked for.")
+    done = models.PositiveIntegerField(default=0, help_text="Rows looked at so far.")
+    failures = models.JSONField(default=list, blank=True, help_text="What was refused: line, customer, why.")
+    rows = models.JSONField(default=list, blank=True, help_text="What was asked for, as it was confirmed.")
+    finished_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return self.public_id
+
+
+class FeatureOverrideQuerySet(models.QuerySet):
+    def in_force(self, now: datetime) -> "FeatureOverrideQuerySet":
+        return self.filter(Q(stops_at=None) | Q(stops_at__gt=now), effective_from__lte=now)
+
+    def standing(self, now: datetime) -> "FeatureOverrideQuerySet":
+        """In force, or still to come."""
+        return self.filter(Q(stops_at=None) | Q(stops_at__gt=now))
+
+
+class FeatureOverride(models.Model):
+    """Another value of one feature for one customer, or for one of their subscriptions, from–until, with a reason.
+
+    Appended and stopped, never edited (a trigger keeps it so): `effective_until` is what was agreed (None: permanent),
+    `stops_at` when it really ends, which a revocation or a successor brings forward. Exactly one of the values is set:
+    `on` (False closes a feature of any type), `units` of a metered one, `text` of a static one, or `unlimited`.
+    """
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_override_id, editable=False)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="feature_overrides")
+    subscription = models.ForeignKey(
+        Subscription, on_delete=models.PROTECT, null=True, related_name="feature_overrides"
+    )
+    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="overrides")
+    on = models.BooleanField(null=True)
+    units = units(null=True)
+    text = models.CharField(max_length=500, blank=True)
+    unlimited = models.BooleanField(default=False)
+    reason = models.TextField()
+    effective_from = models.DateTimeField()
+    effective_until = models.DateTimeField(null=True, help_text="Null: permanent.")
+    stops_at = models.DateTimeField(null=True)
+    batch = models.ForeignKey(OverrideBatch, on_delete=models.PROTECT, null=True, related_name="overrides")
+    created_by = models.CharField(max_length=150)
+    created_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+    revoked_by = models.CharField(max_length=150, blank=True)
+    revoke_reason = models.TextField(blank=True)
+    superseded_by = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="supersedes")
+
+    objects = FeatureOverrideQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        permissions = [
+            ("give_concession", "Can override features for a limited time"),
+            ("bulk_override", "Can override features of many customers at once"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="override_has_one_value",
+                condition=Q(on__isnull=False, units=None, text="", unlimited=False)
+                | Q(on=None, units__gte=0, text="", unlimited=False)
+                | Q(on=None, units=None, unlimited=False) & ~Q(text="")
+                | Q(on=None, units=None, text="", unlimited=True),
+            ),
+            models.CheckConstraint(
+                name="override_ends_after_start",
+                condition=(Q(effective_until=None) | Q(effective_until__gt=F("effective_from")))
+                & (Q(stops_at=None) | Q(stops_at__gte=F("effective_from"))),
+            ),
+            # Equality of plain numbers would need an extension; ranges of one number do not.
+            ExclusionConstraint(
+                name="overrides_do_not_overlap",
+                expressions=[
+                    (Func("customer", "customer", Value("[]"), function="int8range"), RangeOperators.OVERLAPS),
+                    (Func("feature", "feature", Value("[]"), function="int8range"), RangeOperators.OVERLAPS),
+                    (
+                        Func(
+                            Coalesce("subscription", Value(0, models.BigIntegerField())),
+                            Coalesce("subscription", Value(0, models.BigIntegerField())),
+                            Value("[]"),
+                            function="int8range",
+                        ),
+                        RangeOperators.OVERLAPS,
+                    ),
+                    (Func("effective_from", "stops_at", function="tstzrange"), RangeOperators.OVERLAPS),
+                ],
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["customer", "-id"], name="override_of_customer"),
+            models.Index(fields=["feature", "-id"], name="override_of_feature"),
+            models.Index(fields=["stops_at"], name="override_end"),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+    def state(self, now: datetime) -> str:
+        """`scheduled`, `in_force`, `expired`, `superseded` or `revoked`: derived from its dates."""
+        if self.stops_at is not None and self.stops_at <= now:
+            return "revoked" if self.revoked_at else "superseded" if self.superseded_by_id else "expired"
+        return "scheduled" if now < self.effective_from else "in_force"
+
+
+class Grant(models.Model):
+    """Units of a customer's own, beside every plan: a bonus or a purchase, once or again and again.
+
+    Each of its windows is a balance. With `recurs` (an ISO 8601 duration) a new window of `units` opens at each
+    boundary counted from `starts_at` until `ends_at`; without it there is one window, `[starts_at, ends_at)`.
+    """
+
+    class Source(models.TextChoices):
+        BONUS = "bonus", "Bonus"
+        PURCHASE = "purchase", "Purchase"
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_grant_id, editable=False)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="grants")
+    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="grants")
+    source = models.CharField(max_length=10, choices=Source, default=Source.BONUS)
+    units = units()
+    label = models.CharField(max_length=120)
+    priority = models.SmallIntegerField(default=0, help_text="Smaller ones are burnt first.")
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(null=True)
+    recurs = models.CharField(max_length=5, blank=True, help_text="Empty: once.")
+    reason = models.TextField(blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)
+    created_by = models.CharField(max_length=150, blank=True)
+    created_at = models.DateTimeField()
+    voided_at = models.DateTimeField(null=True)
+    voided_by = models.CharField(max_length=150, blank=True)
+    void_reason = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            models.UniqueConstraint(fields=["customer", "idempotency_key"], name="grant_once_per_key"),
+            models.CheckConstraint(name="grant_units_positive", condition=Q(units__gt=0)),
+            models.CheckConstraint(
+                name="grant_ends_after_start", condition=Q(ends_at=None) | Q(ends_at__gt=F("starts_at"))
+            ),
+        ]
+        indexes = [models.Index(fields=["customer", "-id"], name="grant_of_customer")]
+
+    def __str__(self) -> str:
+        return self.label
+
+
 class BalanceQuerySet(models.QuerySet):
     def open(self, now: datetime) -> "BalanceQuerySet":
         """In their window, and not replaced by another."""
@@ -36,9 +211,10 @@ class BalanceQuerySet(models.QuerySet):
 class Balance(models.Model):
     """One bucket of one metered feature over `[starts_at, ends_at)`.
 
-    It belongs to a subscription (billed and mirrored plans: the window follows the contract) or to a plan (assigned
-    and default plans: leaving and coming back resumes it). `granted` is what the item promised (None: unlimited),
-    `adjusted` what staff added or took, `used` what was tracked; what is left is granted + adjusted − used.
+    It belongs to a subscription (billed and mirrored plans: the window follows the contract), to a plan (assigned and
+    default plans: leaving and coming back resumes it), to a grant, or to an override. `granted` is what was promised
+    (None: unlimited), `adjusted` what was added or taken since, `used` what was tracked; what is left is granted +
+    adjusted − used. `withheld` is the part of `adjusted` that an override takes while it is in force.
     """
 
     class Source(models.TextChoices):
@@ -46,6 +222,8 @@ class Balance(models.Model):
         DEFAULT = "default", "Default product"
         BONUS = "bonus", "Bonus"
         PURCHASE = "purchase", "Purchase"
+        ROLLOVER = "rollover", "Rollover"
+        OVERRIDE = "override", "Override"
 
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="balances")
     feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="balances")
@@ -53,6 +231,8 @@ class Balance(models.Model):
     subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, null=True, related_name="balances")
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, null=True, related_name="balances")
     item = models.ForeignKey(PlanItem, on_delete=models.PROTECT, null=True, related_name="balances")
+    grant = models.ForeignKey(Grant, on_delete=models.PROTECT, null=True, related_name="balances")
+    override = models.ForeignKey(FeatureOverride, on_delete=models.PROTECT, null=True, related_name="balances")
     label = models.CharField(max_length=120, blank=True, help_text="A bonus or purchase: what it is called.")
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True)
@@ -60,6 +240,8 @@ class Balance(models.Model):
     granted = units(null=True)
     adjusted = units(default=Decimal(0))
     used = units(default=Decimal(0))
+    withheld = units(default=Decimal(0))
+    withheld_by = models.ForeignKey(FeatureOverride, on_delete=models.PROTECT, null=True, related_name="withholds")
     priority = models.SmallIntegerField(default=0)
 
     objects = BalanceQuerySet.as_manager()
@@ -69,19 +251,34 @@ class Balance(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["subscription", "feature"],
-                condition=Q(closed_at=None, subscription__isnull=False),
+                condition=Q(closed_at=None, subscription__isnull=False, source="plan_item"),
                 name="one_open_bucket_per_contract",
             ),
             models.UniqueConstraint(
                 fields=["customer", "plan", "feature"],
-                condition=Q(closed_at=None, plan__isnull=False),
+                condition=Q(closed_at=None, plan__isnull=False, source__in=["plan_item", "default"]),
                 name="one_open_bucket_per_plan",
+            ),
+            models.UniqueConstraint(
+                fields=["override"], condition=Q(closed_at=None), name="one_open_bucket_per_override"
+            ),
+            models.UniqueConstraint(fields=["grant"], condition=Q(closed_at=None), name="one_open_bucket_per_grant"),
+            models.UniqueConstraint(
+                fields=["customer", "feature", "subscription", "plan", "starts_at"],
+                condition=Q(source="rollover", closed_at=None),
+                nulls_distinct=False,
+                name="window_rolls_over_once",
             ),
             models.CheckConstraint(
                 name="bucket_has_one_owner",
-                condition=Q(source__in=["bonus", "purchase"], subscription=None, plan=None)
-                | Q(source__in=["plan_item", "default"], item__isnull=False)
+                condition=Q(source__in=["bonus", "purchase"], grant__isnull=False, subscription=None, plan=None)
+                | Q(source="override", override__isnull=False, plan=None)
+                | Q(source__in=["plan_item", "default", "rollover"], item__isnull=False)
                 & (Q(subscription=None, plan__isnull=False) | Q(subscription__isnull=False, plan=None)),
+            ),
+            models.CheckConstraint(
+                name="withheld_by_an_override",
+                condition=Q(withheld=0, withheld_by=None) | Q(withheld__gte=0, withheld_by__isnull=False),
             ),
             models.CheckConstraint(
                 name="bucket_ends_after_start", condition=Q(ends_at=None) | Q(ends_at__gte=F("starts_at"))
@@ -99,8 +296,13 @@ class Balance(models.Model):
 
     @property
     def is_extra(self) -> bool:
-        """A bonus or a purchase: no plan promises it, so it ends without a successor."""
+        """A bonus or a purchase: units of the customer's own, beside what any plan promises."""
         return self.source in (self.Source.BONUS, self.Source.PURCHASE)
+
+    @property
+    def is_promised(self) -> bool:
+        """What an item of a plan promises for its window: the bucket that others stand beside."""
+        return self.source in (self.Source.PLAN_ITEM, self.Source.DEFAULT)
 
     @property
     def left(self) -> Decimal | None:
@@ -120,6 +322,9 @@ class BalanceEntry(models.Model):
         REGRANT = "regrant", "Allowance changed"
         EDIT = "edit", "Edited"
         MOVED = "moved", "Usage moved"
+        ROLLED = "rolled", "Rollover trimmed"
+        KEPT = "kept", "Overage kept"
+        OVERRIDE = "override", "Override"
         CLOSE = "close", "Window ended"
 
     balance = models.ForeignKey(Balance, on_delete=models.PROTECT, related_name="entries")
@@ -136,31 +341,45 @@ class BalanceEntry(models.Model):
 
 
 class UsageEvent(models.Model):
-    """One act of use, as the application reported it, with the buckets it was taken from."""
+    """One act of use, as the application reported it, with the buckets it was taken from.
+
+    The table is partitioned by the month of `recorded_at`. An event that several features count is a row for each,
+    with one `public_id`. What was voided was given back to the buckets that it had been taken from.
+    """
 
     public_id = models.CharField(max_length=24, default=new_event_id, editable=False)
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="usage_events")
     feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="usage_events")
+    name = models.CharField(max_length=120, blank=True, help_text="The event's name, where a meter read it.")
     amount = units(help_text="What was asked for.")
     taken = units(help_text="What was counted.")
-    at = models.DateTimeField()
+    at = models.DateTimeField(help_text="When it happened.")
+    recorded_at = models.DateTimeField(help_text="When it was reported.")
     key = models.CharField(max_length=255, null=True, blank=True, help_text="Idempotency key.")
     mode = models.CharField(max_length=8)
     properties = models.JSONField(default=dict, blank=True)
     balance_ids = ArrayField(models.BigIntegerField(), default=list)
     amounts = ArrayField(units(), default=list)
+    voided_at = models.DateTimeField(null=True)
+    void_operation = models.ForeignKey(Operation, on_delete=models.PROTECT, null=True, related_name="+")
 
     class Meta:
         ordering = ("-id",)
-        constraints = [
-            models.UniqueConstraint(
-                fields=["customer", "key"], condition=Q(key__isnull=False), name="usage_counted_once_per_key"
-            )
-        ]
         indexes = [
             models.Index(fields=["customer", "-id"], name="event_of_customer"),
             models.Index(fields=["customer", "feature", "-at"], name="event_of_feature"),
+            models.Index(fields=["public_id"], name="event_public_id"),
         ]
 
     def __str__(self) -> str:
         return f"{self.taken} {self.feature}"
+
+
+class UsageKey(models.Model):
+    """An idempotency key that counted, kept for good beside events that are partitioned and archived."""
+
+    pk = models.CompositePrimaryKey("customer", "digest")
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="usage_keys")
+    digest = models.UUIDField(help_text="Of the key: see `digest_of_key`.")
+    event_id = models.BigIntegerField()
+    recorded_at = models.DateTimeField()

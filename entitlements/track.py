@@ -17,6 +17,7 @@ from entitlements.access import Access, decide
 from entitlements.allowances import sources_of
 from entitlements.balances import Bucket, Mode, burn
 from entitlements.check import UnknownFeature, check
+from entitlements.events import first_event, write_event
 from entitlements.models import UNITS, UsageEvent
 from entitlements.provision import hold, settle
 from entitlements.readings import extras, find_feature, open_rows, standings
@@ -89,14 +90,14 @@ def track(
     if found.type != METERED:
         raise NotMetered(found)
     amount = amount.quantize(SMALLEST)
-    if key and (first := _first(customer, key)):
+    if key and (first := first_event(customer, key)):
         return repeated(customer, first, found, amount, properties, now)
     try:
         return _apply(
             customer, found, amount, at=at or now, now=now, key=key, mode=mode, properties=properties, charge=charge
         )
     except IntegrityError:
-        first = _first(customer, key) if key else None
+        first = first_event(customer, key) if key else None
         if first is None:
             raise
         return repeated(customer, first, found, amount, properties, now)
@@ -157,27 +158,23 @@ def _count(
         row.used += part
         row.save(update_fields=["used"])
         taken.append((row.pk, part))
-    event = UsageEvent.objects.create(
-        customer=customer,
+    event = write_event(
+        customer,
         feature_id=feature.id,
         amount=amount,
         taken=burnt.taken,
         at=at,
+        now=now,
         key=key,
         mode=mode,
-        properties=dict(properties or {}),
-        balance_ids=[balance_id for balance_id, _ in taken],
-        amounts=[part for _, part in taken],
+        properties=properties,
+        parts=taken,
     )
     after = [replace(bucket, id=written[i].pk, used=written[i].used) for i, bucket in enumerate(buckets)]
     if charge:
         counted = zip(present, buckets, after, strict=False)  # bonuses stand behind what the plans promise
         charge(event, [Counted(s.contribution.contract, was, is_) for s, was, is_ in counted if was.used != is_.used])
     return Tracked(applied=True, event=event, access=decide(feature, sources, after, holds_plan=bool(contracts)))
-
-
-def _first(customer: Customer, key: str) -> UsageEvent | None:
-    return UsageEvent.objects.filter(customer=customer, key=key).first()
 
 
 def repeated(

@@ -565,7 +565,10 @@ class WalletEntry(models.Model):
     kind = models.CharField(max_length=10, choices=Kind)
     amount = models.DecimalField(max_digits=30, decimal_places=12)
     balance_after = models.DecimalField(max_digits=30, decimal_places=12)
-    event = models.ForeignKey(UsageEvent, on_delete=models.PROTECT, null=True, related_name="wallet_entries")
+    # The events' table is partitioned, so no constraint can point at it.
+    event = models.ForeignKey(
+        UsageEvent, on_delete=models.PROTECT, null=True, db_constraint=False, related_name="wallet_entries"
+    )
     operation = models.ForeignKey(Operation, on_delete=models.PROTECT, null=True, related_name="wallet_entries")
     key = models.CharField(max_length=255, null=True, blank=True, help_text="Idempotency key of a top-up.")
     reference = models.CharField(max_length=200, blank=True)

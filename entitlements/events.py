@@ -1,0 +1,61 @@
+"""Events as they are kept: written once per idempotency key, found again by it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from customers.models import Customer
+from entitlements.models import UsageEvent, UsageKey
+
+
+def digest_of_key(key: str) -> UUID:
+    """What stands for a key in the table of keys: the first 16 bytes of its SHA-256."""
+    return UUID(bytes=hashlib.sha256(key.encode()).digest()[:16])
+
+
+def write_event(
+    customer: Customer,
+    *,
+    feature_id: int,
+    amount: Decimal,
+    taken: Decimal,
+    at: datetime,
+    now: datetime,
+    key: str | None,
+    mode: str,
+    properties: Mapping[str, Any] | None,
+    parts: Sequence[tuple[int, Decimal]],
+    name: str = "",
+    public_id: str | None = None,
+) -> UsageEvent:
+    """Keep one event with the units that each balance gave. Raises `IntegrityError` when its key counted already."""
+    own = {"public_id": public_id} if public_id else {}
+    event = UsageEvent.objects.create(
+        customer=customer,
+        feature_id=feature_id,
+        name=name,
+        amount=amount,
+        taken=taken,
+        at=at,
+        recorded_at=now,
+        key=key,
+        mode=mode,
+        properties=dict(properties or {}),
+        balance_ids=[balance_id for balance_id, _ in parts],
+        amounts=[part for _, part in parts],
+        **own,
+    )
+    if key:
+        UsageKey(customer=customer, digest=digest_of_key(key), event_id=event.pk, recorded_at=now).save(
+            force_insert=True
+        )
+    return event
+
+
+def first_event(customer: Customer, key: str) -> UsageEvent | None:
+    """The event that a key counted."""
+    known = UsageKey.objects.filter(customer=customer, digest=digest_of_key(key)).first()
+    return known and UsageEvent.objects.get(pk=known.event_id, recorded_at=known.recorded_at)
