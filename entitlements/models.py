@@ -1,6 +1,6 @@
 """What they may use: one balance per contributing item and window, and the events that used it up."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -340,6 +340,27 @@ class BalanceEntry(models.Model):
         indexes = [models.Index(fields=["balance", "id"], name="entry_of_balance")]
 
 
+# The clock of whoever reports use may be ahead of ours by so much.
+CLOCKS_DIFFER = timedelta(minutes=5)
+
+
+class UsageEventQuerySet(models.QuerySet):
+    """Readings that also say when the events were reported, so that only the months in question are opened."""
+
+    def since(self, at: datetime) -> "UsageEventQuerySet":
+        """What happened at the instant or later: it cannot have been reported before it happened."""
+        return self.filter(at__gte=at, recorded_at__gte=at - CLOCKS_DIFFER)
+
+    def counted_on(self, balance: Balance, *, since: datetime) -> "UsageEventQuerySet":
+        """What a balance gave units to; `since` is when it was opened."""
+        return self.filter(
+            customer_id=balance.customer_id,
+            feature_id=balance.feature_id,
+            balance_ids__contains=[balance.pk],
+            recorded_at__gte=since - CLOCKS_DIFFER,
+        )
+
+
 class UsageEvent(models.Model):
     """One act of use, as the application reported it, with the buckets it was taken from.
 
@@ -348,8 +369,9 @@ class UsageEvent(models.Model):
     """
 
     public_id = models.CharField(max_length=24, default=new_event_id, editable=False)
-    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="usage_events")
-    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="usage_events")
+    # Every index costs on every event: the composite ones below begin with the customer and with the feature.
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="usage_events", db_index=False)
+    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="usage_events", db_index=False)
     name = models.CharField(max_length=120, blank=True, help_text="The event's name, where a meter read it.")
     amount = units(help_text="What was asked for.")
     taken = units(help_text="What was counted.")
@@ -361,12 +383,15 @@ class UsageEvent(models.Model):
     balance_ids = ArrayField(models.BigIntegerField(), default=list)
     amounts = ArrayField(units(), default=list)
     voided_at = models.DateTimeField(null=True)
-    void_operation = models.ForeignKey(Operation, on_delete=models.PROTECT, null=True, related_name="+")
+    void_operation = models.ForeignKey(Operation, on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
+
+    objects = UsageEventQuerySet.as_manager()
 
     class Meta:
         ordering = ("-id",)
         indexes = [
             models.Index(fields=["customer", "-id"], name="event_of_customer"),
+            models.Index(fields=["feature", "-id"], name="event_by_feature"),
             models.Index(fields=["customer", "feature", "-at"], name="event_of_feature"),
             models.Index(fields=["public_id"], name="event_public_id"),
         ]
@@ -379,7 +404,37 @@ class UsageKey(models.Model):
     """An idempotency key that counted, kept for good beside events that are partitioned and archived."""
 
     pk = models.CompositePrimaryKey("customer", "digest")
-    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="usage_keys")
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="usage_keys", db_index=False)
     digest = models.UUIDField(help_text="Of the key: see `digest_of_key`.")
     event_id = models.BigIntegerField()
     recorded_at = models.DateTimeField()
+
+
+class ArchivedUse(models.Model):
+    """What one balance gave on one day (UTC) to events whose rows are in the archive: their part of its ledger."""
+
+    balance = models.ForeignKey(Balance, on_delete=models.PROTECT, related_name="archived_use", db_index=False)
+    day = models.DateField()
+    at = models.DateTimeField(help_text="Of the first event of the day.")
+    used = units()
+    events = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["balance", "day"], name="archived_day_of_balance")]
+
+
+class ArchivedMonth(models.Model):
+    """A month of events, by when they were reported, that was moved into a file."""
+
+    month = models.DateField(unique=True, help_text="Its first day.")
+    file = models.CharField(max_length=120, help_text="Its name in the folder of the archive.")
+    events = models.PositiveBigIntegerField()
+    sha256 = models.CharField(max_length=64)
+    archived_at = models.DateTimeField()
+    written_at = models.DateTimeField(help_text="When the file was written last: what is erased later is taken out.")
+
+    class Meta:
+        ordering = ("-month",)
+
+    def __str__(self) -> str:
+        return self.file
