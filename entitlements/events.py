@@ -7,8 +7,20 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
+
 from customers.models import Customer
-from entitlements.models import UsageEvent, UsageKey
+from entitlements.models import Balance, UsageEvent, UsageKey
+
+
+class EventArchived(ValidationError):
+    """The key counted once, so it counts nothing now; what it counted can only be read in the archive."""
+
+    def __init__(self, key: str, recorded_at: datetime):
+        super().__init__(
+            f"The key {key!r} was counted on {recorded_at:%-d %b %Y}; that event is in the archive.",
+            code="event_archived",
+        )
 
 
 def digest_of_key(key: str) -> UUID:
@@ -56,6 +68,16 @@ def write_event(
 
 
 def first_event(customer: Customer, key: str) -> UsageEvent | None:
-    """The event that a key counted."""
+    """The event that a key counted. Raises `EventArchived` when it is too old to be shown."""
     known = UsageKey.objects.filter(customer=customer, digest=digest_of_key(key)).first()
-    return known and UsageEvent.objects.get(pk=known.event_id, recorded_at=known.recorded_at)
+    if known is None:
+        return None
+    found = UsageEvent.objects.filter(pk=known.event_id, recorded_at=known.recorded_at).first()
+    if found is None:
+        raise EventArchived(key, known.recorded_at)
+    return found
+
+
+def opened_at(balance: Balance) -> datetime:
+    """The earliest instant at which an event may have been counted on a balance, from its (prefetched) ledger."""
+    return min([balance.starts_at, *(entry.at for entry in balance.entries.all())])

@@ -203,6 +203,10 @@ class BalanceQuerySet(models.QuerySet):
         """In their window, and not replaced by another."""
         return self.filter(Q(ends_at=None) | Q(ends_at__gt=now), closed_at=None, starts_at__lte=now)
 
+    def promised(self) -> "BalanceQuerySet":
+        """What items of plans promise for their windows, without what stands beside them."""
+        return self.filter(source__in=["plan_item", "default"])
+
     def due(self, now: datetime) -> "BalanceQuerySet":
         """Windows that have ended and whose successor nobody has opened yet."""
         return self.filter(closed_at=None, ends_at__lte=now)
@@ -426,8 +430,8 @@ class ArchivedUse(models.Model):
 class ArchivedMonth(models.Model):
     """A month of events, by when they were reported, that was moved into a file."""
 
-    month = models.DateField(unique=True, help_text="Its first day.")
-    file = models.CharField(max_length=120, help_text="Its name in the folder of the archive.")
+    month = models.DateField(help_text="Its first day.")
+    file = models.CharField(max_length=120, unique=True, help_text="Its name in the folder of the archive.")
     events = models.PositiveBigIntegerField()
     sha256 = models.CharField(max_length=64)
     archived_at = models.DateTimeField()

@@ -6,17 +6,30 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
+from django.core.exceptions import ValidationError
 from django.db.models import Exists, F, OuterRef, Prefetch, Q, Sum
 
 from catalog.charges import PERCENTAGE
 from catalog.periods import Period
 from customers.models import Customer, Subscription
+from entitlements.events import opened_at
 from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, UsageEvent
 from entitlements.readings import item_terms, remember_items
 from invoicing.commitment import COUNTED
 from invoicing.lines import ADVANCE, OVERRIDE, PREPAID, SEATS, SEATS_ADDED, UNUSED, USAGE, BilledFee, RatedUse
 from invoicing.models import CreditEntry, Invoice, InvoiceLine
 from invoicing.states import InvoiceState
+
+
+class UseArchived(ValidationError):
+    """Each event of the window has a price of its own, and the events are in the archive."""
+
+    def __init__(self, balance: Balance):
+        super().__init__(
+            f"The events of the window from {balance.starts_at:%-d %b %Y} are in the archive, so it cannot be priced"
+            " again.",
+            code="use_archived",
+        )
 
 
 def account_credit(customer: Customer) -> int:
@@ -93,7 +106,8 @@ def _consumed(subscription: Subscription, lines: Iterable[InvoiceLine]) -> dict[
     if not items:
         return {}
     found = {}
-    for row in Balance.objects.filter(subscription=subscription, item__in=items, closed_at=None, granted__isnull=False):
+    own = Balance.objects.promised().filter(subscription=subscription, item__in=items, closed_at=None)
+    for row in own.filter(granted__isnull=False):
         included = (item_terms(row.item_id or 0).included or Decimal(0)) * subscription.quantity
         bought = max(Decimal(0), (row.granted or Decimal(0)) - included)
         found[row.item_id or 0] = bought, min(bought, max(Decimal(0), row.used - row.adjusted - included))
@@ -150,13 +164,13 @@ def _billed_fee(line: InvoiceLine, consumed: dict[int, tuple[Decimal, Decimal]],
 
 def unbilled(subscription: Subscription, until: datetime | None) -> list[Balance]:
     """Windows of this contract that ended by the instant (None: all) with use to pay for that is on no invoice yet."""
-    rows = Balance.objects.filter(subscription=subscription)
+    rows = Balance.objects.promised().filter(subscription=subscription)
     return _with_use_to_bill(rows if until is None else rows.filter(ends_at__lte=until))
 
 
 def unbilled_use(subscriptions: Iterable[Subscription]) -> dict[int, list[Balance]]:
     """Windows with use to pay for that stands on no invoice yet, open ones included, per contract; three queries."""
-    rows = Balance.objects.filter(subscription__in=[s.pk for s in subscriptions])
+    rows = Balance.objects.promised().filter(subscription__in=[s.pk for s in subscriptions])
     found: dict[int, list[Balance]] = {}
     for row in _with_use_to_bill(rows):
         found.setdefault(row.subscription_id or 0, []).append(row)
@@ -192,9 +206,9 @@ def _transactions(row: Balance) -> tuple[Decimal, ...]:
     price = item_terms(row.item_id).price if row.item_id else None
     if price is None or price.model != PERCENTAGE:
         return ()
-    events = UsageEvent.objects.filter(
-        customer_id=row.customer_id, feature_id=row.feature_id, balance_ids__contains=[row.pk]
-    ).order_by("id")
+    if row.archived_use.exists():
+        raise UseArchived(row)
+    events = UsageEvent.objects.counted_on(row, since=opened_at(row)).filter(voided_at=None).order_by("id")
     return tuple(
         amount
         for ids, amounts in events.values_list("balance_ids", "amounts")
