@@ -4,22 +4,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 from catalog.money import grouped
 from catalog.terms import BOOLEAN, METERED, FeatureTerms
-from entitlements.allowances import Source, static_value
-from entitlements.balances import ZERO, Bucket, Mode, burn
+from entitlements.allowances import Source, Value, static_value
+from entitlements.balances import ZERO, Bucket, Kind, Mode, burn
+from entitlements.overrides import NOTHING_REPLACED, Override, Replaced
 
 
 @dataclass(frozen=True, slots=True)
 class SourceLine:
-    """One source of an answer: where it comes from and what it gives, in words for people."""
+    """One source of an answer: where it comes from and what it gives, in words for people.
+
+    `override` names the override that says so, or that changes what a plan gives.
+    """
 
     name: str
     gives: str
     subscription_id: int | None
     is_default: bool
     is_extra: bool = False
+    override: Override | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +43,9 @@ class Access:
     """May they? `has_access`: it is in the package. `allowed`: `required` units may be used now.
 
     `limit`, `used`, `remaining` and `overage` are units of the open buckets (None: without a limit, or not metered);
-    `reason` is `ok`, `no_plan`, `not_in_plan` or `limit_reached`. A bonus is no part of the limit nor of what was used
-    of it: its numbers stand in `bonus`; what remains counts it.
+    `reason` is `ok`, `no_plan`, `not_in_plan`, `no_access` (an override closes it) or `limit_reached`. A bonus is no
+    part of the limit nor of what was used of it: its numbers stand in `bonus`; what remains counts it. What rolled
+    over is part of both.
     """
 
     feature: str
@@ -65,9 +72,15 @@ class Access:
         return self.has_access and self.remaining is not None and self.remaining <= 0 and self.type == METERED
 
     @property
+    def overrides(self) -> tuple[Override, ...]:
+        return tuple(line.override for line in self.sources if line.override is not None)
+
+    @property
     def source(self) -> str:
-        """In one word, where the answer comes from: `plan`, else `bonus` (or a purchase) where nothing but one gives
-        access, or `default` for the default product and for nothing."""
+        """In one word, where the answer comes from: `override` where one has a say, else `plan`, else `bonus` (or a
+        purchase) where nothing but one gives access, or `default` for the default product and for nothing."""
+        if self.overrides:
+            return "override"
         if any(not line.is_default and not line.is_extra for line in self.sources):
             return "plan"
         return "bonus" if self.sources and all(line.is_extra for line in self.sources) else "default"
@@ -80,73 +93,104 @@ def decide(
     *,
     holds_plan: bool,
     required: Decimal = Decimal(1),
+    replaced: Replaced = NOTHING_REPLACED,
 ) -> Access:
-    """The one place where access is decided; `buckets` are the projected ones of a metered feature, with its bonuses
-    and purchases, which give access without any plan, too."""
-    lines = tuple(
-        SourceLine(s.name, s.item.describe_allowance(), s.contract.subscription_id, s.contract.is_default)
-        for s in sources
-    )
+    """The one place where access is decided; `buckets` are those of a metered feature that may be used, with its
+    bonuses and purchases, which give access without any plan, too. `replaced` are the overrides in force."""
+    lines = tuple(_line(source, replaced.of(source.contract.subscription_id)) for source in sources)
+    mentioned = {source.contract.subscription_id for source in sources}
+    lines += tuple(_override_line(o) for pk, o in replaced.of_subscriptions.items() if pk not in mentioned)
+    if replaced.of_customer:
+        lines += (_override_line(replaced.of_customer),)
     if feature.type == METERED:
         own = (b for b in sorted(buckets, key=Bucket.burn_order) if b.is_extra)
         lines += tuple(SourceLine(b.label, _gives(b), None, is_default=False, is_extra=True) for b in own)
-    if not lines:
-        reason = "not_in_plan" if holds_plan else "no_plan"
-        return Access(feature.slug, feature.type, has_access=False, allowed=False, reason=reason, required=required)
+    answer = partial(Access, feature.slug, feature.type, required=required, sources=lines)
+    if not any(_gives_access(line) for line in lines) or replaced.closed:
+        reason = "no_access" if replaced.all else "not_in_plan" if holds_plan else "no_plan"
+        return answer(has_access=False, allowed=False, reason=reason)
     if feature.type == BOOLEAN:
-        return Access(
-            feature.slug,
-            feature.type,
-            has_access=True,
-            allowed=True,
-            reason="ok",
-            required=required,
-            value=True,
-            sources=lines,
-        )
+        return answer(has_access=True, allowed=True, reason="ok", value=True)
     if feature.type != METERED:
-        merged = static_value(sources)
-        value = merged.value if merged.number is None else merged.number
-        return Access(
-            feature.slug,
-            feature.type,
-            has_access=True,
-            allowed=True,
-            reason="ok",
-            required=required,
-            value=value,
-            unlimited=merged.unlimited,
-            conflicts=merged.conflicts,
-            sources=lines,
-        )
-    return _metered(feature, lines, buckets, required)
+        return _static(answer, sources, replaced)
+    return _metered(answer, buckets, required)
 
 
-def _metered(
-    feature: FeatureTerms, lines: tuple[SourceLine, ...], buckets: Sequence[Bucket], required: Decimal
-) -> Access:
+def _line(source: Source, override: Override | None) -> SourceLine:
+    gives = source.item.describe_allowance()
+    if override is not None:
+        gives = f"{override.describe()} instead of {gives}"
+    return SourceLine(
+        source.name, gives, source.contract.subscription_id, source.contract.is_default, override=override
+    )
+
+
+def _override_line(override: Override) -> SourceLine:
+    until = f" until {override.ends_at:%-d %b %Y}" if override.ends_at else ""
+    of_customer = override.is_of_customer
+    name = "Override for the customer" if of_customer else "Override for the subscription"
+    return SourceLine(
+        name, f"{override.describe()}{until}", override.subscription_id, is_default=False, override=override
+    )
+
+
+def _gives_access(line: SourceLine) -> bool:
+    return line.override is None or not line.override.closes
+
+
+def _static(answer: "partial[Access]", sources: Sequence[Source], replaced: Replaced) -> Access:
+    """The merged value under its overrides: a subscription's replaces its own, the customer's replaces the result."""
+    values = [
+        _replaced_value(replaced.of(s.contract.subscription_id)) or Value(s.item.value, unlimited=s.item.unlimited)
+        for s in sources
+        if not ((own := replaced.of(s.contract.subscription_id)) and own.closes)
+    ]
+    mentioned = {source.contract.subscription_id for source in sources}
+    beside = (_replaced_value(o) for pk, o in replaced.of_subscriptions.items() if pk not in mentioned)
+    values += [value for value in beside if value]
+    of_customer = _replaced_value(replaced.of_customer)
+    merged = static_value([of_customer] if of_customer else values)
+    return answer(
+        has_access=True,
+        allowed=True,
+        reason="ok",
+        value=merged.value if merged.number is None else merged.number,
+        unlimited=merged.unlimited,
+        conflicts=merged.conflicts,
+    )
+
+
+def _replaced_value(override: Override | None) -> Value | None:
+    if override is None or not (override.text or override.unlimited):
+        return None
+    return Value(override.text, unlimited=override.unlimited)
+
+
+def _metered(answer: "partial[Access]", buckets: Sequence[Bucket], required: Decimal) -> Access:
     unlimited = any(b.unlimited for b in buckets)
-    fits = not burn(buckets, required, Mode.REJECT).refused
+    fits = bool(buckets) and not burn(buckets, required, Mode.REJECT).refused
     promised = [b for b in buckets if not b.is_bonus]
-    resets = [b.ends_at for b in buckets if b.ends_at is not None and not b.is_extra]
-    return Access(
-        feature.slug,
-        feature.type,
+    resets = [b.ends_at for b in buckets if b.ends_at is not None and b.is_plan]
+    return answer(
         has_access=True,
         allowed=fits,
         reason="ok" if fits else "limit_reached",
-        required=required,
         unlimited=unlimited,
-        limit=None if unlimited else sum((b.granted or ZERO for b in promised), ZERO),
+        limit=None if unlimited else sum((_limit_of(b) for b in promised), ZERO),
         used=sum((b.used for b in promised), ZERO),
         remaining=None if unlimited else sum((b.remaining or ZERO for b in buckets), ZERO),
         overage=sum((b.overage for b in buckets), ZERO),
         net=None if unlimited else sum((b.left or ZERO for b in buckets), ZERO),
         next_reset_at=min(resets, default=None),
         bonus=bonus_of(buckets),
-        sources=lines,
         buckets=tuple(sorted(buckets, key=Bucket.burn_order)),
     )
+
+
+def _limit_of(bucket: Bucket) -> Decimal:
+    """What a bucket adds to the limit: an override takes from it, and a rollover was trimmed for good."""
+    trimmed = bucket.adjusted if bucket.kind is Kind.ROLLOVER else ZERO
+    return (bucket.granted or ZERO) + trimmed - bucket.withheld
 
 
 def bonus_of(buckets: Sequence[Bucket]) -> Bonus | None:

@@ -55,16 +55,24 @@ class StaticValue:
     conflicts: bool = False
 
 
-def static_value(sources: Sequence[Source]) -> StaticValue:
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What one source says of a static feature."""
+
+    text: str
+    unlimited: bool = False
+
+
+def static_value(values: Sequence[Value]) -> StaticValue:
     """Numbers take the maximum, unlimited beats them; other values are the main plan's, then the oldest one's."""
-    if any(source.item.unlimited for source in sources):
+    if any(value.unlimited for value in values):
         return StaticValue("unlimited", None, unlimited=True)
-    numbers = [as_number(source.item.value) for source in sources]
+    numbers = [as_number(value.text) for value in values]
     if all(number is not None for number in numbers):
-        best = max(range(len(sources)), key=lambda i: numbers[i] or Decimal(0))
-        return StaticValue(sources[best].item.value, numbers[best])
-    texts = {source.item.value for source in sources}
-    return StaticValue(sources[0].item.value, as_number(sources[0].item.value), conflicts=len(texts) > 1)
+        best = max(range(len(values)), key=lambda i: numbers[i] or Decimal(0))
+        return StaticValue(values[best].text, numbers[best])
+    texts = {value.text for value in values}
+    return StaticValue(values[0].text, as_number(values[0].text), conflicts=len(texts) > 1)
 
 
 def as_number(text: str) -> Decimal | None:

@@ -1,12 +1,12 @@
 """Buckets as values: which one holds at an instant, how use burns them, what a change of plan does to them. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from catalog.periods import CALENDAR_WEEK_ORIGIN, ONCE, Period, window
+from catalog.periods import CALENDAR_WEEK_ORIGIN, ONCE, Cadence, Period, boundary, count_until, window
 from catalog.terms import CALENDAR, SOFT, FeatureTerms, ItemTerms
 from customers.contracts import Contract
 
@@ -23,6 +23,42 @@ class Mode(StrEnum):
     OVERFLOW = "overflow"
 
 
+class Kind(StrEnum):
+    """What a bucket comes from. Only the plan's own may go below zero by use: the others end at nothing."""
+
+    PLAN = "plan"
+    BONUS = "bonus"
+    PURCHASE = "purchase"
+    ROLLOVER = "rollover"
+    OVERRIDE = "override"
+
+
+EXTRAS = (Kind.BONUS, Kind.PURCHASE)
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTerms:
+    """A bonus or a purchase: units once, or again in each window of `recurs`, counted from its start."""
+
+    id: int
+    units: Decimal
+    starts_at: datetime
+    ends_at: datetime | None
+    recurs: str = ""
+
+    def window(self, at: datetime) -> Period:
+        """The window that contains an instant of its life."""
+        if not self.recurs:
+            return Period(self.starts_at, self.ends_at)
+        cadence = Cadence.parse(self.recurs)
+        n = count_until(self.starts_at, cadence, at)
+        starts_at, ends_at = (boundary(self.starts_at, cadence, k) for k in (n, n + 1))
+        return Period(starts_at, ends_at if self.ends_at is None else min(ends_at, self.ends_at))
+
+    def lives(self, at: datetime) -> bool:
+        return self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
+
+
 @dataclass(frozen=True, slots=True)
 class Contribution:
     """One metered item of one contract: what it promises, and over which windows."""
@@ -36,6 +72,11 @@ class Contribution:
         if self.contract.follows_contract:
             return self.contract.subscription_id, None
         return None, self.contract.plan_id
+
+    @property
+    def slug(self) -> str:
+        assert self.item.feature is not None, "only metered items contribute"
+        return self.item.feature.slug
 
     @property
     def granted(self) -> Decimal | None:
@@ -58,7 +99,8 @@ class Contribution:
 class Bucket:
     """A balance as a value. `id` is None while it is only projected: the row is opened by the first write.
 
-    A bonus or a purchase has no owner, a `label` of its own, and an item that only says of which feature it is.
+    A bonus or a purchase has no owner, a `label` of its own, and an item that only says of which feature it is; so has
+    the override of a customer. `withheld` is the part of `adjusted` that the override `withheld_by` takes.
     """
 
     item: ItemTerms
@@ -72,14 +114,30 @@ class Bucket:
     since: datetime = CALENDAR_WEEK_ORIGIN
     add_on: bool = False
     is_default: bool = False
-    is_bonus: bool = False
+    kind: Kind = Kind.PLAN
     label: str = ""
+    withheld: Decimal = ZERO
+    withheld_by: int | None = None
+    override_id: int | None = None
+    grant: GrantTerms | None = None
     id: int | None = None
 
     @property
     def is_extra(self) -> bool:
         """A bonus or a purchase: units of the customer's own, beside what any plan promises."""
-        return self.owner == NOBODY
+        return self.kind in EXTRAS
+
+    @property
+    def is_bonus(self) -> bool:
+        return self.kind is Kind.BONUS
+
+    @property
+    def is_plan(self) -> bool:
+        """The plan's own bucket, which use beyond everything may go to."""
+        return self.kind is Kind.PLAN
+
+    def lives(self, at: datetime) -> bool:
+        return self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
 
     @property
     def unlimited(self) -> bool:
@@ -101,7 +159,7 @@ class Bucket:
     @property
     def is_soft(self) -> bool:
         """Use beyond it is counted: the limit is soft, or the use is paid for."""
-        return self.item.limit == SOFT or self.item.price is not None
+        return self.kind is Kind.PLAN and (self.item.limit == SOFT or self.item.price is not None)
 
     @property
     def beyond(self) -> Decimal | None:
@@ -111,8 +169,14 @@ class Bucket:
         cap = self.item.max_overage
         return None if cap is None else max(ZERO, cap - self.overage)
 
+    def age(self) -> tuple:
+        """The order of rollovers: the one that ends first is the oldest."""
+        return self.ends_at or FAR, self.starts_at
+
     def burn_order(self) -> tuple:
-        return self.priority, self.ends_at or FAR, self.starts_at, self.id or 2**62
+        """Priority, rollovers before others, the earliest end, the earliest start, the oldest row."""
+        rolled = self.kind is Kind.ROLLOVER
+        return self.priority, not rolled, self.ends_at or FAR, self.starts_at, self.id or 2**62
 
 
 def fresh(contribution: Contribution, at: datetime, *, not_before: datetime | None = None) -> Bucket:
@@ -163,12 +227,28 @@ def keeps_for_ever(item: ItemTerms) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is true of one contribution at an instant: the bucket to use, and the one that `ended` before it."""
+    """What is true of one contribution at an instant: the bucket to use, and the one that `ended` before it.
+
+    `row` is the bucket as it is written, where it is; `is_closed` says that an override lets nobody use it.
+    """
 
     contribution: Contribution
     bucket: Bucket
     ended: Bucket | None = None
-    is_carried: bool = False
+    row: Bucket | None = None
+    is_closed: bool = False
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether the row goes on under another item, allowance or override than it was written with."""
+        row, bucket = self.row, self.bucket
+        return row is not None and (row.item.id, row.granted, row.adjusted, row.withheld, row.withheld_by) != (
+            bucket.item.id,
+            bucket.granted,
+            bucket.adjusted,
+            bucket.withheld,
+            bucket.withheld_by,
+        )
 
     @property
     def needs_writing(self) -> bool:
@@ -181,28 +261,49 @@ def project(contributions: Sequence[Contribution], rows: Iterable[Bucket], at: d
     `rows` are the buckets that nobody closed yet. A window that was missed altogether had no use, so only the last
     row of a contribution can have a say in where the present window starts.
     """
-    by_owner = {(row.owner, row.item.feature.slug): row for row in rows if row.item.feature and not row.is_extra}
-    standings = []
-    for contribution in contributions:
-        assert contribution.item.feature is not None
-        row = by_owner.get((contribution.owner, contribution.item.feature.slug))
-        left = by_owner.get(((contribution.contract.subscription_id, None), contribution.item.feature.slug))
-        if row is None and left is not None and keeps_for_ever(contribution.item):
-            opened = fresh(contribution, at, not_before=contribution.contract.phase_starts_at)
-            ended = replace(left, ends_at=contribution.contract.phase_starts_at)
-            standings.append(Standing(contribution, moved_to(opened, left), ended=ended))
-        elif row is None:
-            standings.append(Standing(contribution, fresh(contribution, at)))
-        elif holds(row, contribution, at):
-            same = row.item.id == contribution.item.id and row.granted == contribution.granted
-            bucket = row if same else carried(row, contribution)
-            standings.append(Standing(contribution, bucket, is_carried=not same))
-        elif row.ends_at is None and keeps_for_ever(contribution.item):
-            standings.append(Standing(contribution, carried(row, contribution), is_carried=True))
-        else:
-            ended = replace(row, ends_at=end_of(row, contribution, at))
-            standings.append(Standing(contribution, fresh(contribution, at, not_before=ended.ends_at), ended=ended))
-    return standings
+    by_owner = {(row.owner, row.item.feature.slug): row for row in rows if row.item.feature and row.is_plan}
+    return [_standing(contribution, by_owner, at) for contribution in contributions]
+
+
+def _standing(
+    contribution: Contribution, by_owner: dict[tuple[tuple[int | None, int | None], str], Bucket], at: datetime
+) -> Standing:
+    contract = contribution.contract
+    row = by_owner.get((contribution.owner, contribution.slug))
+    left = by_owner.get(((contract.subscription_id, None), contribution.slug))
+    if row is None and left is not None and keeps_for_ever(contribution.item):
+        opened = fresh(contribution, at, not_before=contract.phase_starts_at)
+        ended = replace(left, ends_at=contract.phase_starts_at)
+        return Standing(contribution, moved_to(opened, left), ended=ended)
+    if row is None:
+        return Standing(contribution, fresh(contribution, at))
+    if holds(row, contribution, at) or (row.ends_at is None and keeps_for_ever(contribution.item)):
+        same = row.item.id == contribution.item.id and row.granted == contribution.granted
+        return Standing(contribution, row if same else carried(row, contribution), row=row)
+    ended = replace(row, ends_at=end_of(row, contribution, at))
+    opened = fresh(contribution, at, not_before=ended.ends_at)
+    return Standing(contribution, replace(opened, adjusted=-debt_of(ended, contribution, at)), ended=ended)
+
+
+def debt_of(ended: Bucket, contribution: Contribution, at: datetime) -> Decimal:
+    """What a window owes to those before it: overage that is kept is worked off window by window, never billed."""
+    debt = ended.overage if ended.item.keeps_overage and contribution.item.keeps_overage else ZERO
+    granted = contribution.granted
+    if not debt or granted is None or ended.ends_at is None:
+        return ZERO
+    for _ in missed(contribution, ended.ends_at, at):
+        debt = max(ZERO, debt - granted)
+        if not debt:
+            break
+    return debt
+
+
+def missed(contribution: Contribution, since: datetime, at: datetime) -> Iterator[Period]:
+    """The windows from an instant on that ended before another: those that nobody opened, because nobody used them."""
+    span = contribution.window(since)
+    while span.ends_at is not None and span.ends_at <= at:
+        yield span
+        span = contribution.window(span.ends_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +340,7 @@ def burn(buckets: Sequence[Bucket], amount: Decimal, mode: Mode) -> Burn:
                 parts[beyond] = parts.get(beyond, ZERO) + step
                 rest -= step
     if rest and mode is Mode.OVERFLOW and buckets:
-        first = min(range(len(buckets)), key=lambda i: (buckets[i].is_extra, buckets[i].add_on, buckets[i].since))
+        first = min(range(len(buckets)), key=lambda i: (not buckets[i].is_plan, buckets[i].add_on, buckets[i].since))
         parts[first] = parts.get(first, ZERO) + rest
         rest = ZERO
     if rest and mode is not Mode.CAP:
@@ -263,7 +364,7 @@ def give_back(buckets: Sequence[Bucket], amount: Decimal, mode: Mode) -> Burn:
     for i in order:
         rest = _take(parts, i, min(rest, max(ZERO, buckets[i].used + parts.get(i, ZERO))), rest)
     if rest and mode is Mode.OVERFLOW and buckets:
-        rest = _take(parts, min(reversed(order), key=lambda i: buckets[i].is_extra), rest, rest)
+        rest = _take(parts, min(reversed(order), key=lambda i: not buckets[i].is_plan), rest, rest)
     if rest and mode is Mode.REJECT:
         return REFUSED
     return Burn(tuple((i, part) for i, part in parts.items() if part), rest - amount)
@@ -283,13 +384,15 @@ class Fate(StrEnum):
     RENEWED = "renewed"
     CLOSED = "closed"
     KEPT = "kept"
+    ROLLED = "rolled"
 
 
 @dataclass(frozen=True, slots=True)
 class BucketMove:
     """One bucket in a change of plan: `before` is the row there is, `after` the bucket there will be.
 
-    What is kept of a bucket are units that were bought once and not used: they go over into a purchase.
+    What is kept of a bucket are units that were bought once and not used: they go over into a purchase. What rolled
+    over from earlier windows goes on under the new item, trimmed to its cap.
     """
 
     fate: Fate
@@ -315,9 +418,9 @@ def reprovision(
     plan left behind when the customer left it: coming back resumes them. `paid_again` is the contract as it was,
     when what it asked for once is asked for again: its unused units stay the customer's as a purchase.
     """
-    rows = {row.item.feature.slug: row for row in before if row.item.feature}
+    rows = {row.item.feature.slug: row for row in before if row.item.feature and row.is_plan}
     left_behind = {row.item.feature.slug: row for row in waiting if row.item.feature}
-    moves = []
+    moves = list(_roll_on([row for row in before if row.kind is Kind.ROLLOVER], contributions, at))
     for slug, bought in list(rows.items()) if paid_again else []:
         if paid_again and (kept := purchase_of(bought, paid_again.multiplier, at)):
             moves.append(BucketMove(Fate.KEPT, rows.pop(slug), kept))
@@ -340,6 +443,46 @@ def reprovision(
     return moves
 
 
+def _roll_on(rollovers: Sequence[Bucket], contributions: Sequence[Contribution], at: datetime) -> Iterator[BucketMove]:
+    """What becomes of rollovers: trimmed to the new item's cap, oldest first; without a rule there, they end."""
+    for contribution in contributions:
+        rule, granted = contribution.item.rollover, contribution.granted
+        own = [row for row in rollovers if row.item.feature and row.item.feature.slug == contribution.slug]
+        if rule is None:
+            continue
+        own = sorted(own, key=Bucket.age)
+        for row, kept in zip(own, trim(own, None if granted is None else rule.cap(granted)), strict=True):
+            after = replace(kept, item=contribution.item, is_default=contribution.contract.is_default)
+            if row.owner != contribution.owner:
+                after = replace(
+                    after,
+                    owner=contribution.owner,
+                    id=None,
+                    starts_at=at,
+                    granted=kept.remaining,
+                    adjusted=ZERO,
+                    used=ZERO,
+                )
+            yield BucketMove(Fate.ROLLED, row, after)
+    ruled = {contribution.slug for contribution in contributions if contribution.item.rollover is not None}
+    for row in rollovers:
+        if row.item.feature and row.item.feature.slug not in ruled:
+            yield BucketMove(Fate.CLOSED, row, None)
+
+
+def trim(rollovers: Sequence[Bucket], cap: Decimal | None) -> list[Bucket]:
+    """Bring rollovers, oldest first, to a cap on all together by taking from the oldest."""
+    if cap is None:
+        return list(rollovers)
+    over = sum((bucket.remaining or ZERO for bucket in rollovers), ZERO) - cap
+    kept = []
+    for bucket in rollovers:
+        cut = max(ZERO, min(over, bucket.remaining or ZERO))
+        over -= cut
+        kept.append(replace(bucket, adjusted=bucket.adjusted - cut) if cut else bucket)
+    return kept
+
+
 def purchase_of(row: Bucket, multiplier: int, at: datetime) -> Bucket | None:
     """The units of a bucket that were bought once and not used, as a lasting purchase; None when there are none."""
     item = row.item
@@ -359,11 +502,11 @@ def extra(
     starts_at: datetime,
     ends_at: datetime | None,
     label: str,
-    is_bonus: bool = False,
+    kind: Kind = Kind.PURCHASE,
 ) -> Bucket:
-    """A bonus or a purchase: units with a hard end, which no plan promises."""
+    """Units that no plan promises, with a hard end."""
     item = ItemTerms(key=feature.slug, name=label, feature=feature, included=granted)
-    return Bucket(item, NOBODY, starts_at, ends_at, granted, since=starts_at, is_bonus=is_bonus, label=label)
+    return Bucket(item, NOBODY, starts_at, ends_at, granted, since=starts_at, kind=kind, label=label)
 
 
 def _move(row: Bucket, contribution: Contribution, opened: Bucket, *, renews: bool, new_cycle: bool) -> BucketMove:

@@ -16,8 +16,9 @@ from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation
 from entitlements.balances import ZERO, Bucket, Standing
 from entitlements.models import Balance, BalanceEntry
+from entitlements.pool import Pool
 from entitlements.provision import enter, hold, settle
-from entitlements.readings import open_rows, standings
+from entitlements.readings import locked, open_rows, pool
 
 
 class NothingToEdit(ValidationError):
@@ -28,6 +29,11 @@ class NothingToEdit(ValidationError):
         )
 
 
+class NothingBelowZero(ValidationError):
+    def __init__(self, label: str):
+        super().__init__(f"{label} cannot go below zero: no plan promises it. Set it to 0 or more.", code="below_zero")
+
+
 class BadResetDate(ValidationError):
     def __init__(self, why: str):
         super().__init__(why, code="bad_reset_date")
@@ -35,7 +41,10 @@ class BadResetDate(ValidationError):
 
 @dataclass(frozen=True, slots=True)
 class BalanceEdit:
-    """What an edit will make true. Amounts in units; `charge` in minor units of `currency`, at the present rate."""
+    """What an edit will make true. Amounts in units; `charge` in minor units of `currency`, at the present rate.
+
+    `next_granted` is what the next window starts with (None: without a limit); what no plan promises has no next one.
+    """
 
     bucket: Bucket
     contract_name: str
@@ -53,6 +62,8 @@ class BalanceEdit:
         left = f"{grouped(max(ZERO, self.to))} left" if self.to >= 0 else f"{grouped(-self.to)} beyond the allowance"
         if self.ends_at is None:
             held = f"From now on: {left}; this balance never resets."
+        elif not self.bucket.is_plan and not (self.bucket.grant and self.bucket.grant.recurs):
+            held = f"Until {self.ends_at:%-d %b %Y}: {left}; then it is gone."
         else:
             after = "no limit" if self.next_granted is None else grouped(self.next_granted)
             held = f"Until {self.ends_at:%-d %b %Y}: {left}; then {after} again."
@@ -77,20 +88,29 @@ def plan_bucket(found: Sequence[Standing], feature: str, *, interval: str | None
 
 
 def preview_edit(
-    found: Sequence[Standing],
+    there: Pool,
     feature: str,
     *,
     to: Decimal,
     now: datetime,
     place: int | None = None,
     reset_at: datetime | None = None,
+    expires_at: datetime | None = None,
 ) -> BalanceEdit:
-    """What setting one bucket's rest would make true; pure. Raises `NothingToEdit` and `BadResetDate`."""
-    chosen = found[plan_bucket(found, feature) if place is None else place]
-    bucket, item = chosen.bucket, chosen.bucket.item
+    """What setting one bucket's rest would make true; pure. `place` is one of the pool's, else the plan's is taken.
+
+    Raises `NothingToEdit` and `BadResetDate`.
+    """
+    place = plan_bucket(there.standings, feature) if place is None else place
+    bucket = there.buckets[place]
     if bucket.left is None:
         raise NothingToEdit(feature)
-    ends_at = bucket.ends_at
+    if expires_at is not None and not bucket.is_extra:
+        raise BadResetDate("What a plan promises ends with its window; only a bonus or a purchase takes an end.")
+    if place >= len(there.standings):
+        return _edit_beside(bucket, to, now=now, reset_at=reset_at, expires_at=expires_at)
+    chosen = there.standings[place]
+    item, ends_at = bucket.item, bucket.ends_at
     if reset_at is not None and reset_at != ends_at:
         if item.reset == NEVER:
             raise BadResetDate("This balance never resets, so it takes no reset date.")
@@ -115,6 +135,29 @@ def preview_edit(
     )
 
 
+def _edit_beside(
+    bucket: Bucket, to: Decimal, *, now: datetime, reset_at: datetime | None, expires_at: datetime | None
+) -> BalanceEdit:
+    """An edit of a bonus, a purchase, a rollover or an override's bucket: nothing is charged for any of them."""
+    if to < 0:
+        raise NothingBelowZero(bucket.label)
+    if reset_at is not None and reset_at != bucket.ends_at:
+        raise BadResetDate("Only what a plan promises has a reset date; this balance ends on a date of its own.")
+    if expires_at is not None and expires_at <= now:
+        raise BadResetDate("The end has to be in the future.")
+    return BalanceEdit(
+        bucket=bucket,
+        contract_name=bucket.label,
+        to=to,
+        ends_at=expires_at or bucket.ends_at,
+        adjusts=to - (bucket.left or ZERO),
+        next_granted=bucket.grant.units if bucket.grant and bucket.grant.recurs else ZERO,
+        charged_units=ZERO,
+        charge=0,
+        currency="",
+    )
+
+
 @transaction.atomic
 def edit_balance(
     customer: Customer,
@@ -128,24 +171,26 @@ def edit_balance(
     interval: str | None = None,
     total: bool = False,
     reset_at: datetime | None = None,
+    expires_at: datetime | None = None,
 ) -> tuple[Operation, Balance]:
     """Set what is left of a bucket until it ends; `total` sets the sum over all buckets by moving the plan's.
 
     `balance_id` names the bucket (else the plan's, of the given reset `interval` if any). Returns the journal line
-    and the row. Raises `NothingToEdit`, `BadResetDate`, `ReasonRequired`.
+    and the row. `expires_at` is another end for a bonus or a purchase. Raises `NothingToEdit`, `NothingBelowZero`,
+    `BadResetDate`, `ReasonRequired`.
     """
     reason = require_reason(reason, "a balance edit")
     hold(customer, alone=True)
     contracts = contracts_at(customer, now)
-    # Only the buckets: whoever counts use of the feature, for any customer, shares its row.
-    rows = list(open_rows(customer).filter(feature__slug=feature).select_for_update(of=("self",)))
-    found = standings(contracts, rows, now, feature)
-    place = _place(found, feature, balance_id, interval)
-    left = found[place].bucket.left
+    rows = locked(open_rows(customer).filter(feature__slug=feature))
+    there = pool(customer, contracts, rows, now, feature)
+    buckets = there.buckets
+    place = _place(there, feature, balance_id, interval)
+    left = buckets[place].left
     if total and left is not None:
-        to -= sum((s.bucket.remaining or ZERO for i, s in enumerate(found) if i != place), ZERO)
-    planned = preview_edit(found, feature, to=to, now=now, place=place, reset_at=reset_at)
-    row = settle(customer, found, rows, now=now)[place]
+        to -= sum((buckets[i].remaining or ZERO for i in there.usable if i != place), ZERO)
+    planned = preview_edit(there, feature, to=to, now=now, place=place, reset_at=reset_at, expires_at=expires_at)
+    row = settle(customer, there, rows, now=now)[place]
     row.adjusted += planned.adjusts
     row.ends_at = planned.ends_at
     row.save(update_fields=["adjusted", "ends_at"])
@@ -156,17 +201,17 @@ def edit_balance(
         actor=actor,
         now=now,
         reason=reason,
-        inputs={"feature": feature, "to": to, "resetAt": reset_at, "balance": row.pk},
+        inputs={"feature": feature, "to": to, "resetAt": reset_at, "expiresAt": expires_at, "balance": row.pk},
         effects={"was": left, "adjusted": planned.adjusts, "until": planned.ends_at, "charge": planned.charge},
     )
     enter(row, BalanceEntry.Kind.EDIT, planned.adjusts, now=now, operation=operation)
     return operation, row
 
 
-def _place(found: Sequence[Standing], feature: str, balance_id: int | None, interval: str | None) -> int:
+def _place(there: Pool, feature: str, balance_id: int | None, interval: str | None) -> int:
     if balance_id is None:
-        return plan_bucket(found, feature, interval=interval)
-    named = [i for i, s in enumerate(found) if s.bucket.id == balance_id and not s.bucket.unlimited]
+        return plan_bucket(there.standings, feature, interval=interval)
+    named = [i for i, bucket in enumerate(there.buckets) if bucket.id == balance_id and not bucket.unlimited]
     if not named:
         raise NothingToEdit(feature)
     return named[0]

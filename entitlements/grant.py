@@ -1,18 +1,23 @@
-"""Verbs: units of a customer's own, beside every plan: give a bonus, change it while nobody used it, take it back."""
+"""Verbs: units of a customer's own, beside every plan: give them, change them while unused, take them back."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from catalog.models import Feature
 from catalog.money import plain
+from catalog.periods import NEVER, RESETS
 from catalog.terms import METERED
 from customers.models import Customer, Operation
-from entitlements.balances import extra
-from entitlements.models import UNITS, Balance, BalanceEntry
-from entitlements.provision import close, enter, hold, open_extra
+from entitlements.balances import Kind, extra
+from entitlements.models import UNITS, Balance, BalanceEntry, Grant
+from entitlements.provision import close, enter, hold, open_beside
+from entitlements.readings import grant_terms
 
 MOST = Decimal(10) ** (UNITS["max_digits"] - UNITS["decimal_places"])
 
@@ -29,15 +34,20 @@ class BadGrant(ValidationError):
 
 class GrantIsOver(ValidationError):
     def __init__(self) -> None:
-        super().__init__("This bonus has ended or was taken back already.", code="grant_is_over")
+        super().__init__("This grant has ended or was taken back already.", code="grant_is_over")
 
 
 class GrantIsUsed(ValidationError):
-    def __init__(self, balance: Balance):
+    def __init__(self, used: Decimal):
         super().__init__(
-            f"{plain(balance.used)} units of this bonus are used; it can be taken back, but no longer changed.",
+            f"{plain(used)} units of this grant are used; it can be taken back, but no longer changed.",
             code="grant_is_used",
         )
+
+
+class GrantKeyReused(ValidationError):
+    def __init__(self, key: str):
+        super().__init__(f"The key {key!r} was used for another grant.", code="idempotency_conflict")
 
 
 @transaction.atomic
@@ -48,78 +58,139 @@ def grant(
     *,
     ends_at: datetime | None,
     label: str,
-    source: str = Balance.Source.BONUS,
+    source: str = Grant.Source.BONUS,
+    starts_at: datetime | None = None,
+    priority: int = 0,
+    recurs: str = "",
+    reason: str = "",
+    metadata: Mapping[str, Any] | None = None,
+    key: str | None = None,
     operation: Operation | None = None,
     now: datetime,
-) -> Balance:
-    """Give units until an instant (None: they last). They are burnt in the common order and give access by themselves.
+) -> Grant:
+    """Give units until an instant (None: they last), once or again in each window of `recurs`.
 
-    Raises `NotGrantable` for what is not metered, `BadGrant` for units or an end that cannot be.
+    They are burnt in the common order and give access by themselves. The same `key` gives the same grant again, and
+    nothing twice. Raises `NotGrantable` for what is not metered, `BadGrant` for units, a rhythm or dates that cannot
+    be, `GrantKeyReused` for a key that gave something else.
     """
     if feature.type != METERED:
         raise NotGrantable(feature)
-    _refuse_bad(units, ends_at, now)
+    starts_at = starts_at or now
+    _refuse_bad(units, starts_at, ends_at, now)
+    if recurs and (recurs not in RESETS or recurs == NEVER):
+        raise BadGrant(f"A grant recurs with one of {', '.join(k for k in RESETS if k != NEVER)}.")
     hold(customer, alone=True)
+    if key and (same := customer.grants.filter(idempotency_key=key).first()):
+        if (same.feature_id, same.units, same.ends_at, same.recurs) != (feature.pk, units, ends_at, recurs):
+            raise GrantKeyReused(key)
+        return same
+    row = Grant.objects.create(
+        customer=customer,
+        feature=feature,
+        source=source,
+        units=units,
+        label=label[: Grant._meta.get_field("label").max_length],
+        priority=priority,
+        starts_at=starts_at,
+        ends_at=ends_at,
+        recurs=recurs,
+        reason=reason,
+        metadata=dict(metadata or {}),
+        idempotency_key=key,
+        created_by=operation.actor if operation else "",
+        created_at=now,
+    )
+    terms = grant_terms(row)
+    window = terms.window(max(now, starts_at))
     bucket = extra(
         feature.terms(),
         units,
-        starts_at=now,
-        ends_at=ends_at,
-        label=label[: Balance._meta.get_field("label").max_length],
-        is_bonus=source == Balance.Source.BONUS,
+        starts_at=window.starts_at,
+        ends_at=window.ends_at,
+        label=row.label,
+        kind=Kind.BONUS if source == Grant.Source.BONUS else Kind.PURCHASE,
     )
-    return open_extra(customer, bucket, feature_id=feature.pk, now=now, operation=operation)
+    open_beside(customer, replace(bucket, priority=priority, grant=terms), now=now, operation=operation)
+    return row
 
 
 @transaction.atomic
 def change_grant(
-    balance: Balance,
+    given: Grant,
     *,
     units: Decimal | None = None,
     ends_at: datetime | None,
     label: str | None = None,
+    priority: int | None = None,
+    reason: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     operation: Operation | None = None,
     now: datetime,
-) -> Balance:
-    """Another number of units, end or label, while nothing is used. Raises `GrantIsOver`, `GrantIsUsed`, `BadGrant`."""
-    row = _held(balance, now)
-    if row.used:
-        raise GrantIsUsed(row)
-    units = row.granted if units is None else units
-    assert units is not None
-    _refuse_bad(units, ends_at, now)
+) -> Grant:
+    """Another number of units, end, label, priority, reason or metadata, while nothing is used.
+
+    Raises `GrantIsOver`, `GrantIsUsed`, `BadGrant`.
+    """
+    given, row = _held(given, now)
+    if given.balances.filter(used__gt=0).exists():
+        raise GrantIsUsed(row.used)
+    units = given.units if units is None else units
+    _refuse_bad(units, given.starts_at, ends_at, now)
+    given.units, given.ends_at = units, ends_at
+    given.label = given.label if label is None else label
+    given.priority = given.priority if priority is None else priority
+    given.reason = given.reason if reason is None else reason
+    given.metadata = given.metadata if metadata is None else dict(metadata)
+    given.save()
     before = row.granted or Decimal(0)
-    row.granted, row.ends_at, row.label = units, ends_at, row.label if label is None else label
-    row.save(update_fields=["granted", "ends_at", "label"])
+    row.granted, row.label, row.priority = units, given.label, given.priority
+    row.ends_at = grant_terms(given).window(max(now, row.starts_at)).ends_at
+    row.save(update_fields=["granted", "ends_at", "label", "priority"])
     enter(row, BalanceEntry.Kind.REGRANT, units - before, now=now, operation=operation)
-    return row
+    return given
 
 
 @transaction.atomic
-def void_grant(balance: Balance, *, now: datetime, operation: Operation | None = None) -> Decimal:
-    """Take back what is left of a bonus. What was used stays used, and the row stays. Returns the units taken back."""
-    row = _held(balance, now)
-    rest = max(Decimal(0), row.left or Decimal(0))
-    if rest:
-        row.adjusted -= rest
-        row.save(update_fields=["adjusted"])
-        enter(row, BalanceEntry.Kind.EDIT, -rest, now=now, operation=operation)
-    close(row, ended_at=now, now=now, operation=operation)
-    return rest
+def void_grant(given: Grant, *, now: datetime, reason: str = "", operation: Operation | None = None) -> Decimal:
+    """Take back what is left of a grant, and all that would still come of it. What was used stays used.
+
+    Returns the units taken back; a grant that was voided before gives back nothing more.
+    """
+    hold(given.customer, alone=True)
+    given = Grant.objects.select_for_update().get(pk=given.pk)
+    if given.voided_at is not None:
+        return Decimal(0)
+    given.voided_at, given.void_reason = now, reason
+    given.voided_by = operation.actor if operation else ""
+    given.save(update_fields=["voided_at", "voided_by", "void_reason"])
+    taken = Decimal(0)
+    for row in given.balances.filter(closed_at=None).order_by("id").select_for_update():
+        rest = max(Decimal(0), row.left or Decimal(0)) if row.ends_at is None or row.ends_at > now else Decimal(0)
+        if rest:
+            row.adjusted -= rest
+            row.save(update_fields=["adjusted"])
+            enter(row, BalanceEntry.Kind.EDIT, -rest, now=now, operation=operation)
+        close(row, ended_at=now, now=now, operation=operation)
+        taken += rest
+    return taken
 
 
-def _held(balance: Balance, now: datetime) -> Balance:
-    hold(balance.customer, alone=True)
-    row: Balance = Balance.objects.select_for_update().get(pk=balance.pk)
-    if not row.is_extra or row.closed_at is not None or (row.ends_at is not None and row.ends_at <= now):
+def _held(given: Grant, now: datetime) -> tuple[Grant, Balance]:
+    """The grant and its open window, locked."""
+    hold(given.customer, alone=True)
+    given = Grant.objects.select_for_update().get(pk=given.pk)
+    row: Balance | None = given.balances.filter(closed_at=None).select_for_update().first()
+    over = given.ends_at is not None and given.ends_at <= now
+    if given.voided_at is not None or row is None or over:
         raise GrantIsOver
-    return row
+    return given, row
 
 
-def _refuse_bad(units: Decimal, ends_at: datetime | None, now: datetime) -> None:
+def _refuse_bad(units: Decimal, starts_at: datetime, ends_at: datetime | None, now: datetime) -> None:
     if not units.is_finite() or units <= 0 or units >= MOST:
-        raise BadGrant("A bonus is a number of units above 0, with at most 24 digits before the point.")
+        raise BadGrant("A grant is a number of units above 0, with at most 24 digits before the point.")
     if units != units.quantize(Decimal(1).scaleb(-UNITS["decimal_places"])):
         raise BadGrant("Units have at most 6 decimals.")
-    if ends_at is not None and ends_at <= now:
-        raise BadGrant("The end of a bonus lies in the future.")
+    if ends_at is not None and ends_at <= max(now, starts_at):
+        raise BadGrant("The end of a grant lies in the future, after its start.")

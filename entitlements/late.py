@@ -21,7 +21,7 @@ from entitlements.check import UnknownFeature
 from entitlements.events import first_event, write_event
 from entitlements.models import Balance, BalanceEntry
 from entitlements.provision import enter, hold, settle
-from entitlements.readings import bucket_of, find_feature, open_rows, standings
+from entitlements.readings import bucket_of, find_feature, locked, open_rows, pool
 from entitlements.track import SMALLEST, LimitReached, NotMetered, Tracked, repeated
 
 
@@ -87,11 +87,11 @@ def track_late(
 
 def _rows_at(customer: Customer, feature: FeatureTerms, at: datetime, now: datetime) -> list[Balance]:
     """The buckets of plans that held the instant, open ones brought up to date first; in id order, locked."""
-    present = list(open_rows(customer, [feature.id or 0]).select_for_update())
-    settle(customer, standings(contracts_at(customer, now), present, now, feature.slug), present, now=now)
+    present = locked(open_rows(customer, [feature.id or 0]))
+    settle(customer, pool(customer, contracts_at(customer, now), present, now, feature.slug), present, now=now)
     held = Balance.objects.filter(customer=customer, feature_id=feature.id or 0, item__isnull=False, starts_at__lte=at)
-    held = held.filter(Q(ends_at=None) | Q(ends_at__gt=at)).order_by("id")
-    rows = list(held.select_for_update(of=("self",)).select_related("subscription"))
+    held = held.filter(Q(ends_at=None) | Q(ends_at__gt=at)).exclude(source=Balance.Source.ROLLOVER).order_by("id")
+    rows = locked(held.select_related("subscription", "grant"))
     missed = [bucket for bucket in _missed(customer, feature, at) if bucket.owner not in {_owner(r) for r in rows}]
     return rows + [_open_closed(customer, bucket, now) for bucket in missed if bucket.ends_at and bucket.ends_at <= now]
 

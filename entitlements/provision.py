@@ -11,10 +11,12 @@ from catalog.terms import ItemTerms
 from customers.contracts import Contract
 from customers.models import Customer, Operation
 from entitlements.allowances import contributions_of
-from entitlements.balances import Bucket, BucketMove, Fate, Standing, fresh
-from entitlements.models import Balance, BalanceEntry, UsageEvent
-from entitlements.readings import open_rows, standings
+from entitlements.balances import Bucket, BucketMove, Fate, Kind, Standing, fresh
+from entitlements.models import Balance, BalanceEntry, Grant, UsageEvent
+from entitlements.pool import Beside, Pool
+from entitlements.readings import grant_terms, locked, open_rows, pool
 
+PROMISED = (Balance.Source.PLAN_ITEM, Balance.Source.DEFAULT)
 BESIDE_OTHERS = "SELECT 1 FROM customers_customer WHERE id = %s FOR KEY SHARE"
 ALONE = "SELECT 1 FROM customers_customer WHERE id = %s FOR NO KEY UPDATE"
 
@@ -29,36 +31,66 @@ def hold(customer: Customer, *, alone: bool = False) -> None:
         cursor.execute(ALONE if alone else BESIDE_OTHERS, [customer.pk])
 
 
-def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation: Operation | None = None) -> Balance:
-    """Write a projected bucket with its grant; one that is open already is returned, with what the other brings."""
+SOURCES = {
+    Kind.BONUS: Balance.Source.BONUS,
+    Kind.PURCHASE: Balance.Source.PURCHASE,
+    Kind.ROLLOVER: Balance.Source.ROLLOVER,
+    Kind.OVERRIDE: Balance.Source.OVERRIDE,
+}
+
+
+def row_of(customer: Customer, bucket: Bucket) -> Balance:
+    """A bucket as a row that is not written yet."""
+    assert bucket.item.feature is not None and bucket.item.feature.id is not None
     subscription_id, plan_id = bucket.owner
-    row = Balance(
+    of_item = bucket.kind in (Kind.PLAN, Kind.ROLLOVER)
+    usual = Balance.Source.DEFAULT if bucket.is_default else Balance.Source.PLAN_ITEM
+    return Balance(
         customer=customer,
-        feature_id=bucket.item.feature_row,
-        source=Balance.Source.DEFAULT if bucket.is_default else Balance.Source.PLAN_ITEM,
+        feature_id=bucket.item.feature.id,
+        source=SOURCES.get(bucket.kind, usual),
         subscription_id=subscription_id,
         plan_id=plan_id,
-        item_id=bucket.item.row,
+        item_id=bucket.item.row if of_item else None,
+        grant_id=bucket.grant.id if bucket.grant else None,
+        override_id=bucket.override_id,
+        label=bucket.label,
         starts_at=bucket.starts_at,
         ends_at=bucket.ends_at,
         granted=bucket.granted,
         used=bucket.used,
         adjusted=bucket.adjusted,
+        withheld=bucket.withheld,
+        withheld_by_id=bucket.withheld_by,
         priority=bucket.priority,
     )
+
+
+def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation: Operation | None = None) -> Balance:
+    """Write a projected bucket with its grant; one that is open already is returned, with what the other brings."""
+    row = row_of(customer, bucket)
     Balance.objects.bulk_create([row], ignore_conflicts=True)
-    present: Balance = (
-        open_rows(customer, [row.feature_id]).select_for_update().get(subscription_id=subscription_id, plan_id=plan_id)
-    )
+    same = {"subscription_id": row.subscription_id, "plan_id": row.plan_id}
+    promised = open_rows(customer, [row.feature_id]).filter(source__in=[*PROMISED])
+    [present] = locked(promised.filter(**same))
     if not present.entries.exists():
         enter(present, BalanceEntry.Kind.GRANT, present.granted, now=now, operation=operation)
-        if moved := present.adjusted - present.used:
-            enter(present, BalanceEntry.Kind.MOVED, moved, now=now, operation=operation)
+        _enter_brought(present, bucket, now=now, operation=operation)
     elif bucket.used or bucket.adjusted:
         present.used, present.adjusted = present.used + bucket.used, present.adjusted + bucket.adjusted
         present.save(update_fields=["used", "adjusted"])
         enter(present, BalanceEntry.Kind.MOVED, bucket.adjusted - bucket.used, now=now, operation=operation)
     return present
+
+
+def _enter_brought(row: Balance, bucket: Bucket, *, now: datetime, operation: Operation | None) -> None:
+    """The lines of what a bucket begins with: an override's share, what a window owed, what moved in."""
+    if bucket.withheld:
+        enter(row, BalanceEntry.Kind.OVERRIDE, -bucket.withheld, now=now, operation=operation)
+    brought = bucket.adjusted + bucket.withheld - bucket.used
+    if brought:
+        kept = bucket.item.keeps_overage and not bucket.used and brought < 0
+        enter(row, BalanceEntry.Kind.KEPT if kept else BalanceEntry.Kind.MOVED, brought, now=now, operation=operation)
 
 
 def keep_bought(customer: Customer, row: Balance, kept: Bucket, *, now: datetime, operation: Operation) -> None:
@@ -67,24 +99,29 @@ def keep_bought(customer: Customer, row: Balance, kept: Bucket, *, now: datetime
         row.adjusted -= kept.granted
         row.save(update_fields=["adjusted"])
         enter(row, BalanceEntry.Kind.MOVED, -kept.granted, now=now, operation=operation)
-        open_extra(customer, kept, feature_id=row.feature_id, now=now, operation=operation)
+        bought = Grant.objects.create(
+            customer=customer,
+            feature_id=row.feature_id,
+            source=Grant.Source.PURCHASE,
+            units=kept.granted,
+            label=kept.label,
+            priority=kept.priority,
+            starts_at=kept.starts_at,
+            ends_at=kept.ends_at,
+            created_by=operation.actor,
+            created_at=now,
+        )
+        open_beside(customer, replace(kept, grant=grant_terms(bought)), now=now, operation=operation)
     close(row, ended_at=now, now=now, operation=operation)
 
 
-def open_extra(
-    customer: Customer, bucket: Bucket, *, feature_id: int, now: datetime, operation: Operation | None
-) -> Balance:
-    """Write a bonus or a purchase with its grant."""
-    row = Balance.objects.create(
-        customer=customer,
-        feature_id=feature_id,
-        source=Balance.Source.BONUS if bucket.is_bonus else Balance.Source.PURCHASE,
-        label=bucket.label,
-        starts_at=bucket.starts_at,
-        ends_at=bucket.ends_at,
-        granted=bucket.granted,
-    )
+def open_beside(customer: Customer, bucket: Bucket, *, now: datetime, operation: Operation | None = None) -> Balance:
+    """Write a bucket that stands beside what the plans promise, with its grant."""
+    row = row_of(customer, bucket)
+    row.save(force_insert=True)
     enter(row, BalanceEntry.Kind.GRANT, row.granted, now=now, operation=operation)
+    if row.adjusted:
+        enter(row, BalanceEntry.Kind.ROLLED, row.adjusted, now=now, operation=operation)
     return row
 
 
@@ -146,34 +183,89 @@ def regrant(
 
 
 def settle(
-    customer: Customer, found: Sequence[Standing], rows: Iterable[Balance], *, now: datetime
-) -> dict[int, Balance]:
+    customer: Customer,
+    there: Pool,
+    rows: Iterable[Balance],
+    *,
+    now: datetime,
+    operation: Operation | None = None,
+) -> list[Balance]:
     """Write what was projected: close what ended, carry what goes on, open what is missing.
 
-    Returns the row of each standing by its place. The rows must be locked, and the customer held alone.
+    Returns the row of each bucket of the pool, in its order. The rows must be locked, and the customer held alone
+    where something has to be written.
     """
     by_id = {row.pk: row for row in rows}
-    written: dict[int, Balance] = {}
-    for place, standing in enumerate(found):
-        bucket = standing.bucket
-        if standing.ended is not None and standing.ended.id is not None:
-            if standing.ended.owner != bucket.owner:
-                move_out(by_id[standing.ended.id], now=now)
-            close(by_id[standing.ended.id], ended_at=standing.ended.ends_at, now=now)
-        if bucket.id is None:
-            written[place] = open_bucket(customer, bucket, now=now)
-        else:
-            written[place] = by_id[bucket.id]
-            if standing.is_carried:
-                regrant(written[place], bucket.item, bucket.granted, ends_at=bucket.ends_at, now=now)
-    return written
+    for bucket in there.over:
+        if bucket.id in by_id:
+            close(by_id[bucket.id], ended_at=bucket.ends_at, now=now, operation=operation)
+    written = [_settle_standing(customer, standing, by_id, now, operation) for standing in there.standings]
+    return written + [_settle_beside(customer, beside, by_id, now, operation) for beside in there.beside]
 
 
-def open_missing(customer: Customer, contracts: list[Contract], *, now: datetime) -> None:
-    """Bring the buckets of these contracts up to date, as a punctual worker would have."""
+def _settle_standing(
+    customer: Customer, standing: Standing, by_id: dict[int, Balance], now: datetime, operation: Operation | None
+) -> Balance:
+    bucket, ended = standing.bucket, standing.ended
+    if ended is not None and ended.id is not None:
+        before = by_id[ended.id]
+        if ended.owner != bucket.owner:
+            move_out(before, now=now, operation=operation)
+        _put_under_override(before, ended, now=now, operation=operation)
+        close(before, ended_at=ended.ends_at, now=now, operation=operation)
+    if bucket.id is None:
+        return open_bucket(customer, bucket, now=now, operation=operation)
+    row = by_id[bucket.id]
+    if (row.item_id, row.granted) != (bucket.item.id, bucket.granted):
+        regrant(row, bucket.item, bucket.granted, ends_at=bucket.ends_at, now=now, operation=operation)
+    _put_under_override(row, bucket, now=now, operation=operation)
+    return row
+
+
+def _put_under_override(row: Balance, bucket: Bucket, *, now: datetime, operation: Operation | None) -> None:
+    """Take from a row what an override takes, or give back what an earlier one took."""
+    if (row.withheld, row.withheld_by_id) == (bucket.withheld, bucket.withheld_by):
+        return
+    changed = row.withheld - bucket.withheld
+    row.adjusted, row.withheld, row.withheld_by_id = row.adjusted + changed, bucket.withheld, bucket.withheld_by
+    row.save(update_fields=["adjusted", "withheld", "withheld_by"])
+    if changed:
+        enter(row, BalanceEntry.Kind.OVERRIDE, changed, now=now, operation=operation)
+
+
+def _settle_beside(
+    customer: Customer, beside: Beside, by_id: dict[int, Balance], now: datetime, operation: Operation | None
+) -> Balance:
+    bucket, ended = beside.bucket, beside.ended
+    if ended is not None and ended.id is not None:
+        close(by_id[ended.id], ended_at=ended.ends_at, now=now, operation=operation)
+    if bucket.id is None:
+        return open_beside(customer, bucket, now=now, operation=operation)
+    row = by_id[bucket.id]
+    if row.granted != bucket.granted:
+        changed = bucket.granted if row.granted is None or bucket.granted is None else bucket.granted - row.granted
+        row.granted = bucket.granted
+        row.save(update_fields=["granted"])
+        enter(row, BalanceEntry.Kind.REGRANT, changed, now=now, operation=operation)
+    if row.adjusted != bucket.adjusted:
+        trimmed = bucket.adjusted - row.adjusted
+        row.adjusted = bucket.adjusted
+        row.save(update_fields=["adjusted"])
+        enter(row, BalanceEntry.Kind.ROLLED, trimmed, now=now, operation=operation)
+    return row
+
+
+def open_missing(customer: Customer, contracts: list[Contract], *, now: datetime, merges: bool = False) -> None:
+    """Bring the buckets of these contracts up to date, as a punctual worker would have.
+
+    `merges` says that these are all the contracts in force, so that overrides of the customer have their say.
+    """
     hold(customer, alone=True)
-    rows = list(open_rows(customer).select_for_update())
-    settle(customer, standings(contracts, rows, now), rows, now=now)
+    rows = locked(open_rows(customer))
+    if not merges:
+        owners = {contribution.owner for contribution in contributions_of(contracts)}
+        rows = [row for row in rows if (row.subscription_id, row.plan_id) in owners]
+    settle(customer, pool(customer, contracts, rows, now, merges=merges), rows, now=now)
 
 
 def apply_moves(
@@ -203,6 +295,9 @@ def apply_moves(
             units = max(Decimal(0), move.after.granted - later)
             keep_bought(customer, row, replace(move.after, granted=units), now=now, operation=operation)
             continue
+        if move.fate is Fate.ROLLED and row and move.after:
+            _roll_on(customer, row, move.after, used_later.get(row.pk, Decimal(0)), now=now, operation=operation)
+            continue
         later = Decimal(0)
         if row:
             if move.fate is Fate.RENEWED:
@@ -217,10 +312,29 @@ def apply_moves(
             open_bucket(customer, replace(move.after, used=later), now=now, operation=operation)
 
 
+def _roll_on(
+    customer: Customer, row: Balance, after: Bucket, later: Decimal, *, now: datetime, operation: Operation
+) -> None:
+    """Put a rollover under another item, trimmed to its cap; under another owner it goes on in a row of its own.
+
+    What was used after the preview was used before the trim: so much less is there to cut.
+    """
+    if after.id is None:
+        rest = max(Decimal(0), min(after.granted or Decimal(0), row.left or Decimal(0)))
+        close(row, ended_at=now, now=now, operation=operation)
+        if rest:
+            open_beside(customer, replace(after, granted=rest), now=now, operation=operation)
+        return
+    cut = max(Decimal(0), row.adjusted - after.adjusted - later)
+    row.item_id, row.adjusted = after.item.row, row.adjusted - cut
+    row.save(update_fields=["item", "adjusted"])
+    if cut:
+        enter(row, BalanceEntry.Kind.ROLLED, -cut, now=now, operation=operation)
+
+
 def close_all(customer: Customer, subscription_id: int, *, ended_at: datetime, now: datetime) -> None:
     """End the buckets of a contract that has ended. Buckets of assigned plans stay: coming back resumes them."""
-    rows = open_rows(customer).filter(subscription_id=subscription_id).select_for_update()
-    for row in rows:
+    for row in locked(open_rows(customer).filter(subscription_id=subscription_id)):
         close(row, ended_at=ended_at, now=now)
 
 
@@ -235,8 +349,8 @@ def reanchor(customer: Customer, contracts: list[Contract], *, now: datetime, op
         if c.item.feature and not c.contract.follows_contract
     }
     moved = []
-    own = open_rows(customer).filter(plan__isnull=False).select_related("feature")
-    for row in own.select_for_update(of=("self",)):
+    own = open_rows(customer).filter(plan__isnull=False, source__in=PROMISED).select_related("feature")
+    for row in locked(own):
         contribution = contributions.get(((None, row.plan_id), row.feature.slug))
         if contribution is None or row.ends_at is None:
             continue

@@ -1,6 +1,6 @@
 """Rows as values: the open buckets of a customer, and what they will have been at an earlier ledger position."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -8,13 +8,16 @@ from decimal import Decimal
 from django.db.models import Max
 
 from catalog.models import Feature, PlanItem
+from catalog.periods import CALENDAR_WEEK_ORIGIN
 from catalog.terms import FeatureTerms, ItemTerms
 from customers.contracts import Contract
 from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.allowances import contributions_of
-from entitlements.balances import Bucket, Standing, extra, project
-from entitlements.models import Balance, BalanceQuerySet, UsageEvent
+from entitlements.balances import EXTRAS, Bucket, GrantTerms, Kind, Standing
+from entitlements.models import Balance, BalanceQuerySet, FeatureOverride, Grant, UsageEvent
+from entitlements.overrides import Override
+from entitlements.pool import Pool, pool_of
 
 _items: dict[int, ItemTerms] = {}
 _features: dict[int, FeatureTerms] = {}
@@ -50,10 +53,26 @@ def feature_terms(feature_ids: Iterable[int]) -> dict[int, FeatureTerms]:
     return {pk: _features[pk] for pk in wanted}
 
 
+KINDS = {
+    Balance.Source.PLAN_ITEM: Kind.PLAN,
+    Balance.Source.DEFAULT: Kind.PLAN,
+    Balance.Source.BONUS: Kind.BONUS,
+    Balance.Source.PURCHASE: Kind.PURCHASE,
+    Balance.Source.ROLLOVER: Kind.ROLLOVER,
+    Balance.Source.OVERRIDE: Kind.OVERRIDE,
+}
+
+
 def bucket_of(row: Balance) -> Bucket:
-    """A plan's bucket as a value."""
+    """A row as a value; of a grant's window it reads `row.grant`, which should be joined already."""
+    kind = KINDS[Balance.Source(row.source)]
+    if row.item_id is None or kind not in (Kind.PLAN, Kind.ROLLOVER):
+        feature = feature_terms([row.feature_id])[row.feature_id]
+        item = ItemTerms(key=feature.slug, name=row.label, feature=feature, included=row.granted)
+    else:
+        item = item_terms(row.item_id)
     return Bucket(
-        item=item_terms(row.item_id or 0),
+        item=item,
         owner=(row.subscription_id, row.plan_id),
         starts_at=row.starts_at,
         ends_at=row.ends_at,
@@ -61,57 +80,103 @@ def bucket_of(row: Balance) -> Bucket:
         adjusted=row.adjusted,
         used=row.used,
         priority=row.priority,
+        since=row.starts_at if kind in EXTRAS else CALENDAR_WEEK_ORIGIN,
+        kind=kind,
+        label=row.label,
+        withheld=row.withheld,
+        withheld_by=row.withheld_by_id,
+        override_id=row.override_id,
+        grant=grant_terms(row.grant) if row.grant_id is not None and row.grant is not None else None,
         id=row.pk,
     )
 
 
+def grant_terms(grant: Grant) -> GrantTerms:
+    """A row as a value; one that was voided ended then."""
+    ends = [at for at in (grant.ends_at, grant.voided_at) if at is not None]
+    return GrantTerms(grant.pk, grant.units, grant.starts_at, min(ends, default=None), grant.recurs)
+
+
 def open_rows(customer: Customer, feature_ids: Iterable[int] | None = None) -> BalanceQuerySet:
-    """Buckets that nobody closed yet, bonuses included, in id order (the order of locks), whatever their dates."""
-    rows = Balance.objects.filter(customer=customer, closed_at=None).order_by("id")
+    """Buckets that nobody closed yet, whatever they come from and whatever their dates, in id order (that of locks)."""
+    rows = Balance.objects.filter(customer=customer, closed_at=None).select_related("grant").order_by("id")
     return rows if feature_ids is None else rows.filter(feature_id__in=list(feature_ids))
 
 
-def extras(rows: Iterable[Balance], at: datetime, feature_id: int | None = None) -> list[Bucket]:
-    """The bonuses and purchases in force at the instant, from rows already read: of one feature, or of all."""
-    live = [
-        row
-        for row in rows
-        if row.is_extra
-        and row.closed_at is None
-        and row.starts_at <= at
-        and (row.ends_at is None or at < row.ends_at)
-        and feature_id in (None, row.feature_id)
-    ]
-    features = feature_terms(row.feature_id for row in live)
-    return [extra_of(row, features[row.feature_id]) for row in live]
+def locked(rows: BalanceQuerySet) -> list[Balance]:
+    """The same rows, locked: only they, since what is joined to them is shared with others."""
+    return list(rows.select_for_update(of=("self",)))
 
 
-def extra_of(row: Balance, feature: FeatureTerms) -> Bucket:
-    """A bonus or a purchase as a value."""
-    bucket = extra(
-        feature,
-        row.granted or Decimal(0),
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-        label=row.label,
-        is_bonus=row.source == Balance.Source.BONUS,
+def override_of(row: FeatureOverride) -> Override:
+    """A row as a value; reads `row.feature`, which should be joined already."""
+    return Override(
+        id=row.pk,
+        public_id=row.public_id,
+        feature=row.feature.terms(),
+        subscription_id=row.subscription_id,
+        starts_at=row.effective_from,
+        ends_at=row.stops_at,
+        on=row.on,
+        units=row.units,
+        text=row.text,
+        unlimited=row.unlimited,
+        reason=row.reason,
     )
-    return replace(bucket, adjusted=row.adjusted, used=row.used, priority=row.priority, id=row.pk)
+
+
+def overrides_of(customer: Customer, since: datetime) -> list[Override]:
+    """The overrides of a customer that did not stop before an instant; one query."""
+    return [override_of(row) for row in customer.feature_overrides.standing(since).select_related("feature")]
+
+
+def pool(
+    customer: Customer,
+    contracts: Sequence[Contract],
+    rows: Iterable[Balance],
+    at: datetime,
+    slug: str | None = None,
+    *,
+    merges: bool = True,
+) -> Pool:
+    """The buckets that count at the instant, from contracts and rows already read; one query for the overrides.
+
+    Without `merges` the contracts are a part of those in force: see `pool_of`.
+    """
+    rows = list(rows)
+    ends = [row.ends_at for row in rows if row.ends_at is not None]
+    overrides = overrides_of(customer, min([at, *ends]))
+    return pool_under(overrides, contracts, rows, at, slug, merges=merges)
+
+
+def pool_under(
+    overrides: Sequence[Override],
+    contracts: Sequence[Contract],
+    rows: Iterable[Balance],
+    at: datetime,
+    slug: str | None = None,
+    *,
+    merges: bool = True,
+) -> Pool:
+    """The same with overrides already read: nothing is read but terms and features that this process never met."""
+    rows = list(rows)
+    remember_items(row.item_id for row in rows if row.item_id)
+    feature_terms({row.feature_id for row in rows})
+    found = pool_of(
+        contributions_of(contracts, slug),
+        [bucket_of(row) for row in rows],
+        at,
+        overrides=overrides,
+        subscriptions=[contract.subscription_id for contract in contracts],
+        slug=slug,
+        merges=merges,
+    )
+    return replace(found, standings=tuple(replace(s, bucket=_contributed(s)) for s in found.standings))
 
 
 def find_feature(slug: str) -> FeatureTerms | None:
     row = Feature.objects.filter(slug=slug).first()
     return row.terms() if row else None
-
-
-def standings(
-    contracts: list[Contract], rows: Iterable[Balance], at: datetime, slug: str | None = None
-) -> list[Standing]:
-    """The buckets that count at the instant, with who contributes them, from rows and contracts already read."""
-    rows = [row for row in rows if not row.is_extra]
-    remember_items(row.item_id for row in rows if row.item_id)
-    found = project(contributions_of(contracts, slug), [bucket_of(row) for row in rows], at)
-    return [replace(standing, bucket=_contributed(standing)) for standing in found]
 
 
 def _contributed(standing: Standing) -> Bucket:
@@ -120,8 +185,9 @@ def _contributed(standing: Standing) -> Bucket:
     return replace(standing.bucket, since=contract.since, add_on=contract.add_on, is_default=contract.is_default)
 
 
-def standings_at(customer: Customer, at: datetime, slug: str | None = None) -> list[Standing]:
-    return standings(contracts_at(customer, at), open_rows(customer), at, slug)
+def pool_at(customer: Customer, at: datetime, slug: str | None = None) -> Pool:
+    """The buckets that count at the instant, of one feature or of all."""
+    return pool(customer, contracts_at(customer, at), open_rows(customer), at, slug)
 
 
 def ledger_position(customer: Customer) -> int:

@@ -11,7 +11,7 @@ from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.models import Balance
 from entitlements.provision import close, settle
-from entitlements.readings import open_rows, standings
+from entitlements.readings import locked, open_rows, pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,11 @@ def _claim(now: datetime, limit: int, skip: Collection[int]) -> list[Customer]:
 
 def bring_up_to_date(customer: Customer, *, now: datetime) -> int:
     """Close what has ended and open what follows, for one customer whose row is held. Returns the windows closed."""
-    rows = list(open_rows(customer).select_for_update())
+    rows = locked(open_rows(customer))
     ended = {row.pk for row in rows if row.ends_at is not None and row.ends_at <= now}
     if not ended:
         return 0
-    settle(customer, standings(contracts_at(customer, now), rows, now), rows, now=now)
+    settle(customer, pool(customer, contracts_at(customer, now), rows, now), rows, now=now)
     closed = 0
     for row in rows:
         if row.pk in ended:

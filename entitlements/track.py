@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -20,7 +21,7 @@ from entitlements.check import UnknownFeature, check
 from entitlements.events import first_event, write_event
 from entitlements.models import UNITS, UsageEvent
 from entitlements.provision import hold, settle
-from entitlements.readings import extras, find_feature, open_rows, standings
+from entitlements.readings import find_feature, locked, open_rows, pool
 
 SMALLEST = Decimal(1).scaleb(-UNITS["decimal_places"])
 
@@ -138,23 +139,23 @@ def _count(
     hold(customer, alone=alone)
     contracts = contracts_at(customer, now)
     sources = sources_of(contracts, feature.slug)
-    rows = list(open_rows(customer, [feature.id]).select_for_update())
-    present = standings(contracts, rows, now, feature.slug)
-    if not alone and any(s.needs_writing for s in present):
+    rows = locked(open_rows(customer, [feature.id]))
+    there = pool(customer, contracts, rows, now, feature.slug)
+    if not alone and there.needs_writing:
         raise _WindowToOpen
+    present = there.standings
     if at < now and any(at < max(s.bucket.starts_at, s.contribution.contract.phase_starts_at) for s in present):
         raise HappenedBefore
-    own = extras(rows, now, feature.id)
-    buckets = [s.bucket for s in present] + own
+    answer = partial(decide, feature, sources, holds_plan=bool(contracts), replaced=there.overrides(feature.slug))
+    places, all_buckets = there.usable, there.buckets
+    buckets = [all_buckets[place] for place in places]
     burnt = burn(buckets, amount, mode)
     if burnt.refused or not buckets or (burnt.taken == 0 and amount != 0):
-        raise LimitReached(decide(feature, sources, buckets, holds_plan=bool(contracts), required=amount))
-    by_id = {row.pk: row for row in rows}
-    written = settle(customer, present, rows, now=now)
-    written |= {len(present) + i: by_id[bucket.id or 0] for i, bucket in enumerate(own)}
+        raise LimitReached(answer(buckets, required=amount))
+    written = settle(customer, there, rows, now=now)
     taken: list[tuple[int, Decimal]] = []
-    for place, part in burnt.parts:
-        row = written[place]
+    for i, part in burnt.parts:
+        row = written[places[i]]
         row.used += part
         row.save(update_fields=["used"])
         taken.append((row.pk, part))
@@ -170,11 +171,20 @@ def _count(
         properties=properties,
         parts=taken,
     )
-    after = [replace(bucket, id=written[i].pk, used=written[i].used) for i, bucket in enumerate(buckets)]
+    after = [
+        replace(bucket, id=written[place].pk, used=written[place].used)
+        for place, bucket in zip(places, buckets, strict=True)
+    ]
     if charge:
-        counted = zip(present, buckets, after, strict=False)  # bonuses stand behind what the plans promise
-        charge(event, [Counted(s.contribution.contract, was, is_) for s, was, is_ in counted if was.used != is_.used])
-    return Tracked(applied=True, event=event, access=decide(feature, sources, after, holds_plan=bool(contracts)))
+        charge(
+            event,
+            [
+                Counted(present[place].contribution.contract, was, is_)
+                for place, was, is_ in zip(places, buckets, after, strict=True)
+                if place < len(present) and was.used != is_.used
+            ],
+        )
+    return Tracked(applied=True, event=event, access=answer(after))
 
 
 def repeated(

@@ -24,12 +24,13 @@ from catalog.models import Feature, Plan
 from catalog.money import grouped, plain
 from customers.holdings import contracts_at
 from customers.models import Customer, Subscription
-from entitlements.balances import Bucket, Standing
+from entitlements.balances import Bucket, Kind
 from entitlements.edit import BadResetDate, BalanceEdit, NothingToEdit, edit_balance, plan_bucket, preview_edit
 from entitlements.ledger import ledger
 from entitlements.models import UNITS, Balance
+from entitlements.pool import Pool
 from entitlements.provision import hold, open_missing
-from entitlements.readings import standings_at
+from entitlements.readings import pool_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +48,24 @@ class Choice:
         return f"{self.name}: {grouped(self.bucket.left or 0)} left{until}"
 
 
-def choices_of(found: list[Standing]) -> list[Choice]:
+def choices_of(there: Pool) -> list[Choice]:
+    """The plans' own buckets first, then what stands beside them."""
+    names = [standing.contribution.contract.plan_name for standing in there.standings]
+    names += [beside.bucket.label or "Override" for beside in there.beside]
     return [
-        Choice(_key(s.bucket), place, s.contribution.contract.plan_name, s.bucket)
-        for place, s in enumerate(found)
-        if not s.bucket.unlimited
+        Choice(key_of(bucket), place, name, bucket)
+        for place, (name, bucket) in enumerate(zip(names, there.buckets, strict=True))
+        if not bucket.unlimited
     ]
 
 
-def _key(bucket: Bucket) -> str:
+def key_of(bucket: Bucket) -> str:
     subscription_id, plan_id = bucket.owner
-    return f"s{subscription_id}" if subscription_id else f"p{plan_id}"
+    if bucket.is_plan:
+        return f"s{subscription_id}" if subscription_id else f"p{plan_id}"
+    if bucket.kind is Kind.ROLLOVER:
+        return f"r{subscription_id or plan_id}-{bucket.starts_at.timestamp():.0f}"
+    return f"g{bucket.grant.id}" if bucket.grant else f"o{bucket.override_id}"
 
 
 class BalanceForm(forms.Form):
@@ -126,20 +134,26 @@ class EditBalance(CustomerAct):
         """Read the buckets there are; a sentence instead where none can be edited."""
         self.customer = find_customer(self.customer_key)
         self.feature = find(self.kwargs["feature"])
-        self.found = standings_at(self.customer, moment(self.request), self.feature.slug)
-        self.choices = choices_of(self.found)
+        self.there = pool_at(self.customer, moment(self.request), self.feature.slug)
+        self.choices = choices_of(self.there)
         if not self.choices:
             return no_balance(self.request, self.customer, self.feature)
         asked = self.request.POST.get("bucket") or self.request.GET.get("bucket")
-        default = plan_bucket(self.found, self.feature.name)
-        self.chosen = next((c for c in self.choices if c.key == asked), None) or next(
-            c for c in self.choices if c.place == default
-        )
+        self.chosen = next((c for c in self.choices if c.key == asked), None) or self._default()
         return None
 
+    def _default(self) -> Choice:
+        """The plan's own; where no plan promises any with a limit, the first there is."""
+        if not any(choice.bucket.is_plan for choice in self.choices):
+            return self.choices[0]
+        place = plan_bucket(self.there.standings, self.feature.name)
+        return next(choice for choice in self.choices if choice.place == place)
+
     def get_form_kwargs(self) -> dict[str, Any]:
-        contract = self.found[self.chosen.place].contribution.contract
-        priced = self.chosen.bucket.item.price is not None and contract.terms.is_invoiced
+        priced = False
+        if self.chosen.bucket.is_plan:
+            contract = self.there.standings[self.chosen.place].contribution.contract
+            priced = self.chosen.bucket.item.price is not None and contract.terms.is_invoiced
         said = {"choices": self.choices, "chosen": self.chosen, "priced": priced}
         reload_url = link("customer_balance", self.customer.pk, self.feature.slug) if self.is_dialog else ""
         return {**super().get_form_kwargs(), **said, "reload_url": reload_url}
@@ -175,7 +189,7 @@ class EditBalance(CustomerAct):
             "allowance": (bucket.granted or Decimal(0)) + bucket.adjusted,
             "bucket_name": self.chosen.name,
             "several": len(self.choices) > 1,
-            "planned": planned(self.found, self.chosen, self.feature, self.request, self.request.POST),
+            "planned": planned(self.there, self.chosen, self.feature, self.request, self.request.POST),
             "preview_url": link("customer_balance_preview", self.customer.pk, self.feature.slug),
             "ledger_url": link("customer_ledger", self.customer.pk, bucket.id) if bucket.id else "",
             "custom_plan_url": custom_plan_url(self.customer, bucket)
@@ -187,22 +201,22 @@ class EditBalance(CustomerAct):
 def opened(customer: Customer, chosen: Choice, feature: Feature, *, now: datetime) -> Balance:
     """The row of the chosen bucket; one that was only projected so far is opened now."""
     hold(customer)
-    open_missing(customer, contracts_at(customer, now), now=now)
-    subscription_id, plan_id = chosen.bucket.owner
-    rows = Balance.objects.filter(customer=customer, feature=feature, closed_at=None)
-    return rows.get(subscription=subscription_id) if subscription_id else rows.get(plan=plan_id)
+    open_missing(customer, contracts_at(customer, now), now=now, merges=True)
+    there = pool_at(customer, now, feature.slug)
+    found = next((bucket for bucket in there.buckets if key_of(bucket) == chosen.key), None)
+    if found is None or found.id is None:
+        raise NothingToEdit(feature.name)
+    return Balance.objects.get(pk=found.id)
 
 
-def planned(
-    found: list[Standing], chosen: Choice, feature: Feature, request: HttpRequest, said: Any
-) -> BalanceEdit | None:
+def planned(there: Pool, chosen: Choice, feature: Feature, request: HttpRequest, said: Any) -> BalanceEdit | None:
     """What the numbers typed so far would make true; None while they are not numbers, or would be refused."""
     field = BalanceForm.base_fields
     try:
         to = field["to"].clean(said.get("to")) if said.get("to") else (chosen.bucket.left or Decimal(0))
         day = field["reset_at"].clean(said.get("reset_at"))
         return preview_edit(
-            found,
+            there,
             feature.name,
             to=to,
             now=moment(request),
@@ -218,12 +232,12 @@ def preview(request: HttpRequest, key: str, feature: str) -> HttpResponse:
     """The sentence and the button for what has been typed so far."""
     customer = find_customer(key)
     asked = find(feature)
-    found = standings_at(customer, moment(request), asked.slug)
-    choices = choices_of(found)
+    there = pool_at(customer, moment(request), asked.slug)
+    choices = choices_of(there)
     chosen = next((c for c in choices if c.key == request.GET.get("bucket")), None)
     if chosen is None:
         raise Http404("There is no such balance.")
-    plan = planned(found, chosen, asked, request, request.GET)
+    plan = planned(there, chosen, asked, request, request.GET)
     return TemplateResponse(
         request,
         "customers/balance_outcome.html",

@@ -28,7 +28,7 @@ from entitlements.access import Access
 from entitlements.balances import ZERO, Bucket
 from entitlements.check import decide_all
 from entitlements.models import Balance, UsageEvent
-from entitlements.readings import open_rows
+from entitlements.readings import open_rows, pool
 from invoicing.overrides import read_specials
 from invoicing.readings import unbilled_use
 from invoicing.special import Special
@@ -388,7 +388,7 @@ def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> Custome
     subscriptions = list(customer.subscriptions.live().with_phases())
     contracts = _contracts(customer, subscriptions, now)
     features: dict[str, Feature] = {}
-    accesses = decide_all(contracts, open_rows(customer), now, features)
+    accesses = decide_all(contracts, pool(customer, contracts, open_rows(customer), now), features)
     use = unbilled_use(subscriptions) if any(_bills_use(c) for c in contracts) else {}
     terms = {c.subscription_id: c.terms for c in contracts}
     costs = {

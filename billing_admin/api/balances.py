@@ -19,7 +19,8 @@ from entitlements.balances import Bucket, Standing
 from entitlements.edit import edit_balance as set_balance
 from entitlements.ledger import LedgerLine, ledger
 from entitlements.models import Balance
-from entitlements.readings import extras, find_feature, open_rows, standings_at
+from entitlements.pool import slug_of
+from entitlements.readings import pool_at
 
 router = Router(tags=["Balances"])
 
@@ -81,7 +82,7 @@ class BalanceOut(BucketOut):
 
     @classmethod
     def beside_plans(cls, bucket: Bucket, lines: list[LedgerLine] | None) -> Self:
-        """A bonus or a purchase: no plan promises it, and nothing follows it."""
+        """A bonus, a purchase, a rollover or what an override adds: no plan promises it."""
         assert bucket.item.feature is not None
         return cls(
             **BucketOut.of(bucket).model_dump(),
@@ -89,7 +90,7 @@ class BalanceOut(BucketOut):
             plan="",
             is_default=False,
             resets=bucket.item.reset,
-            next_granted=Decimal(0),
+            next_granted=bucket.grant.units if bucket.grant and bucket.grant.recurs else Decimal(0),
             ledger=None if lines is None else [LedgerLineOut.of(line) for line in lines],
         )
 
@@ -159,10 +160,9 @@ def edit_balance(request: ApiRequest, customer_id: Id, body: BalanceEdit) -> Edi
 
 
 def _balances(customer: Customer, now: datetime, slug: str | None, *, with_ledger: bool) -> list[BalanceOut]:
-    found = standings_at(customer, now, slug)
-    feature = find_feature(slug) if slug else None
-    own = extras(open_rows(customer, [feature.id] if feature and feature.id else None), now)
-    ids = [b.id for b in [*(s.bucket for s in found), *own] if b.id is not None]
+    there = pool_at(customer, now, slug)
+    found, own = there.standings, [beside.bucket for beside in there.beside if slug in (None, slug_of(beside.bucket))]
+    ids = [bucket.id for bucket in there.buckets if bucket.id is not None]
     rows = Balance.objects.in_bulk(ids) if with_ledger else {}
     lines = {pk: ledger(row) for pk, row in rows.items()}
     told = [BalanceOut.in_standing(s, lines.get(s.bucket.id or 0, []) if with_ledger else None) for s in found]

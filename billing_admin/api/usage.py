@@ -61,7 +61,7 @@ class BucketOut(Answer):
     """One balance: what was granted for a window, what staff adjusted, what was used."""
 
     id: int | None = Field(description="Null while nothing has been written to it.")
-    kind: str = Field(description="`plan`, `bonus` or `purchase`.")
+    kind: str = Field(description="`plan`, `bonus`, `purchase`, `rollover` or `override`.")
     label: str | None = Field(description="A bonus or purchase: what it is called.")
     starts_at: datetime
     ends_at: datetime | None
@@ -76,7 +76,7 @@ class BucketOut(Answer):
     def of(cls, bucket: Bucket) -> Self:
         return cls(
             id=bucket.id,
-            kind="bonus" if bucket.is_bonus else "purchase" if bucket.is_extra else "plan",
+            kind=bucket.kind.value,
             label=bucket.label or None,
             starts_at=bucket.starts_at,
             ends_at=bucket.ends_at,
@@ -102,9 +102,10 @@ class AccessOut(Answer):
     has_access: bool
     allowed: bool
     reason: str = Field(
-        description="`ok`, `no_plan`, `not_in_plan`, `limit_reached` or `insufficient_funds`.", examples=["ok"]
+        description="`ok`, `no_plan`, `not_in_plan`, `no_access`, `limit_reached` or `insufficient_funds`.",
+        examples=["ok"],
     )
-    source: str = Field(description="`plan`, `bonus`, or `default` (also for nothing).", examples=["plan"])
+    source: str = Field(description="`override`, `plan`, `bonus`, or `default` (also for nothing).", examples=["plan"])
     value: bool | int | float | str | None = Field(description="On/off: true or false. Static: the number or text.")
     required: Quantity
     unlimited: bool

@@ -34,7 +34,7 @@ from customers.models import AppliedCoupon, Customer, Operation, Phase, PriceOve
 from customers.switch import next_bill, plan_period
 from entitlements.balances import Standing
 from entitlements.models import Balance, BalanceEntry
-from entitlements.readings import standings
+from entitlements.readings import pool_under
 from invoicing.documents import BillingRules, Document, bounds_of, draw
 from invoicing.issue import Issuing, draft_of, invoice_number, line_row, open_as
 from invoicing.lines import Line
@@ -260,7 +260,14 @@ def _windows(
     own = [row for row in buckets if row.subscription_id == phase.subscription_id and row.starts_at <= at]
     if any(row.ends_at is not None and row.ends_at <= now for row in buckets if row not in own):
         return None
-    found = standings([contract_of(phase, customer)], own, at)
+    # Overrides are settled with their customer's other balances: where one has written anything, the ordinary way is
+    # taken, and what one will take of a window that begins it takes before anything is counted there.
+    if any(not row.is_promised or row.withheld_by_id is not None for row in own):
+        return None
+    there = pool_under([], [contract_of(phase, customer)], own, at)
+    found = list(there.standings)
+    if there.beside or there.over:
+        return None
     kept = {standing.bucket.id for standing in found} | {s.ended.id for s in found if s.ended}
     if {row.pk for row in own} - kept:
         return None

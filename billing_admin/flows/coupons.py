@@ -10,7 +10,7 @@ from billing_admin.flows.plan_change import NewCoupon
 from catalog.models import Coupon, Plan, PromoCode
 from customers.journal import Actor
 from customers.models import AppliedCoupon, Customer, Phase, Subscription
-from entitlements.models import Balance
+from entitlements.models import Balance, Grant
 from invoicing.models import Invoice
 from invoicing.rewards import DISCOUNTS, discount_terms, most_periods, periods_left, taken_of_credits
 from invoicing.states import InvoiceState
@@ -236,14 +236,15 @@ def is_spent(row: AppliedCoupon) -> bool:
         taken = taken_of_credits(credits)
         return all(taken.get(credit.pk, 0) >= credit.amount for credit in credits)
     if kind == Coupon.Kind.FEATURE_GRANT:
-        return all((balance.left or 0) <= 0 for balance in bonuses_of(row))
+        given = Balance.objects.filter(grant__in=bonuses_of(row), closed_at=None)
+        return all((balance.left or 0) <= 0 for balance in given)
     if row.subscription is not None and row.subscription.ended_at is not None:
         return True
     return kind in DISCOUNTS and periods_left(row) == 0
 
 
-def bonuses_of(row: AppliedCoupon) -> list[Balance]:
-    """The bonuses that a coupon gave and that nobody closed yet, through the act that granted them."""
+def bonuses_of(row: AppliedCoupon) -> list[Grant]:
+    """The bonuses that a coupon gave and that nobody took back, through the act that granted them."""
     acts = row.customer.operations.filter(verb="coupon.applied", effects__applied=row.public_id)
-    granted = Balance.objects.filter(customer=row.customer_id, source=Balance.Source.BONUS, closed_at=None)
-    return list(granted.filter(entries__operation__in=acts).distinct().order_by("id"))
+    granted = Balance.objects.filter(customer=row.customer_id, entries__operation__in=acts).values("grant")
+    return list(Grant.objects.filter(pk__in=granted, voided_at=None).select_related("customer").order_by("id"))

@@ -170,7 +170,7 @@ def _at_switch(position: Position, bucket: Bucket) -> Bucket:
     if bucket.item.reset != "never" or bucket.item.feature is None:
         return bucket
     slug = bucket.item.feature.slug
-    own = (b for b in position.buckets if b.item.feature and not b.is_extra)
+    own = (b for b in position.buckets if b.item.feature and b.is_plan)
     row = next((b for b in own if b.item.feature and b.item.feature.slug == slug), None)
     return replace(bucket, used=row.used, adjusted=row.adjusted) if row and position.held else bucket
 

@@ -18,7 +18,7 @@ from customers.models import Customer, Phase, Subscription
 from customers.switch import plan_period
 from entitlements.balances import Bucket
 from entitlements.models import Balance
-from entitlements.readings import bucket_of, extras, ledger_position, open_rows, standings, used_since
+from entitlements.readings import bucket_of, ledger_position, open_rows, pool, used_since
 from invoicing.documents import BillingRules
 from invoicing.lines import BilledFee, Line, RatedUse
 from invoicing.manual import pending_lines
@@ -101,7 +101,7 @@ class Position:
     def levels(self, terms: PlanTerms) -> dict[str, Decimal]:
         """How much of each level (seats) is in use, by the keys of these terms."""
         own = (self.held.subscription_id, None) if self.held else None
-        used = {b.item.feature.slug: b.used for b in self.buckets if b.item.feature and b.owner == own}
+        used = {b.item.feature.slug: b.used for b in self.buckets if b.item.feature and b.is_plan and b.owner == own}
         return {
             item.key: max(Decimal(0), used.get(item.feature.slug, Decimal(0)))
             for item in terms.items
@@ -159,10 +159,11 @@ def read_position(
     contracts = [c for c in contracts_at(customer, at) if not c.is_default]
     held = _held(customer, subscription, at) if subscription else None
     others = tuple(c for c in contracts if held is None or c.subscription_id != held.subscription_id)
-    rows = [_as_of(row, later) for row in open_rows(customer).select_related("item")]
+    rows = [_as_of(row, later) for row in open_rows(customer).select_related("item", "grant")]
     default = default_contract(customer)
     applying = contracts or ([default] if default else [])
-    buckets = (*(s.bucket for s in standings(applying, rows, at)), *extras(rows, at))
+    there = pool(customer, applying, rows, at)
+    buckets = tuple(there.buckets)
     return Position(
         customer_id=customer.pk,
         customer_name=customer.name,
@@ -216,7 +217,7 @@ def _charged(subscription: Subscription | None, held: Held | None, at: datetime)
 def _waiting(rows: Sequence[Balance], buckets: Sequence[Bucket], plan: Plan, at: datetime) -> tuple[Bucket, ...]:
     """Open buckets that the proposed plan left behind when the customer left it."""
     counting = {bucket.id for bucket in buckets}
-    left = [bucket_of(row) for row in rows if row.plan_id == plan.pk and row.pk not in counting]
+    left = [bucket_of(row) for row in rows if row.plan_id == plan.pk and row.is_promised and row.pk not in counting]
     return tuple(bucket for bucket in left if bucket.ends_at is None or bucket.ends_at > at)
 
 
@@ -233,7 +234,7 @@ def _bills(subscription: Subscription | None) -> TypeGuard[Subscription]:
 def _rated(rows: Sequence[Balance], subscription: Subscription | None) -> dict[int, RatedUse]:
     if not _bills(subscription):
         return {}
-    own = [row for row in rows if row.subscription_id == subscription.pk and row.granted is not None]
+    own = [r for r in rows if r.subscription_id == subscription.pk and r.is_promised and r.granted is not None]
     prefetch_related_objects(own, "entries")
     return {row.pk: rated_use(row, used=row.used) for row in own}
 
@@ -282,7 +283,7 @@ def stretch_of(phase: Phase, levels: Mapping[str, Decimal]) -> Stretch:
 
 def levels_of(subscription: Subscription) -> dict[str, Decimal]:
     """Units in use of every level of a contract, by the slug of its feature."""
-    rows = Balance.objects.filter(subscription=subscription, closed_at=None, feature__usage=ALLOCATED)
+    rows = Balance.objects.promised().filter(subscription=subscription, closed_at=None, feature__usage=ALLOCATED)
     return {slug: max(Decimal(0), used) for slug, used in rows.values_list("feature__slug", "used")}
 
 

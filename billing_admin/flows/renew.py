@@ -22,7 +22,7 @@ from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, record
 from customers.models import Customer, Operation, Phase, Subscription
 from entitlements.provision import close, close_all, settle
-from entitlements.readings import open_rows, standings
+from entitlements.readings import locked, open_rows, pool
 from entitlements.reset import bring_up_to_date
 from invoicing.commitment import Commitment
 from invoicing.documents import Document, bounds_of, draw
@@ -285,10 +285,10 @@ def _close_windows(customer: Customer, subscription: Subscription, *, at: dateti
     """Settle this contract's balances as of the boundary: what ended is closed, what goes on is carried."""
     own = [c for c in contracts_at(customer, at) if c.subscription_id == subscription.pk]
     # A window that begins later was opened by use that came before the worker; its own boundary is still to come.
-    rows = list(open_rows(customer).filter(subscription=subscription, starts_at__lte=at).select_for_update())
-    found = standings(own, rows, at)
-    settle(customer, found, rows, now=now)
-    kept = {standing.bucket.id for standing in found}
+    rows = locked(open_rows(customer).filter(subscription=subscription, starts_at__lte=at))
+    there = pool(customer, own, rows, at, merges=False)
+    settle(customer, there, rows, now=now)
+    kept = {bucket.id for bucket in there.buckets}
     for row in rows:
         if row.closed_at is None and row.pk not in kept:
             close(row, ended_at=at, now=now)

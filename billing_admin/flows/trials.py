@@ -13,7 +13,7 @@ from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation, Subscription
 from customers.states import SubscriptionState
 from entitlements.allowances import contributions_of
-from entitlements.readings import open_rows
+from entitlements.readings import locked, open_rows
 from invoicing.models import Invoice
 
 MOST_DAYS = 730
@@ -128,8 +128,8 @@ def _move_end(customer: Customer, subscription: Subscription, end: datetime, now
         for c in contributions_of(contracts_at(customer, at))
         if c.contract.subscription_id == subscription.pk and c.item.feature
     }
-    rows = open_rows(customer).filter(subscription=subscription, ends_at__isnull=False).select_related("feature")
-    for row in rows.select_for_update(of=("self",)):
+    rows = open_rows(customer).promised().filter(subscription=subscription, ends_at__isnull=False)
+    for row in locked(rows.select_related("feature")):
         moved = min(end, regular.get(row.feature.slug) or end)
         if row.ends_at == before or (row.ends_at and row.ends_at > end):
             row.ends_at = max(moved, row.starts_at)

@@ -7,7 +7,7 @@ import pytest
 from catalog.terms import BOOLEAN, METERED, STATIC, FeatureTerms, ItemTerms, PlanTerms
 from customers.contracts import Contract, order
 from entitlements.access import decide
-from entitlements.allowances import as_number, sources_of, static_value
+from entitlements.allowances import Value, as_number, sources_of, static_value
 from tests.instants import MARCH_1, MARCH_16
 
 RATE = FeatureTerms("rate", "Rate", STATIC, id=1)
@@ -37,7 +37,7 @@ def rate(value):
 
 def merged(*values):
     contracts = [holding(rate(value), id=number) for number, value in enumerate(values, 1)]
-    return static_value(sources_of(contracts, "rate"))
+    return static_value([Value(s.item.value, unlimited=s.item.unlimited) for s in sources_of(contracts, "rate")])
 
 
 def test_of_numbers_the_largest_counts():

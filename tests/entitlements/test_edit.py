@@ -6,7 +6,7 @@ from catalog.models import Plan
 from customers.journal import ReasonRequired
 from entitlements.edit import BadResetDate, NothingToEdit, edit_balance, preview_edit
 from entitlements.ledger import ledger
-from entitlements.readings import standings_at
+from entitlements.readings import pool_at
 from entitlements.reset import reset_due
 from tests.builders import (
     STAFF,
@@ -39,7 +39,7 @@ def edit(who, to, *, of="credits", now=MARCH_16, reason="support case", **option
 
 
 def planned(who, to, *, of="credits", now=MARCH_16, **options):
-    return preview_edit(standings_at(who, now, of), of, to=Decimal(to), now=now, **options)
+    return preview_edit(pool_at(who, now, of), of, to=Decimal(to), now=now, **options)
 
 
 def test_what_is_left_is_set_and_granted_and_used_stay_true():
