@@ -1,12 +1,13 @@
 """Reading: the contracts of a customer, from their phases."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from django.db.models import Exists, OuterRef, Q
 
 from catalog.models import Plan, terms_of
 from customers.contracts import MULTIPLYING, Contract, order
-from customers.models import Customer, Phase, Subscription, SubscriptionQuerySet
+from customers.models import Customer, Phase, PhaseQuerySet, Subscription, SubscriptionQuerySet
 from customers.states import LIVE
 
 
@@ -36,14 +37,43 @@ def contract_of(phase: Phase, customer: Customer) -> Contract:
 
 def contracts_at(customer: Customer, at: datetime) -> list[Contract]:
     """What applies at the instant, by dates alone (a late worker changes nothing); one query, two without a plan."""
-    phases = (
-        Phase.objects.in_force(at)
-        .filter(subscription__customer=customer, subscription__state__in=LIVE)
-        .exclude(Q(subscription__add_on=True) & Exists(_main_plan_over(at)))
-        .select_related("subscription", "version__plan")
-    )
+    phases = _applying(at).filter(subscription__customer=customer)
     held = order(contract_of(phase, customer) for phase in phases)
     return held or [c for c in [default_contract(customer)] if c]
+
+
+def contracts_of_all(customers: Sequence[Customer], at: datetime) -> dict[int, list[Contract]]:
+    """The same of many customers by their keys, in two queries."""
+    phases: dict[int, list[Phase]] = {customer.pk: [] for customer in customers}
+    for phase in _applying(at).filter(subscription__customer__in=phases):
+        phases[phase.subscription.customer_id].append(phase)
+    found = {c.pk: order(contract_of(phase, c) for phase in phases[c.pk]) for c in customers}
+    plan = None if all(found.values()) else default_plan()
+    if plan is not None:
+        found |= {c.pk: [default_contract_on(plan, c)] for c in customers if not found[c.pk]}
+    return found
+
+
+def next_edges(customers: Iterable[Customer], at: datetime) -> dict[int, datetime]:
+    """By customer, when dates alone change next what applies: a phase begins or ends, a contract ends; one query."""
+    coming_or_in_force = Q(ends_at=None) | Q(ends_at__gt=at) | Q(subscription__ends_at__gt=at)
+    phases = Phase.objects.kept().filter(coming_or_in_force, subscription__state__in=LIVE)
+    dates = phases.filter(subscription__customer__in=list(customers)).values_list(
+        "subscription__customer_id", "starts_at", "ends_at", "subscription__ends_at"
+    )
+    found: dict[int, datetime] = {}
+    for customer_id, *edges in dates:
+        coming = [edge for edge in [found.get(customer_id), *edges] if edge is not None and edge > at]
+        if coming:
+            found[customer_id] = min(coming)
+    return found
+
+
+def _applying(at: datetime) -> PhaseQuerySet:
+    phases = Phase.objects.in_force(at).filter(subscription__state__in=LIVE)
+    return phases.exclude(Q(subscription__add_on=True) & Exists(_main_plan_over(at))).select_related(
+        "subscription", "version__plan"
+    )
 
 
 def _main_plan_over(at: datetime) -> SubscriptionQuerySet:
@@ -54,9 +84,17 @@ def _main_plan_over(at: datetime) -> SubscriptionQuerySet:
 
 def default_contract(customer: Customer) -> Contract | None:
     """The default product as a contract of this customer, who has no row for it."""
-    plan = Plan.objects.default().filter(current_version__isnull=False).first()
-    if plan is None:
-        return None
+    plan = default_plan()
+    return None if plan is None else default_contract_on(plan, customer)
+
+
+def default_plan() -> Plan | None:
+    """The plan of whoever holds nothing else, once it has a version."""
+    found: Plan | None = Plan.objects.default().filter(current_version__isnull=False).first()
+    return found
+
+
+def default_contract_on(plan: Plan, customer: Customer) -> Contract:
     assert plan.current_version_id is not None
     return Contract(
         plan_id=plan.pk,
