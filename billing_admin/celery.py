@@ -22,6 +22,9 @@ CLOCKWORK = {
     "give up first invoices that were not paid in time": ("billing_admin.tasks.expire_due", EVERY),
     "ask for what is overdue": ("billing_admin.tasks.dun_due", EVERY * 2),
     "erase customers whose grace has passed": ("billing_admin.tasks.erase_due", EVERY * 2),
+    # Ticks are counted from the start of beat, which a release starts anew: a day would hardly ever pass.
+    "make the tables of coming months": ("billing_admin.tasks.make_months", max(EVERY, 3600)),
+    "archive months of events": ("billing_admin.tasks.archive_due", max(EVERY, 3600)),
     "say that the clockwork is alive": ("billing_admin.tasks.heartbeat", min(EVERY, 30)),
 }
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -29,12 +31,15 @@ from billing_admin.models import Heartbeat, WorkerFailure, WorkerRun
 from customers import switch
 from customers.journal import CLOCKWORK, Actor, record
 from customers.models import Customer, CustomerQuerySet, Operation, Subscription
+from entitlements.archive import archive_month, due_months, scrub, to_scrub
 from entitlements.models import Balance
+from entitlements.partitions import make_ahead
 from entitlements.reset import bring_up_to_date, reset_due
 from invoicing.models import Invoice
 
 RENEWALS, RESETS, ERASURES = "renew_due", "reset_due", "erase_due"
 DRAFTS, EXPIRIES, DUNNING = "issue_due", "expire_due", "dun_due"
+MONTHS, ARCHIVE = "make_months", "archive_due"
 CLOCKWORK_HEARD = "clockwork"
 
 log = structlog.get_logger("billing_admin.runs")
@@ -359,6 +364,45 @@ def _erase_one(this: Pass, customer: Customer) -> None:
     except Exception as error:
         this.counts = before
         this.fail(customer.public_id, error)
+
+
+# Months of events ----------------------------------------------------------------------------------------------------
+
+
+def make_months(*, now: datetime) -> Pass:
+    """Make the tables of the months ahead. What comes in without one is put aside meanwhile, so nothing is lost."""
+    this = Pass(MONTHS, now)
+    before = this.counts
+    try:
+        if made := make_ahead(now=now):
+            this.wrote(done=len(made))
+        _resolve([MONTHS], now)
+    except Exception as error:  # busy tables, mostly: there are three months to try again
+        this.counts = before
+        this.fail(MONTHS, error)
+    return this
+
+
+def archive(*, now: datetime, keep: int | None, folder: Path) -> Pass:
+    """Move months that ended `keep` months ago into files (None: all stay), and whom was erased out of the files."""
+    this = Pass(ARCHIVE, now)
+    for month in due_months(now=now, keep=keep) if keep else []:
+        _one_file(this, f"usage-{month:%Y-%m}", partial(archive_month, month, folder=folder, now=now))
+    for row, erased in to_scrub():
+        _one_file(this, row.file, partial(scrub, row, erased, folder=folder, now=now))
+    return this
+
+
+def _one_file(this: Pass, name: str, act: Callable[[], object]) -> None:
+    before = this.counts
+    try:
+        with transaction.atomic():
+            act()
+            this.wrote()
+            _resolve([name], this.now)
+    except Exception as error:
+        this.counts = before
+        this.fail(name, error)
 
 
 # Work that waits customer by customer ---------------------------------------------------------------------------------

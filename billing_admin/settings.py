@@ -101,6 +101,13 @@ CLOCKWORK_SECONDS = env.float("CLOCKWORK_SECONDS", default=30.0)
 # Calls that one API key may make in a minute.
 API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=6_000)
 
+# Events older than so many months go to files in a folder; empty: all stay in the database. No window of a plan is
+# longer than a year, and what an open window counts has to be at hand.
+USAGE_KEEP_MONTHS: int | None = int(env.str("USAGE_KEEP_MONTHS", default="24") or 0) or None
+if USAGE_KEEP_MONTHS is not None and USAGE_KEEP_MONTHS < 13:
+    raise ImproperlyConfigured("USAGE_KEEP_MONTHS must be 13 or more, or empty.")
+USAGE_ARCHIVE: Path = Path(env.str("USAGE_ARCHIVE", default=str(VAR / "archive")))
+
 # Apps -----------------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [

@@ -2,6 +2,7 @@
 
 from celery import shared_task
 from celery.signals import worker_ready
+from django.conf import settings
 from django.utils import timezone
 
 from billing_admin import runs
@@ -42,11 +43,26 @@ def dun_due() -> None:
 
 
 @shared_task
+def make_months() -> None:
+    """The tables of the months ahead."""
+    runs.make_months(now=timezone.now()).finish(timezone.now())
+
+
+# A month may take an hour to write. Its tick may be lost: the next one finds the same month.
+@shared_task(acks_late=False, time_limit=6 * 3600)
+def archive_due() -> None:
+    """Months of events that are old enough to leave the database."""
+    keep, folder = settings.USAGE_KEEP_MONTHS, settings.USAGE_ARCHIVE
+    runs.archive(now=timezone.now(), keep=keep, folder=folder).finish(timezone.now())
+
+
+@shared_task
 def heartbeat() -> None:
     runs.heard(runs.CLOCKWORK_HEARD, timezone.now())
 
 
 @worker_ready.connect
 def say_hello(**_: object) -> None:
-    """A worker that has just started is heard at once, not only with the first tick."""
+    """A worker that has just started is heard at once, not only with the first tick; so are the months made."""
     runs.heard(runs.CLOCKWORK_HEARD, timezone.now())
+    make_months()

@@ -42,6 +42,8 @@ TASKS = {
     runs.EXPIRIES: "Unpaid first invoices",
     runs.DUNNING: "Overdue invoices",
     runs.ERASURES: "Erasures",
+    runs.MONTHS: "Months of events",
+    runs.ARCHIVE: "Archive of events",
 }
 WORDS = {
     "expired": ("expired", "expired"),

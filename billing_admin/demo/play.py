@@ -36,6 +36,7 @@ from customers.models import Customer, Subscription
 from entitlements.balances import Mode
 from entitlements.edit import edit_balance
 from entitlements.models import Balance
+from entitlements.partitions import make_months
 from entitlements.track import LimitReached, track
 from invoicing.account import change_settings
 from invoicing.issue import void
@@ -68,6 +69,7 @@ def play(
     until: datetime, progress: Callable[[float], None] = lambda share: None, companies: Sequence[Company] = COMPANIES
 ) -> None:
     """Fill an empty database with the year that ends at the instant."""
+    make_months(since=until - YEAR, until=until)
     World(until, companies).play(progress)
 
 
