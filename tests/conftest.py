@@ -19,7 +19,7 @@ held: dict[str, IO[str]] = {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not is_worker(config):
+    if not is_worker(config) and "slot" not in held:  # the client's tests call this too
         take_slot()
         if wanted := our_servers():
             servers.start(wanted, PLACES)

@@ -1,0 +1,222 @@
+"""What the other calls answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
+
+from back_office.access import Access, Bucket
+from back_office.errors import Refused
+from back_office.fields import Json, Units, instant_in, maybe_instant, maybe_units, units_in, value_in
+
+Row = TypeVar("Row")
+Mode: TypeAlias = Literal["reject", "cap", "overflow"]
+
+
+@dataclass(frozen=True)
+class Page(Generic[Row]):
+    """A part of a list; pass `next_cursor` as `cursor` to get what follows, None is the end."""
+
+    data: tuple[Row, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One act of use: what was asked for (`value`) and what was counted."""
+
+    id: str
+    feature: str
+    value: Decimal
+    counted: Decimal
+    at: datetime
+    key: str | None
+    mode: str
+    properties: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, found: Json) -> Self:
+        return cls(
+            id=found["id"],
+            feature=found["featureSlug"],
+            value=units_in(found["value"]),
+            counted=units_in(found["counted"]),
+            at=instant_in(found["at"]),
+            key=found.get("eventKey"),
+            mode=found.get("mode", ""),
+            properties=found.get("properties") or {},
+        )
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """`applied` is False when the event had been counted before: `event` is the first one, `access` the present state.
+
+    Under a key that the client made for this call, only the call itself can have been first, so `applied` is True then.
+    """
+
+    applied: bool
+    event: Event
+    access: Access
+
+
+@dataclass(frozen=True)
+class Use:
+    """One event of a batch. Without a key it gets one, and the batch may be repeated without counting it twice."""
+
+    customer: str
+    feature: str
+    value: Units = 1
+    key: str | None = None
+    mode: Mode = "reject"
+    at: datetime | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BatchItem:
+    """What became of one event of a batch: counted, counted before, or refused with an `error`."""
+
+    applied: bool
+    event: Event | None = None
+    access: Access | None = None
+    error: Refused | None = None
+
+
+@dataclass(frozen=True)
+class UsagePoint:
+    """Use of a feature in `[starts_at, ends_at)`; `group` is the value of the property that it was asked by."""
+
+    starts_at: datetime
+    ends_at: datetime | None
+    value: Decimal
+    events: int
+    group: str | None
+
+    @classmethod
+    def of(cls, found: Json) -> Self:
+        return cls(
+            starts_at=instant_in(found["startsAt"]),
+            ends_at=maybe_instant(found.get("endsAt")),
+            value=units_in(found["value"]),
+            events=found.get("events", 0),
+            group=found.get("group"),
+        )
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Units of a customer's own, beside every plan: a bonus or a purchase, once or, with `recurs`, again and again."""
+
+    id: str
+    feature: str
+    source: str
+    units: Decimal
+    label: str
+    priority: int
+    starts_at: datetime
+    ends_at: datetime | None
+    recurs: str
+    reason: str
+    metadata: Mapping[str, Any]
+    voided_at: datetime | None
+
+    @classmethod
+    def of(cls, found: Json) -> Self:
+        return cls(
+            id=found["id"],
+            feature=found["featureSlug"],
+            source=found["source"],
+            units=units_in(found["units"]),
+            label=found["label"],
+            priority=found.get("priority", 0),
+            starts_at=instant_in(found["startsAt"]),
+            ends_at=maybe_instant(found.get("endsAt")),
+            recurs=found.get("recurs") or "",
+            reason=found.get("reason", ""),
+            metadata=found.get("metadata") or {},
+            voided_at=maybe_instant(found.get("voidedAt")),
+        )
+
+
+@dataclass(frozen=True)
+class Override:
+    """Another value of a feature, for a customer or one of their subscriptions, from–until; `until` None: permanent.
+
+    `value` is as the feature's type: True or False, units, a text, or "unlimited". `state` is `scheduled`, `in_force`,
+    `expired`, `superseded` or `revoked`.
+    """
+
+    id: str
+    feature: str
+    subscription: str | None
+    value: bool | Decimal | str
+    reason: str
+    starts_at: datetime
+    until: datetime | None
+    state: str
+
+    @classmethod
+    def of(cls, found: Json) -> Self:
+        return cls(
+            id=found["id"],
+            feature=found["featureSlug"],
+            subscription=found.get("subscriptionId"),
+            value=value_in(found["value"]),
+            reason=found["reason"],
+            starts_at=instant_in(found["effectiveFrom"]),
+            until=maybe_instant(found.get("effectiveUntil")),
+            state=found["state"],
+        )
+
+
+@dataclass(frozen=True)
+class LedgerLine:
+    """One line behind a balance: what it adds (use is negative) and what was left after it; None is "no limit"."""
+
+    at: datetime
+    kind: str
+    title: str
+    amount: Decimal | None
+    after: Decimal | None
+    who: str
+    why: str
+
+    @classmethod
+    def of(cls, found: Json) -> Self:
+        return cls(
+            at=instant_in(found["at"]),
+            kind=found["kind"],
+            title=found["title"],
+            amount=maybe_units(found.get("amount")),
+            after=maybe_units(found.get("after")),
+            who=found.get("who", ""),
+            why=found.get("why", ""),
+        )
+
+
+@dataclass(frozen=True)
+class Balance:
+    """An open balance, and what the next window starts with. `ledger` is None unless it was asked for."""
+
+    feature: str
+    bucket: Bucket
+    plan: str
+    is_default: bool
+    resets: str
+    next_granted: Decimal | None
+    ledger: tuple[LedgerLine, ...] | None
+
+    @classmethod
+    def of(cls, found: Json) -> Self:
+        ledger = found.get("ledger")
+        return cls(
+            feature=found["featureSlug"],
+            bucket=Bucket.of(found),
+            plan=found.get("plan", ""),
+            is_default=found.get("isDefault", False),
+            resets=found.get("resets", ""),
+            next_granted=maybe_units(found.get("nextGranted")),
+            ledger=None if ledger is None else tuple(LedgerLine.of(line) for line in ledger),
+        )

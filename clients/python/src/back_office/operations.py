@@ -1,0 +1,309 @@
+"""Every call of the API, once, for both clients."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+from uuid import uuid4
+
+from back_office.access import Access
+from back_office.answers import Balance, BatchItem, Event, Grant, Mode, Override, Page, Tracked, UsagePoint, Use
+from back_office.asking import Asking, Question
+from back_office.cache import AccessCache, Place
+from back_office.exchange import Exchange, get, post
+from back_office.fields import Units, given, instant_out, maybe_instant_out
+from back_office.flow import Flow, Request
+from back_office.reading import accesses, balances, batch_items, grant, override, page_of, tracked, usage_points
+from back_office.settings import OnOutage
+
+Answer = TypeVar("Answer")
+
+
+class Operations:
+    """Flows of steps, see `flow.py`; `Client` and `AsyncClient` carry them out.
+
+    All of them raise the errors of `errors.py`.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.cache = AccessCache(exchange.settings.cache_size)
+        self.asking = Asking(exchange, self.cache)
+
+    # May they?
+
+    def check(
+        self,
+        customer: str,
+        feature: str,
+        *,
+        required: Units = 1,
+        auto_create: bool = False,
+        max_age: float | None = None,
+        on_outage: OnOutage | None = None,
+    ) -> Flow[Access]:
+        """May this customer use `required` units now? Nothing is counted.
+
+        An answer of less than `max_age` seconds may come from memory (`answer.age` says how old it is); a track of the
+        same customer and feature through this client makes it forgotten. `on_outage` stands in for the settings'.
+        """
+        body = given(customerId=customer, featureSlug=feature, required=required, autoCreate=auto_create or None)
+        answers = yield from self.asking.answers(
+            Question(customer, [feature], required, max_age, on_outage),
+            lambda missing: post("check", body=body),
+            lambda found: [Access.of(found)],
+        )
+        return answers[feature]
+
+    def check_many(
+        self,
+        customer: str,
+        features: Sequence[str],
+        *,
+        required: Units = 1,
+        max_age: float | None = None,
+        on_outage: OnOutage | None = None,
+    ) -> Flow[dict[str, Access]]:
+        """The same for several features at once, by slug. What memory holds is not asked for again."""
+        return self.asking.answers(
+            Question(customer, features, required, max_age, on_outage),
+            lambda missing: post("check", body={"customerId": customer, "features": missing, "required": required}),
+            accesses,
+        )
+
+    def features(self, customer: str) -> Flow[dict[str, Access]]:
+        """Every feature of a customer, by slug."""
+        found = yield from self.exchange.read(
+            get("customers", customer, "features"), accesses, deadline=self.exchange.settings.check_deadline
+        )
+        return {access.feature: access for access in found}
+
+    # They did
+
+    def track(
+        self,
+        customer: str,
+        feature: str,
+        value: Units = 1,
+        *,
+        key: str | None = None,
+        mode: Mode = "reject",
+        at: datetime | None = None,
+        properties: Mapping[str, Any] | None = None,
+        auto_create: bool = False,
+    ) -> Flow[Tracked]:
+        """Count use, once per `key`; below zero gives back. Raises `LimitReached` when it does not fit.
+
+        Without a key one is made for this call, so that its retries count once. It never passes for counted what may
+        not be: when no answer comes it raises `Unavailable`, whose `key` repeats it safely.
+        """
+        made = _new_key() if key is None else None
+        body = given(
+            customerId=customer,
+            featureSlug=feature,
+            value=value,
+            eventKey=made or key,
+            mode=mode,
+            at=at,
+            properties=properties,
+            autoCreate=auto_create or None,
+        )
+        try:
+            return (
+                yield from self.exchange.read(post("track", body=body), tracked(own_key=bool(made)), key=made or key)
+            )
+        finally:
+            # Also when no answer came: it may have been counted.
+            self.cache.drop((customer, feature))
+
+    def track_batch(self, events: Sequence[Use]) -> Flow[list[BatchItem]]:
+        """Count many events in one call, each by itself: what became of them, in their order.
+
+        Those without a key get one for this call. A refused one has its `error`, which is not raised.
+        """
+        made = [_new_key() if event.key is None else None for event in events]
+        body = {"events": [_as_json(event, key) for event, key in zip(events, made, strict=True)]}
+        try:
+            return (
+                yield from self.exchange.read(post("track", "batch", body=body), batch_items([bool(k) for k in made]))
+            )
+        finally:
+            for event in events:
+                self.cache.drop((event.customer, event.feature))
+
+    def set_usage(self, customer: str, feature: str, value: Units, *, key: str | None = None) -> Flow[Tracked]:
+        """Say what the use of the present window is; the difference is counted as an event, once per `key`."""
+        made = _new_key() if key is None else None
+        body = {"featureSlug": feature, "value": value, "eventKey": made or key}
+        request = post("customers", customer, "usage", body=body)
+        try:
+            return (yield from self.exchange.read(request, tracked(own_key=bool(made)), key=made or key))
+        finally:
+            self.cache.drop((customer, feature))
+
+    # What have they got?
+
+    def balances(self, customer: str, *, feature: str | None = None, ledger: bool = False) -> Flow[tuple[Balance, ...]]:
+        """The open balances; with `ledger`, the lines whose sum is what is left."""
+        request = get("customers", customer, "balances", featureSlug=feature, ledger="true" if ledger else None)
+        return self.exchange.read(request, balances)
+
+    # What they are given beside their plans
+
+    def create_grant(
+        self,
+        customer: str,
+        feature: str,
+        units: Units,
+        *,
+        reason: str,
+        source: Literal["bonus", "purchase"] = "bonus",
+        label: str | None = None,
+        priority: int | None = None,
+        starts_at: datetime | None = None,
+        ends_at: datetime | None = None,
+        recurs: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Flow[Grant]:
+        """Give units of the customer's own; `recurs` ("P1M") gives them again and again until `ends_at`."""
+        body = given(
+            featureSlug=feature,
+            units=units,
+            reason=reason,
+            source=source,
+            label=label,
+            priority=priority,
+            startsAt=starts_at,
+            endsAt=ends_at,
+            recurs=recurs,
+            metadata=metadata,
+        )
+        return self._write(post("customers", customer, "grants", body=body), grant, key, (customer, feature))
+
+    def grants(self, customer: str, *, feature: str | None = None, cursor: str | None = None) -> Flow[Page[Grant]]:
+        """What a customer was given, the newest first; voided ones too."""
+        request = get("customers", customer, "grants", featureSlug=feature, cursor=cursor)
+        return self.exchange.read(request, page_of(Grant.of))
+
+    def void_grant(self, grant_id: str, *, reason: str, key: str | None = None) -> Flow[Grant]:
+        """Take back what is left of a grant; what was used stays used."""
+        return self._write(post("grants", grant_id, "void", body={"reason": reason}), grant, key)
+
+    def create_override(
+        self,
+        customer: str,
+        feature: str,
+        value: bool | Units | str,
+        *,
+        reason: str,
+        until: datetime | None,
+        starts_at: datetime | None = None,
+        subscription: str | None = None,
+        supersede: bool = False,
+        key: str | None = None,
+    ) -> Flow[Override]:
+        """Give a feature another value, for a customer or one of their subscriptions; `until=None` is permanent.
+
+        `value` is as the feature's type: True or False (False closes any feature), units, a text, or "unlimited".
+        """
+        body = given(
+            featureSlug=feature,
+            value=value,
+            reason=reason,
+            effectiveFrom=starts_at,
+            subscriptionId=subscription,
+            supersede=supersede or None,
+        ) | {"effectiveUntil": until}
+        return self._write(post("customers", customer, "overrides", body=body), override, key, (customer, feature))
+
+    def overrides(
+        self, customer: str, *, feature: str | None = None, cursor: str | None = None
+    ) -> Flow[Page[Override]]:
+        """The overrides of a customer, the newest first; ended ones too."""
+        request = get("customers", customer, "overrides", featureSlug=feature, cursor=cursor)
+        return self.exchange.read(request, page_of(Override.of))
+
+    def revoke_override(self, override_id: str, *, reason: str, key: str | None = None) -> Flow[Override]:
+        """End an override now."""
+        return self._write(post("overrides", override_id, "revoke", body={"reason": reason}), override, key)
+
+    # What happened?
+
+    def events(
+        self,
+        customer: str,
+        *,
+        feature: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        search: str | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+    ) -> Flow[Page[Event]]:
+        """Events of a customer, the newest first."""
+        request = get(
+            "customers",
+            customer,
+            "events",
+            featureSlug=feature,
+            since=maybe_instant_out(since),
+            until=maybe_instant_out(until),
+            search=search,
+            cursor=cursor,
+            limit=None if limit is None else str(limit),
+        )
+        return self.exchange.read(request, page_of(Event.of))
+
+    def event(self, event_id: str) -> Flow[Event]:
+        return self.exchange.read(get("events", event_id), Event.of)
+
+    def usage(
+        self,
+        customer: str,
+        feature: str,
+        *,
+        since: datetime,
+        until: datetime,
+        per: Literal["hour", "day", "month"] = "day",
+        by: str | None = None,
+    ) -> Flow[tuple[UsagePoint, ...]]:
+        """Use per hour, day or month; `by` splits it by a property of the events."""
+        request = get(
+            "customers",
+            customer,
+            "usage",
+            featureSlug=feature,
+            since=instant_out(since),
+            until=instant_out(until),
+            per=per,
+            by=by,
+        )
+        return self.exchange.read(request, usage_points)
+
+    def _write(
+        self, request: Request, understand: Callable[[Any], Answer], key: str | None, changes: Place | None = None
+    ) -> Flow[Answer]:
+        """Carry out a write at most once, whatever the network does, and forget the checks that it changes."""
+        key = key or _new_key()
+        keyed = replace(request, headers={**request.headers, "Idempotency-Key": key})
+        try:
+            return (yield from self.exchange.read(keyed, understand, key=key))
+        finally:
+            self.cache.drop(changes) if changes else self.cache.drop_all()
+
+
+def _new_key() -> str:
+    return uuid4().hex
+
+
+def _as_json(event: Use, made: str | None) -> dict[str, Any]:
+    return given(
+        customerId=event.customer,
+        featureSlug=event.feature,
+        value=event.value,
+        eventKey=made or event.key,
+        mode=event.mode,
+        at=event.at,
+        properties=dict(event.properties) or None,
+    )

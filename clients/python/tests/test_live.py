@@ -1,0 +1,128 @@
+"""The client at the real server, over HTTP."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from back_office import Forbidden, KeyUsedOtherwise, LimitReached, NotFound, Unauthorized
+from billing_admin.models import ApiKey
+from conftest import Make
+from customers.models import Customer
+from entitlements.models import UsageEvent
+from misbehaving import Misbehaving, forwards
+from tests import builders as a
+from tests.api.conftest import role
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def billing(connect: Make, live_server: Any, secret: str, patient: Any) -> Any:
+    return connect(live_server.url, patient, secret)
+
+
+@pytest.fixture
+def acme_id(acme: Customer) -> str:
+    return acme.customer_id
+
+
+def test_a_check_says_what_is_left_and_until_when(billing: Any, acme_id: str, acme: Customer, now: datetime) -> None:
+    """L-34"""
+    a.use(acme, 28, now=now)
+
+    access = billing.check(acme_id, "credits", required=3)
+
+    assert (access.allowed, access.has_access, access.reason, access.source) == (True, True, "ok", "plan")
+    assert (access.limit, access.used, access.remaining) == (100, 28, 72)
+    assert access.next_reset_at > now
+    assert access.next_reset_at.utcoffset() == timedelta(0)
+    assert [bucket.remaining for bucket in access.buckets] == [Decimal(72)]
+
+
+def test_a_denied_check_names_the_plans_that_would_allow_it(billing: Any, acme_id: str) -> None:
+    access = billing.check(acme_id, "credits", required=200)
+
+    assert (access.allowed, access.reason) == (False, "limit_reached")
+    assert [plan.key for plan in access.upgrade_to] == ["team"]
+
+
+def test_an_unknown_customer_is_not_found_unless_they_are_to_be_created(billing: Any, acme_id: str) -> None:
+    """P-36"""
+    with pytest.raises(NotFound) as refused:
+        billing.check("newcomer", "credits")
+
+    assert refused.value.code == "customer_not_found"
+    assert billing.check("newcomer", "credits", auto_create=True).reason == "no_plan"
+
+
+def test_all_features_come_at_once(billing: Any, acme_id: str) -> None:
+    assert billing.features(acme_id)["credits"].remaining == 100
+
+
+def test_a_track_counts_exactly(billing: Any, acme_id: str) -> None:
+    tracked = billing.track(acme_id, "credits", Decimal("0.000001"), properties={"model": "large"})
+
+    assert (tracked.applied, tracked.event.counted) == (True, Decimal("0.000001"))
+    assert tracked.event.properties == {"model": "large"}
+    assert tracked.access.remaining == Decimal("99.999999")
+
+
+def test_the_same_key_counts_once_and_answers_with_the_first_event(billing: Any, acme_id: str) -> None:
+    """P-33, L-38"""
+    first = billing.track(acme_id, "credits", 3, key="job-4711")
+    again = billing.track(acme_id, "credits", 3, key="job-4711")
+
+    assert (first.applied, again.applied) == (True, False)
+    assert again.event.id == first.event.id
+    assert again.access.remaining == 97
+    with pytest.raises(KeyUsedOtherwise):
+        billing.track(acme_id, "credits", 4, key="job-4711")
+
+
+def test_what_does_not_fit_is_refused_with_what_is_left(billing: Any, acme_id: str, now: datetime) -> None:
+    with pytest.raises(LimitReached) as refused:
+        billing.track(acme_id, "credits", 101, key="too-much")
+
+    assert refused.value.remaining == 100
+    assert refused.value.resets_at > now
+    assert billing.track(acme_id, "credits", 100, key="too-much").applied
+
+
+@pytest.mark.parametrize("key", [None, "job-1"])
+def test_a_track_whose_answer_was_lost_counts_once(
+    connect: Make, live_server: Any, secret: str, patient: Any, acme_id: str, key: str | None
+) -> None:
+    """P-33"""
+    url = live_server.url
+    with Misbehaving(forwards(url, loses_the_answer=True), forwards(url)) as proxy:
+        tracked = connect(proxy.url, patient, secret).track(acme_id, "credits", 3, key=key)
+
+    [event] = UsageEvent.objects.all()
+    assert event.taken == 3
+    assert tracked.access.remaining == 97
+    # Under its own key the call knows that it was the first; under the caller's it cannot know.
+    assert tracked.applied is (key is None)
+
+
+def test_balances_come_with_their_ledgers(billing: Any, acme_id: str) -> None:
+    billing.track(acme_id, "credits", 3)
+
+    [balance] = billing.balances(acme_id, feature="credits", ledger=True)
+
+    assert (balance.feature, balance.plan, balance.bucket.remaining) == ("credits", "Pro", 97)
+    assert sum(line.amount for line in balance.ledger) == 97
+
+
+def test_a_key_may_do_what_its_role_may(
+    connect: Make, live_server: Any, secret: str, patient: Any, acme_id: str
+) -> None:
+    _, looks_only = ApiKey.issue("report", role("Read-only"), by="tests")
+
+    reader = connect(live_server.url, patient, looks_only)
+    assert reader.check(acme_id, "credits").allowed
+    with pytest.raises(Forbidden):
+        reader.track(acme_id, "credits")
+    with pytest.raises(Unauthorized):
+        connect(live_server.url, patient, "bk_unknown").check(acme_id, "credits")
