@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection
 
@@ -59,7 +60,7 @@ SELECT min(at), sum(used) FROM (
 
 def _use_by_day(balance: Balance) -> list[tuple[datetime, Decimal]]:
     """Units per day (UTC), each with the instant of its first event; what was voided counts nowhere."""
-    values = {
+    values: dict[str, Any] = {
         "customer": balance.customer_id,
         "feature": balance.feature_id,
         "balance": balance.pk,

@@ -369,7 +369,9 @@ def _counted(row: Balance, since: datetime) -> Decimal:
     same = Balance.objects.filter(customer_id=row.customer_id, feature_id=row.feature_id, plan=row.plan)
     siblings = set(same.values_list("pk", flat=True))
     total = Decimal(0)
-    events = UsageEvent.objects.filter(customer_id=row.customer_id, feature_id=row.feature_id, at__gte=since)
+    events = UsageEvent.objects.since(since).filter(
+        customer_id=row.customer_id, feature_id=row.feature_id, voided_at=None
+    )
     for balance_ids, amounts in events.values_list("balance_ids", "amounts"):
         pairs = zip(balance_ids, amounts, strict=True)
         total += sum((amount for balance_id, amount in pairs if balance_id in siblings), Decimal(0))

@@ -220,7 +220,7 @@ def events_by_day(now: datetime) -> Chart:
     since = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)
 
     def read() -> dict[str, int]:
-        rows = UsageEvent.objects.filter(pk__gte=first_event_since(since), at__gte=since).order_by()
+        rows = UsageEvent.objects.since(since).order_by()
         found = rows.values(day=TruncDay("at", tzinfo=UTC)).annotate(number=Count("id"))
         return {row["day"].date().isoformat(): row["number"] for row in found}
 
@@ -232,24 +232,6 @@ def events_by_day(now: datetime) -> Chart:
 
 def words(day: date) -> str:
     return f"{day.day} {day:%b %Y}"
-
-
-def first_event_since(since: datetime) -> int:
-    """Where to begin reading: events are numbered in the order of their time, so bisect instead of reading them all.
-
-    A day is added for those that came in late.
-    """
-    since -= A_DAY
-    newest = UsageEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-    low, high = 0, newest + 1
-    while low < high:
-        middle = (low + high) // 2
-        at = UsageEvent.objects.filter(pk__gte=middle).order_by("pk").values_list("at", flat=True).first()
-        if at is None or at >= since:
-            high = middle
-        else:
-            low = middle + 1
-    return low
 
 
 def chart(title: str, labels: Sequence[str], values: Sequence[int | Decimal], say: Callable[[Any], str]) -> Chart:

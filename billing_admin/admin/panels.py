@@ -448,7 +448,9 @@ def read_days(
     """Units per feature and day, and events per day, of the last 30 days (today last), in one query."""
     first = (now - timedelta(days=DAYS - 1)).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     counted = (
-        UsageEvent.objects.filter(among or Q(), customer=customer, at__gte=first)
+        UsageEvent.objects.since(first)
+        .filter(among or Q(), customer=customer, voided_at=None)
+        .order_by()
         .annotate(day=Cast(TruncDay("at", tzinfo=UTC), DateField()))
         .values("feature_id", "day")
         .annotate(units=Sum("taken"), events=Count("id"))

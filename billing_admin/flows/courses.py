@@ -24,7 +24,8 @@ def daily_use(customer: Customer, *, now: datetime) -> dict[str, Decimal]:
     """Units per day, by the slug of the feature: the last 30 days, or as many as there have been."""
     since = max(now - DAYS * A_DAY, customer.created_at)
     days = max(Decimal(1), Decimal(int((now - since).total_seconds())) / 86_400)
-    counted = UsageEvent.objects.filter(customer=customer, at__gte=since, at__lt=now).values("feature__slug")
+    events = UsageEvent.objects.since(since).filter(customer=customer, at__lt=now, voided_at=None)
+    counted = events.order_by().values("feature__slug")
     return {row["feature__slug"]: row["units"] / days for row in counted.annotate(units=Sum("taken"))}
 
 
