@@ -21,6 +21,10 @@ OPS = (
     "customers.change_note",
     "customers.delete_note",
     "entitlements.change_balance",
+    # What ends by itself; what stays takes the permission to add overrides.
+    "entitlements.give_concession",
+    "entitlements.add_grant",
+    "entitlements.change_grant",
     "customers.apply_coupon",
 )
 
@@ -35,6 +39,8 @@ ROLES: dict[str, tuple[str, ...]] = {
         "customers.extend_trial",
         "customers.override_price",
         "customers.change_subscription",
+        "entitlements.add_featureoverride",
+        "entitlements.bulk_override",
     ),
     "Finance": (
         VIEW,

@@ -37,6 +37,10 @@ def new_grant_id() -> str:
     return public_id("gra")
 
 
+def new_accepted_id() -> str:
+    return public_id("acc")
+
+
 class OverrideBatch(models.Model):
     """Overrides that were given together, to be looked at and taken back together."""
 
@@ -50,6 +54,8 @@ class OverrideBatch(models.Model):
     rows = models.JSONField(default=list, blank=True, help_text="What was asked for, as it was confirmed.")
     finished_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
+    revoked_by = models.CharField(max_length=150, blank=True)
+    revoke_reason = models.TextField(blank=True)
 
     class Meta:
         ordering = ("-id",)
@@ -412,6 +418,29 @@ class UsageKey(models.Model):
     digest = models.UUIDField(help_text="Of the key: see `digest_of_key`.")
     event_id = models.BigIntegerField()
     recorded_at = models.DateTimeField()
+
+
+class AcceptedEvent(models.Model):
+    """An event whose caller did not wait for it to be counted: kept as it was asked for until a worker has."""
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_accepted_id, editable=False)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="accepted_events")
+    asked = models.JSONField(help_text="Feature, units, key, mode, properties, instant.")
+    accepted_at = models.DateTimeField()
+    settled_at = models.DateTimeField(null=True)
+    event_id = models.CharField(max_length=24, blank=True, help_text="Public id of the event that it became.")
+    applied = models.BooleanField(null=True, help_text="False: its key had been counted before.")
+    error = models.JSONField(null=True, help_text="Why it was refused: code, message, field.")
+
+    class Meta:
+        ordering = ("id",)
+        indexes = [
+            models.Index(fields=["id"], condition=Q(settled_at=None), name="accepted_to_count"),
+            models.Index(fields=["settled_at"], condition=Q(settled_at__isnull=False), name="accepted_and_settled"),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
 
 
 class ArchivedUse(models.Model):

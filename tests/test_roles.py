@@ -190,3 +190,13 @@ def test_the_key_of_an_application_asks_counts_and_signs_up_but_changes_nothing(
 
     acts = {code for code in held if ".view_" not in code}
     assert acts == {"entitlements.add_usageevent", "customers.add_customer"}
+
+
+def test_concessions_end_by_themselves_and_only_sales_gives_what_stays():
+    """L-47"""
+    gives = {role for role in ROLES if "entitlements.give_concession" in permissions_of(role)}
+    gives_for_good = {role for role in ROLES if "entitlements.add_featureoverride" in permissions_of(role)}
+    gives_to_many = {role for role in ROLES if "entitlements.bulk_override" in permissions_of(role)}
+
+    assert gives == {"Ops", "Sales engineer", "Admin"}
+    assert gives_for_good == gives_to_many == {"Sales engineer", "Admin"}
