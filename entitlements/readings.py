@@ -161,7 +161,7 @@ def pool_under(
     """The same with overrides already read: nothing is read but terms and features that this process never met."""
     rows = list(rows)
     remember_items(row.item_id for row in rows if row.item_id)
-    feature_terms({row.feature_id for row in rows})
+    feature_terms({row.feature_id for row in rows if row.item_id is None})
     found = pool_of(
         contributions_of(contracts, slug),
         [bucket_of(row) for row in rows],

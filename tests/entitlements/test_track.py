@@ -195,7 +195,7 @@ def test_tracking_takes_few_queries(django_assert_max_num_queries):
     acme = on(pro(0))
     use(acme, 1)
 
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(12):
         use(acme, 1, key="k")
 
 

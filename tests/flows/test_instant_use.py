@@ -251,7 +251,7 @@ def test_a_check_of_an_ordinary_plan_costs_no_more_queries(django_assert_num_que
     who = on(pro())
     use(who, 1)
 
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(4):
         check_use(who, "credits", now=MARCH_1)
 
 

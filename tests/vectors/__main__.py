@@ -55,9 +55,11 @@ def a_database() -> Iterator[None]:
 
     started = None
     if "DATABASE_URL" not in GIVEN:
+        from tests.conftest import leave_slot_as_the_last, take_slot
+
+        take_slot()
         servers.make_folders(PLACES)
         started = servers.Postgres(PLACES, settings=servers.THROWAWAY)
-        ours = not started.answers()
         servers.start([started], PLACES)
     django.setup()
     connection.settings_dict.setdefault("TEST", {})["NAME"] = f"vectors_{os.getpid()}"
@@ -67,7 +69,7 @@ def a_database() -> Iterator[None]:
         yield
     finally:
         connection.creation.destroy_test_db(name, verbosity=0)
-        if started is not None and ours:
+        if started is not None and leave_slot_as_the_last():
             servers.stop([started], PLACES)
 
 

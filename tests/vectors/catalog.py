@@ -1,6 +1,7 @@
 """Plans of a vectors file as plans of ours: items become `ItemTerms`, plans become products, plans and versions."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -8,7 +9,9 @@ from django.utils.text import slugify
 
 from catalog.charges import GRADUATED, PACKAGE, Price, Tier
 from catalog.models import Feature, Plan, Product
+from catalog.periods import NEVER
 from catalog.publish import create_plan, make_default, open_draft, publish, write_conditions, write_items
+from catalog.rollovers import Rollover
 from catalog.terms import (
     ALLOCATED,
     BOOLEAN,
@@ -56,9 +59,8 @@ class Later(Exception):
 
 def item_terms(raw: dict[str, Any]) -> ItemTerms:
     """One item of the file. Raises `Later` for what the product cannot sell yet."""
-    for part in ("rollover", "per_entity"):
-        if raw.get(part):
-            raise Later(part.replace("_", " "))
+    if raw.get("per_entity"):
+        raise Later("per entity")
     kind = raw["kind"]
     if kind == "base_price":
         cadence = INTERVALS.get(raw.get("interval", "month"))
@@ -111,6 +113,17 @@ def metered_terms(raw: dict[str, Any], feature: Feature) -> ItemTerms:
         term=IN_ADVANCE if prepaid else "",
         on_increase=PRORATIONS[proration.get("on_increase")],
         on_decrease=PRORATIONS[proration.get("on_decrease")],
+        rollover=rollover_of(raw["rollover"]) if raw.get("rollover") else None,
+    )
+
+
+def rollover_of(raw: dict[str, Any]) -> Rollover:
+    units = {"day": "P{}D", "month": "P{}M", "year": "P{}Y"}
+    forever = raw["duration"] == "forever"
+    return Rollover(
+        lasts=NEVER if forever else units[raw["duration"]].format(raw["length"]),
+        most=Decimal(str(raw["max"])) if raw.get("max") is not None else None,
+        percent=Decimal(str(raw["max_percentage"])) if raw.get("max_percentage") is not None else None,
     )
 
 
@@ -153,13 +166,17 @@ def plan_items(raw_items: list[dict[str, Any]]) -> list[ItemTerms]:
     return items
 
 
-def make_plan(raw: dict[str, Any], *, now: Any) -> Plan:
+def make_plan(raw: dict[str, Any], *, keeps_overage: bool = False, now: Any) -> Plan:
+    """A plan of the file, published; `keeps_overage` takes unpaid overage from the next window on every item."""
     for part in ("free_trial", "credit_systems"):
         if raw.get(part):
             raise Later(part.replace("_", " "))
     group = raw.get("group") or "main"
     product, _ = Product.objects.get_or_create(key=slugify(group), defaults={"name": group.capitalize()})
-    items = plan_items(raw["items"])
+    items = [
+        replace(item, keeps_overage=keeps_overage and item.is_metered and item.price is None)
+        for item in plan_items(raw["items"])
+    ]
     plan = create_plan(
         product,
         name=raw["id"],

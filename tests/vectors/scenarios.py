@@ -5,14 +5,17 @@ Each previewed change is also carried out, and the lines that were issued must b
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from django.db.models import F, Sum
 from django.utils.text import slugify
 
 from billing_admin.flows.cancel import cancel, preview_cancel
@@ -29,8 +32,8 @@ from customers.journal import Actor
 from customers.models import AppliedCoupon, Customer, Subscription
 from customers.states import LIVE
 from entitlements.access import Access
-from entitlements.balances import Mode
-from entitlements.check import check
+from entitlements.balances import Bucket, Kind, Mode
+from entitlements.check import check, check_all
 from entitlements.edit import edit_balance
 from entitlements.reset import reset_due
 from entitlements.track import LimitReached
@@ -59,14 +62,18 @@ def play_file(
 
 
 def play(vector: dict[str, Any]) -> Outcome:
-    """One vector, in a transaction that leaves nothing behind."""
+    """One vector, in a transaction that leaves nothing behind; what acts at once from several connections is written
+    for good, so its names are its own."""
     if vector.get("other_policy"):
         return Outcome("SKIP", vector["id"], "other policy")
     try:
-        with transaction.atomic():
-            differs = check_function(vector) if vector["type"] == "function" else Scenario(vector).play()
-            connection.check_constraints()
-            transaction.set_rollback(True)
+        if is_parallel(vector):
+            differs = Scenario(vector).play()
+        else:
+            with transaction.atomic():
+                differs = check_function(vector) if vector["type"] == "function" else Scenario(vector).play()
+                connection.check_constraints()
+                transaction.set_rollback(True)
     except Later as missing:
         return Outcome("SKIP", vector["id"], f"later: {missing}")
     except Differs as found:
@@ -74,6 +81,11 @@ def play(vector: dict[str, Any]) -> Outcome:
     except ValidationError as refusal:
         differs = f"refused: {' '.join(refusal.messages)}"
     return Outcome("FAIL", vector["id"], differs) if differs else Outcome("PASS", vector["id"])
+
+
+def is_parallel(vector: dict[str, Any]) -> bool:
+    """Whether several act at once, each on a connection of its own."""
+    return any(step["op"] in ("parallel", "parallel_mixed") for step in vector.get("steps", []))
 
 
 KNOWN_STEP = {
@@ -100,8 +112,12 @@ KNOWN_STEP = {
     },
     "add_discount": {"op", "discount"},
     "track": {"op", "feature", "value", "overage_behavior", "at"},
-    "balance_update": {"op", "feature", "remaining", "usage", "interval", "at"},
+    "balance_update": {"op", "feature", "remaining", "usage", "interval", "expires_at", "at"},
+    "force_balance": {"op", "feature", "balance"},
     "pass_reset": {"op", "feature"},
+    "parallel": {"op", "count", "step"},
+    "parallel_mixed": {"op", "steps"},
+    "rate": {"op", "per_second", "seconds", "step"},
     "advance_clock": {"op", "to", "days", "weeks", "months"},
     "advance_to_next_invoice": {"op"},
     "edit_plan": {"op", "plan", "items", "creates_version"},
@@ -120,6 +136,8 @@ class Scenario:
     answer: Access | None = None
     change: PlanChange | None = None
     resets_before: dict[str, datetime | None] = field(default_factory=dict)
+    done: int = 0
+    counted: Decimal = Decimal(0)
     customer: Customer = field(init=False)
 
     def play(self) -> str | None:
@@ -140,11 +158,15 @@ class Scenario:
         setup = self.vector["setup"]
         if setup.get("credit_systems"):
             raise Later("credit systems")
-        if setup.get("org_config"):
-            raise Later(", ".join(setup["org_config"]).replace("_", " "))
+        account = dict(setup.get("org_config", {}))
+        keeps_overage = bool(account.pop("persist_free_overage", False))
+        if account:
+            raise Later(", ".join(account).replace("_", " "))
         for raw in setup["plans"]:
-            self.plans[raw["id"]] = make_plan(raw, now=self.now)
-        self.customer = Customer.objects.create(customer_id="vector", name="Vector", created_at=self.now)
+            named = dict(raw, id=f"{self.vector['id']}-{raw['id']}") if is_parallel(self.vector) else raw
+            self.plans[raw["id"]] = make_plan(named, keeps_overage=keeps_overage, now=self.now)
+        name = self.vector["id"] if is_parallel(self.vector) else "vector"
+        self.customer = Customer.objects.create(customer_id=name, name="Vector", created_at=self.now)
 
     def _do(self, step: dict[str, Any]) -> None:
         if step["op"] not in KNOWN_STEP:
@@ -256,6 +278,10 @@ class Scenario:
 
     def _balance_update(self, step: dict[str, Any]) -> None:
         slug, interval = self._slug(step), step.get("interval")
+        if "expires_at" in step:
+            to, ends_at = Decimal(100), self.now + timedelta(days=10)
+            kind: dict[str, Any] = {"expires_at": ends_at}
+            return self._edit(slug, to, interval=None, **kind)
         if "usage" in step:
             limit = check(self.customer, slug, now=self.now).limit
             if limit is None:
@@ -263,23 +289,53 @@ class Scenario:
             to = limit - Decimal(str(step["usage"]))
         else:
             to = Decimal(str(step["remaining"]))
-        edit_balance(
-            self.customer,
-            feature=slug,
-            to=to,
-            interval=RESETS[interval] if interval else None,
-            total=interval is None,
-            reason="the file says so",
-            actor=STAFF,
-            now=self.now,
-        )
+        return self._edit(slug, to, interval=RESETS[interval] if interval else None, total=interval is None)
+
+    def _edit(self, slug: str, to: Decimal, **how: Any) -> None:
+        edit_balance(self.customer, feature=slug, to=to, reason="the file says so", actor=STAFF, now=self.now, **how)
+
+    def _force_balance(self, step: dict[str, Any]) -> None:
+        """Use beyond a limit that would refuse it: the file writes the number."""
+        rows = self.customer.balances.promised().filter(feature__slug=self._slug(step), closed_at=None)
+        rows.update(used=F("granted") - Decimal(str(step["balance"])))
 
     def _pass_reset(self, step: dict[str, Any]) -> None:
-        """The window ends at this instant; the calendar does not move."""
-        check(self.customer, self._slug(step), now=self.now)
-        self.customer.balances.filter(feature__slug=self._slug(step), closed_at=None, ends_at__isnull=False).update(
-            ends_at=self.now
-        )
+        """The window ends at this instant, which is a second later so that no two windows begin at once; the calendar
+        does not move."""
+        while reset_due(now=self.now).customers:
+            continue
+        self.now += timedelta(seconds=1)
+        open_rows = self.customer.balances.promised().filter(closed_at=None, ends_at__isnull=False)
+        open_rows.filter(feature__slug=self._slug(step)).update(ends_at=self.now)
+
+    def _parallel(self, step: dict[str, Any]) -> None:
+        self._at_once([step["step"]] * step["count"])
+
+    def _parallel_mixed(self, step: dict[str, Any]) -> None:
+        self._at_once(step["steps"])
+
+    def _at_once(self, steps: list[dict[str, Any]]) -> None:
+        """Each on a thread and a connection of its own."""
+
+        def act(step: dict[str, Any]) -> bool:
+            try:
+                self._act(step["op"])(step)
+            except ValidationError:
+                return False
+            finally:
+                connection.close()
+            return True
+
+        with ThreadPoolExecutor(len(steps)) as pool:
+            self.done = sum(pool.map(act, steps))
+
+    def _rate(self, step: dict[str, Any]) -> None:
+        """So many acts with random amounts; how fast is not of interest here, that none is lost is."""
+        dice = Random(self.vector["id"])
+        for _ in range(step["per_second"] * step["seconds"]):
+            amount = Decimal(dice.randint(10, 210)) / 100
+            self.counted += amount
+            track_use(self.customer, feature=self._slug(step["step"]), amount=amount, now=self.now)
 
     def _ask(self, step: dict[str, Any]) -> None:
         required = Decimal(str(step.get("required", 1)))
@@ -365,7 +421,8 @@ class Scenario:
     def _expect_balance(self, expected: dict[str, Any]) -> None:
         slug = self._slug(expected)
         access = check(self.customer, slug, now=self.now)
-        adjusted = sum((bucket.adjusted for bucket in access.buckets), Decimal(0))
+        # What was trimmed from a rollover is gone, but nobody used it.
+        adjusted = sum((b.adjusted for b in access.buckets if b.kind is not Kind.ROLLOVER), Decimal(0))
         prepaid = [bucket for bucket in access.buckets if bucket.item.is_prepaid]
         bought = sum(((b.granted or Decimal(0)) - (b.item.included or Decimal(0)) for b in prepaid), Decimal(0))
         found: dict[str, Any] = {
@@ -405,6 +462,34 @@ class Scenario:
         wanted = [{k: Decimal(str(v)) if k != "interval" else v for k, v in row.items()} for row in expected["rows"]]
         shown = [{k: row[k] for k in wanted[0]} for row in found]
         self._same("breakdown", sorted(shown, key=str), sorted(wanted, key=str))
+
+    def _expect_rollovers(self, expected: dict[str, Any]) -> None:
+        """What is left of each, oldest first; nothing is left of those that the file shows as spent."""
+        access = check(self.customer, self._slug(expected), now=self.now)
+        found = [bucket.remaining for bucket in sorted(access.buckets, key=Bucket.age) if bucket.kind is Kind.ROLLOVER]
+        if expected["balances"] is not None:
+            self._same("rollovers", found, [units(value) for value in expected["balances"]])
+
+    def _expect_http_ok(self, expected: dict[str, Any]) -> None:
+        self._same("acts that were done", self.done, expected["count"])
+
+    def _expect_remaining_in(self, expected: dict[str, Any]) -> None:
+        access = check(self.customer, self._slug(expected), now=self.now)
+        if access.remaining not in expected["values"]:
+            raise Differs(f"{access.remaining} left, expected one of {expected['values']}")
+
+    def _expect_invariant(self, expected: dict[str, Any]) -> None:
+        if expected["rule"] != "usage + remaining == 100":
+            raise Later(f"the rule {expected['rule']}")
+        [access] = check_all(self.customer, now=self.now)
+        adjusted = sum((bucket.adjusted for bucket in access.buckets), Decimal(0))
+        self._same("used and left together", access.used - adjusted + (access.remaining or Decimal(0)), Decimal(100))
+
+    def _expect_sum_exact(self, expected: dict[str, Any]) -> None:
+        access = check(self.customer, self._slug(expected), now=self.now)
+        self._same("used", access.used, self.counted)
+        events = self.customer.usage_events.aggregate(sum=Sum("taken"))["sum"]
+        self._same("counted by events", events, self.counted)
 
     def _expect_unlimited(self, expected: dict[str, Any]) -> None:
         access = check(self.customer, self._slug(expected), now=self.now)
