@@ -21,6 +21,7 @@ OPS = (
     "customers.change_note",
     "customers.delete_note",
     "entitlements.change_balance",
+    "entitlements.void_usageevent",
     # What ends by itself; what stays takes the permission to add overrides.
     "entitlements.give_concession",
     "entitlements.add_grant",

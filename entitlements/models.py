@@ -253,6 +253,11 @@ class Balance(models.Model):
     withheld = units(default=Decimal(0))
     withheld_by = models.ForeignKey(FeatureOverride, on_delete=models.PROTECT, null=True, related_name="withholds")
     priority = models.SmallIntegerField(default=0)
+    # What a meter keeps of the window: see entitlements/meters.py, `Gauge`.
+    level = units(null=True)
+    level_at = models.DateTimeField(null=True)
+    level_units = models.DecimalField(max_digits=48, decimal_places=24, null=True)
+    level_counted = units(null=True)
 
     objects = BalanceQuerySet.as_manager()
 
@@ -385,6 +390,7 @@ class UsageEvent(models.Model):
     name = models.CharField(max_length=120, blank=True, help_text="The event's name, where a meter read it.")
     amount = units(help_text="What was asked for.")
     taken = units(help_text="What was counted.")
+    reported = units(null=True, help_text="The value that a meter read.")
     at = models.DateTimeField(help_text="When it happened.")
     recorded_at = models.DateTimeField(help_text="When it was reported.")
     key = models.CharField(max_length=255, null=True, blank=True, help_text="Idempotency key.")
@@ -399,6 +405,7 @@ class UsageEvent(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        permissions = [("void_usageevent", "Can void events")]
         indexes = [
             models.Index(fields=["customer", "-id"], name="event_of_customer"),
             models.Index(fields=["feature", "-id"], name="event_by_feature"),
@@ -408,6 +415,14 @@ class UsageEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.taken} {self.feature}"
+
+
+class MeterMember(models.Model):
+    """A value that a meter of different values has met in a window, kept on the window's main balance."""
+
+    pk = models.CompositePrimaryKey("balance", "digest")
+    balance = models.ForeignKey(Balance, on_delete=models.PROTECT, related_name="members", db_index=False)
+    digest = models.UUIDField(help_text="Of the value's text: see `digest_of_key`.")
 
 
 class UsageKey(models.Model):
