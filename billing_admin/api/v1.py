@@ -18,6 +18,7 @@ from billing_admin.api import (
     customers,
     drafts,
     errors,
+    events,
     invoices,
     plans,
     price_overrides,
@@ -64,6 +65,7 @@ errors.install(api)
 for part in (
     customers,
     usage,
+    events,
     balances,
     plans,
     catalog,
