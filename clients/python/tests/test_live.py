@@ -126,3 +126,28 @@ def test_a_key_may_do_what_its_role_may(
         reader.track(acme_id, "credits")
     with pytest.raises(Unauthorized):
         connect(live_server.url, patient, "bk_unknown").check(acme_id, "credits")
+
+
+def test_events_are_found_and_say_which_balances_they_used(billing: Any, acme_id: str, now: datetime) -> None:
+    billing.track(acme_id, "credits", 3, key="job-1", properties={"model": "large"})
+    billing.track(acme_id, "credits", 5, properties={"model": "small"})
+
+    newest = billing.events(acme_id, limit=1)
+    rest = billing.events(acme_id, limit=1, cursor=newest.next_cursor)
+    [found] = billing.events(acme_id, feature="credits", where=("model", "large"), since=now - timedelta(1)).data
+    detail = billing.event(found.id)
+
+    assert [event.counted for event in (*newest.data, *rest.data)] == [5, 3]
+    assert (found.key, found.recorded_at >= now, found.voided_at) == ("job-1", True, None)
+    assert (detail.customer, detail.properties) == (acme_id, {"model": "large"})
+    [counted] = detail.features
+    assert [(used.units, used.kind) for used in counted.buckets] == [(3, "plan_item")]
+
+
+def test_usage_comes_by_day_and_property(billing: Any, acme_id: str) -> None:
+    billing.track(acme_id, "credits", 3, properties={"model": "large"})
+    billing.track(acme_id, "credits", 5, properties={"model": "small"})
+
+    points = billing.usage(acme_id, "credits", per="month", by="model")
+
+    assert {point.value: (point.units, point.events) for point in points} == {"large": (3, 1), "small": (5, 1)}

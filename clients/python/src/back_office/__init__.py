@@ -4,7 +4,9 @@ from back_office.access import Access, Bucket, PlanRef, Source
 from back_office.answers import (
     Balance,
     BatchItem,
+    Counted,
     Event,
+    EventDetail,
     Grant,
     LedgerLine,
     Mode,
@@ -13,6 +15,7 @@ from back_office.answers import (
     Tracked,
     UsagePoint,
     Use,
+    Used,
 )
 from back_office.async_client import AsyncClient
 from back_office.client import Client
@@ -44,7 +47,9 @@ __all__ = [
     "Bucket",
     "Client",
     "Conflict",
+    "Counted",
     "Event",
+    "EventDetail",
     "Forbidden",
     "Grant",
     "InsufficientFunds",
@@ -68,4 +73,5 @@ __all__ = [
     "Unavailable",
     "UsagePoint",
     "Use",
+    "Used",
 ]

@@ -24,7 +24,10 @@ class Page(Generic[Row]):
 
 @dataclass(frozen=True)
 class Event:
-    """One act of use: what was asked for (`value`) and what was counted."""
+    """One act of use as a feature counted it: what was asked for (`value`) and what was counted.
+
+    `name` is the event's, where a meter read it. The answer to a track does not repeat `name` and `recorded_at`.
+    """
 
     id: str
     feature: str
@@ -34,6 +37,9 @@ class Event:
     key: str | None
     mode: str
     properties: Mapping[str, Any]
+    name: str = ""
+    recorded_at: datetime | None = None
+    voided_at: datetime | None = None
 
     @classmethod
     def of(cls, found: Json) -> Self:
@@ -46,6 +52,84 @@ class Event:
             key=found.get("eventKey"),
             mode=found.get("mode", ""),
             properties=found.get("properties") or {},
+            name=found.get("name", ""),
+            recorded_at=maybe_instant(found.get("recordedAt")),
+            voided_at=maybe_instant(found.get("voidedAt")),
+        )
+
+
+@dataclass(frozen=True)
+class Used:
+    """What an event took from one balance."""
+
+    balance_id: int
+    units: Decimal
+    kind: str
+    label: str
+    starts_at: datetime
+    ends_at: datetime | None
+
+    @classmethod
+    def of(cls, found: Json) -> Self:
+        return cls(
+            balance_id=found["balanceId"],
+            units=units_in(found["units"]),
+            kind=found["kind"],
+            label=found["label"],
+            starts_at=instant_in(found["startsAt"]),
+            ends_at=maybe_instant(found.get("endsAt")),
+        )
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one feature counted of an event, and from which balances, in the order in which they were used."""
+
+    feature: str
+    value: Decimal
+    counted: Decimal
+    buckets: tuple[Used, ...]
+
+    @classmethod
+    def of(cls, found: Json) -> Self:
+        return cls(
+            feature=found["featureSlug"],
+            value=units_in(found["value"]),
+            counted=units_in(found["counted"]),
+            buckets=tuple(Used.of(used) for used in found.get("buckets", ())),
+        )
+
+
+@dataclass(frozen=True)
+class EventDetail:
+    """One event with every feature that counts it."""
+
+    id: str
+    customer: str
+    name: str
+    at: datetime
+    recorded_at: datetime
+    key: str | None
+    mode: str
+    properties: Mapping[str, Any]
+    voided_at: datetime | None
+    void_reason: str | None
+    features: tuple[Counted, ...]
+
+    @classmethod
+    def of(cls, found: Json) -> Self:
+        return cls(
+            id=found["id"],
+            customer=found["customerId"],
+            name=found.get("name", ""),
+            at=instant_in(found["at"]),
+            recorded_at=instant_in(found["recordedAt"]),
+            key=found.get("eventKey"),
+            mode=found.get("mode", ""),
+            properties=found.get("properties") or {},
+            voided_at=maybe_instant(found.get("voidedAt")),
+            void_reason=found.get("voidReason"),
+            features=tuple(Counted.of(counted) for counted in found["features"]),
         )
 
 
@@ -86,22 +170,23 @@ class BatchItem:
 
 @dataclass(frozen=True)
 class UsagePoint:
-    """Use of a feature in `[starts_at, ends_at)`; `group` is the value of the property that it was asked by."""
+    """What was counted in the hour, day or month that begins at `at`.
 
-    starts_at: datetime
-    ends_at: datetime | None
-    value: Decimal
+    `value` is the property's value where the usage was split by one; None stands for all less frequent ones.
+    """
+
+    at: datetime
+    units: Decimal
     events: int
-    group: str | None
+    value: str | None
 
     @classmethod
     def of(cls, found: Json) -> Self:
         return cls(
-            starts_at=instant_in(found["startsAt"]),
-            ends_at=maybe_instant(found.get("endsAt")),
-            value=units_in(found["value"]),
-            events=found.get("events", 0),
-            group=found.get("group"),
+            at=instant_in(found["at"]),
+            units=units_in(found["units"]),
+            events=found["events"],
+            value=found.get("value"),
         )
 
 

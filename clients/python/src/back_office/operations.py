@@ -7,11 +7,23 @@ from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from back_office.access import Access
-from back_office.answers import Balance, BatchItem, Event, Grant, Mode, Override, Page, Tracked, UsagePoint, Use
+from back_office.answers import (
+    Balance,
+    BatchItem,
+    Event,
+    EventDetail,
+    Grant,
+    Mode,
+    Override,
+    Page,
+    Tracked,
+    UsagePoint,
+    Use,
+)
 from back_office.asking import Asking, Question
 from back_office.cache import AccessCache, Place
 from back_office.exchange import Exchange, get, post
-from back_office.fields import Units, given, instant_out, maybe_instant_out
+from back_office.fields import Units, given, maybe_instant_out
 from back_office.flow import Flow, Request
 from back_office.reading import accesses, balances, batch_items, grant, override, page_of, tracked, usage_points
 from back_office.settings import OnOutage
@@ -237,49 +249,58 @@ class Operations:
         feature: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        name: str | None = None,
+        where: tuple[str, str] | None = None,
+        voided: bool | None = None,
         search: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Flow[Page[Event]]:
-        """Events of a customer, the newest first."""
-        request = get(
-            "customers",
-            customer,
-            "events",
-            featureSlug=feature,
-            since=maybe_instant_out(since),
-            until=maybe_instant_out(until),
-            search=search,
-            cursor=cursor,
-            limit=None if limit is None else str(limit),
-        )
-        return self.exchange.read(request, page_of(Event.of))
+        """Events of a customer, the newest first; those of the last thirty days unless `since` and `until` say more.
 
-    def event(self, event_id: str) -> Flow[Event]:
-        return self.exchange.read(get("events", event_id), Event.of)
+        `where=("model", "large")` asks for a property, `search` for an id, a key or any property's value.
+        """
+        asked = {
+            "featureSlug": feature,
+            "from": maybe_instant_out(since),
+            "to": maybe_instant_out(until),
+            "name": name,
+            "property": None if where is None else "=".join(where),
+            "voided": None if voided is None else str(voided).lower(),
+            "search": search,
+            "cursor": cursor,
+            "limit": None if limit is None else str(limit),
+        }
+        return self.exchange.read(get("customers", customer, "events", **asked), page_of(Event.of))
+
+    def event(self, event_id: str) -> Flow[EventDetail]:
+        """One event, with the balances that it used."""
+        return self.exchange.read(get("events", event_id), EventDetail.of)
 
     def usage(
         self,
         customer: str,
         feature: str,
         *,
-        since: datetime,
-        until: datetime,
+        since: datetime | None = None,
+        until: datetime | None = None,
         per: Literal["hour", "day", "month"] = "day",
         by: str | None = None,
+        where: tuple[str, str] | None = None,
     ) -> Flow[tuple[UsagePoint, ...]]:
-        """Use per hour, day or month; `by` splits it by a property of the events."""
-        request = get(
-            "customers",
-            customer,
-            "usage",
-            featureSlug=feature,
-            since=instant_out(since),
-            until=instant_out(until),
-            per=per,
-            by=by,
-        )
-        return self.exchange.read(request, usage_points)
+        """What was counted per hour, day or month (UTC); `by` splits it by the most frequent values of a property.
+
+        Spans in which nothing was counted are left out, and so is what was voided.
+        """
+        asked = {
+            "featureSlug": feature,
+            "from": maybe_instant_out(since),
+            "to": maybe_instant_out(until),
+            "per": per,
+            "by": by,
+            "property": None if where is None else "=".join(where),
+        }
+        return self.exchange.read(get("customers", customer, "usage", **asked), usage_points)
 
     def _write(
         self, request: Request, understand: Callable[[Any], Answer], key: str | None, changes: Place | None = None
