@@ -1,11 +1,15 @@
-"""The web process, for servers that speak ASGI; the WSGI one is faster here."""
+"""The web process: plain checks and tracks answered by the event loop, everything else by Django in threads."""
 
-import os
+from typing import Any, cast
 
-from django.core.asgi import get_asgi_application
+from a2wsgi import WSGIMiddleware
+from django.conf import settings
+from django.urls import get_resolver
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "billing_admin.settings")
-# Only the web process keeps a pool of connections; commands, workers and tests open their own.
-os.environ.setdefault("DATABASE_POOL", "true")
+from billing_admin.wsgi import application as django  # the apps are loaded from here on
 
-application = get_asgi_application()
+from billing_admin.hot.door import Door  # isort: skip
+from billing_admin.hot.asgi import App  # isort: skip
+
+get_resolver().url_patterns  # noqa: B018  read the pages now, not while the first one waits for them
+application = Door(cast(App, WSGIMiddleware(cast(Any, django), workers=settings.WEB_THREADS)))

@@ -98,6 +98,15 @@ CACHES = {
 # Seconds between two looks at what is due (billing_admin/celery.py). Demos and tests may want it shorter.
 CLOCKWORK_SECONDS = env.float("CLOCKWORK_SECONDS", default=30.0)
 
+# Threads of one web worker for everything that is not a plain check or track.
+WEB_THREADS = env.int("WEB_THREADS", default=8)
+# Plain checks and tracks: connections of their own, how many are answered together at most, and the seconds after
+# which the database counts as away.
+HOT_CHECK_CONNECTIONS = env.int("HOT_CHECK_CONNECTIONS", default=2)
+HOT_TRACK_CONNECTIONS = env.int("HOT_TRACK_CONNECTIONS", default=2)
+HOT_BATCH = env.int("HOT_BATCH", default=64)
+HOT_TIMEOUT = env.float("HOT_TIMEOUT", default=5.0)
+
 # Calls that one API key may make in a minute.
 API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=6_000)
 

@@ -149,11 +149,12 @@ def our_processes(config: Configuration) -> list[Process]:
         process(
             "Web",
             "granian",
-            *("--interface", "wsgi", "billing_admin.wsgi:application"),
-            *("--host", config.host, "--port", str(config.port)),
-            *("--workers", str(config.web_workers), "--blocking-threads", str(config.web_threads)),
+            *("--interface", "asgi", "--loop", "uvloop", "--no-ws", "billing_admin.asgi:application"),
+            *("--host", config.host, "--port", str(config.port), "--workers", str(config.web_workers)),
             *("--respawn-failed-workers", "--workers-kill-timeout", "5"),
-            DATABASE_POOL_MAX=str(config.web_threads),
+            WEB_THREADS=str(config.web_threads),
+            # Two more read what plain checks and tracks have to know.
+            DATABASE_POOL_MAX=str(config.web_threads + 2),
         ),
         process("Worker", *celery, "worker", "--concurrency", "2", "--loglevel", "INFO"),
         process("Beat", *celery, "beat", "--loglevel", "WARNING", "--pidfile", ""),

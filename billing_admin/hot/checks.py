@@ -1,0 +1,127 @@
+"""check: one statement for all that ask at the same time, and the pure code of the ordinary endpoint for each."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+import structlog
+from django.core.exceptions import SynchronousOnlyOperation
+
+from billing_admin.hot import rows
+from billing_admin.hot.answers import access_body, as_json
+from billing_admin.hot.asks import CheckAsk
+from billing_admin.hot.deciding import situation
+from billing_admin.hot.holdings import Holding
+from billing_admin.hot.replies import Instead, Reply
+from billing_admin.hot.rows import Values
+from billing_admin.hot.wire import Away, Refused, Wire
+
+log = structlog.get_logger("billing_admin.hot")
+
+STATEMENT = f"""
+SELECT a.ord, c.revision, w.version, w.keys, {rows.COLUMNS}
+FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS a(customer, feature, ord)
+CROSS JOIN (SELECT (SELECT current_version_id FROM catalog_plan WHERE is_default) AS version,
+  (SELECT count(*) FROM billing_admin_apikey WHERE id = ANY($3::bigint[]) AND revoked_at IS NULL) AS keys) w
+LEFT JOIN customers_customer c ON c.id = a.customer AND c.closed_at IS NULL
+LEFT JOIN entitlements_balance b ON b.customer_id = c.id AND b.feature_id = a.feature AND b.closed_at IS NULL
+LEFT JOIN entitlements_grant g ON g.id = b.grant_id
+ORDER BY a.ord, b.id
+"""  # noqa: S608  columns from a constant
+ORD, REVISION, VERSION, KEYS, BALANCE = 0, 1, 2, 3, 4
+# Answers kept for as long as nothing that they were made from has changed.
+MOST_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An answer with all that it was made from."""
+
+    holding: Holding
+    found: Sequence[Values]
+    since: datetime
+    until: datetime | None
+    body: bytes
+
+    def is_true(self, holding: Holding, found: Sequence[Values], now: datetime) -> bool:
+        dates_stand = self.since <= now and (self.until is None or now < self.until)
+        return dates_stand and holding is self.holding and found == self.found
+
+
+class Checks:
+    """Answers checks in batches. `revoked` is told when one of the keys is no longer valid."""
+
+    def __init__(self, revoked: Callable[[], None]) -> None:
+        self._revoked = revoked
+        self._made: OrderedDict[tuple[int, int, Decimal], Made] = OrderedDict()
+
+    async def carry_out(self, wire: Wire, asks: list[CheckAsk]) -> None:
+        """Answer each of them. Raises `Away` after telling them so."""
+        keys = {ask.key_id for ask in asks}
+        customers = ",".join([str(ask.holding.pk) for ask in asks])
+        features = ",".join([str(ask.feature.id) for ask in asks])
+        parameters = [f"{{{text}}}".encode() for text in (customers, features, ",".join(map(str, keys)))]
+        try:
+            [result] = await wire.run(("check", parameters))
+        except Refused as refusal:
+            log.warning("check was refused", cause=str(refusal), code=refusal.code)
+            settle(asks, Instead.DJANGO)
+            return
+        except Away:
+            settle(asks, Instead.AWAY)
+            raise
+        found = wire.rows(result)
+        if found[0][KEYS] < len(keys):
+            self._revoked()
+            settle(asks, Instead.DJANGO)
+            return
+        for ask, own in zip(asks, by_ask(found), strict=True):
+            if not ask.answer.done():
+                ask.answer.set_result(self._reply(ask, own))
+
+    def _reply(self, ask: CheckAsk, own: list[Values]) -> Reply:
+        first = own[0]
+        if not ask.holding.is_true(first[REVISION], first[VERSION], ask.now):
+            return Instead.AGAIN
+        found = [] if first[BALANCE] is None else [values[BALANCE:] for values in own]
+        name = (ask.holding.pk, ask.feature.id, ask.required)
+        made = self._made.get(name)
+        if made is not None and made.is_true(ask.holding, found, ask.now):
+            self._made.move_to_end(name)
+            return made.body
+        try:
+            present = situation(ask.holding, ask.feature, found, ask.now)
+        except SynchronousOnlyOperation:
+            return Instead.DJANGO
+        access = present.access(present.buckets, ask.required)
+        if present.takes_money or not access.allowed:
+            return Instead.DJANGO
+        body = as_json(access_body(access))
+        self._keep(name, Made(ask.holding, found, ask.now, present.next_edge(ask.now), body))
+        return body
+
+    def _keep(self, name: tuple[int, int, Decimal], made: Made) -> None:
+        self._made[name] = made
+        self._made.move_to_end(name)
+        if len(self._made) > MOST_KEPT:
+            self._made.popitem(last=False)
+
+
+def by_ask(found: Sequence[Values]) -> Iterator[list[Values]]:
+    """Rows in the order of the asks, which all have at least one."""
+    own: list[Values] = []
+    for values in found:
+        if own and own[0][ORD] != values[ORD]:
+            yield own
+            own = []
+        own.append(values)
+    if own:
+        yield own
+
+
+def settle(asks: Sequence[CheckAsk], reply: Reply) -> None:
+    for ask in asks:
+        if not ask.answer.done():
+            ask.answer.set_result(reply)
