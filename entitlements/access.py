@@ -140,14 +140,13 @@ def _gives_access(line: SourceLine) -> bool:
 
 def _static(answer: "partial[Access]", sources: Sequence[Source], replaced: Replaced) -> Access:
     """The merged value under its overrides: a subscription's replaces its own, the customer's replaces the result."""
-    values = [
-        _replaced_value(replaced.of(s.contract.subscription_id)) or Value(s.item.value, unlimited=s.item.unlimited)
-        for s in sources
-        if not ((own := replaced.of(s.contract.subscription_id)) and own.closes)
-    ]
-    mentioned = {source.contract.subscription_id for source in sources}
-    beside = (_replaced_value(o) for pk, o in replaced.of_subscriptions.items() if pk not in mentioned)
-    values += [value for value in beside if value]
+    said: dict[int | None, Value | None] = {
+        s.contract.subscription_id: Value(s.item.value, unlimited=s.item.unlimited) for s in sources
+    }
+    said |= {pk: _replaced_value(override) for pk, override in replaced.of_subscriptions.items()}
+    # A subscription whose plan does not mention the feature is asked in its turn, too.
+    asked = [pk for pk in replaced.asked if pk in said] or list(said)
+    values = [value for pk in asked if (value := said[pk])]
     of_customer = _replaced_value(replaced.of_customer)
     merged = static_value([of_customer] if of_customer else values)
     return answer(

@@ -52,10 +52,14 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """The overrides of one feature that are in force: that of the customer, and those of subscriptions by their id."""
+    """The overrides of one feature that are in force: that of the customer, and those of subscriptions by their id.
+
+    `asked` are the subscriptions in force in the order in which they are asked: main plans first, the oldest first.
+    """
 
     of_customer: Override | None
     of_subscriptions: dict[int, Override]
+    asked: tuple[int | None, ...] = ()
 
     @property
     def closed(self) -> bool:
@@ -70,6 +74,11 @@ class Replaced:
         return [*own, *self.of_subscriptions.values()]
 
     @property
+    def decides_units(self) -> bool:
+        """Whether the customer's override alone says how many units there are, whatever those of subscriptions say."""
+        return self.of_customer is not None and (self.of_customer.units is not None or self.of_customer.unlimited)
+
+    @property
     def both_levels(self) -> bool:
         return self.of_customer is not None and bool(self.of_subscriptions)
 
@@ -81,9 +90,10 @@ def in_force(
     overrides: Iterable[Override], slug: str, at: datetime, subscriptions: Iterable[int | None] = ()
 ) -> Replaced:
     """The overrides of a feature at the instant; those of subscriptions that do not apply then have no say."""
-    applying = set(subscriptions)
+    asked = tuple(subscriptions)
     found = [o for o in overrides if o.feature.slug == slug and o.holds(at)]
     if not found:
         return NOTHING_REPLACED
     own = next((o for o in found if o.subscription_id is None), None)
-    return Replaced(own, {o.subscription_id: o for o in found if o.subscription_id in applying and o.subscription_id})
+    of = {o.subscription_id: o for o in found if o.subscription_id is not None}
+    return Replaced(own, {pk: of[pk] for pk in asked if pk is not None and pk in of}, asked)

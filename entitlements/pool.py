@@ -110,7 +110,7 @@ def pool_of(
         if not found.all:
             continue
         replaced[name] = found
-        beside += _replace(standings, name, found if merges else replace(found, of_customer=None), by_override, at)
+        beside += _replace(standings, name, found, by_override, merges=merges)
     holding = {override.id for override in overrides if override.holds(at)}
     standings = [standing if standing.row is None else _released(standing, holding) for standing in standings]
     for standing in standings:
@@ -139,9 +139,13 @@ def _end_of(row: Bucket, switched_at: datetime | None, at: datetime) -> datetime
 
 
 def _replace(
-    standings: list[Standing], slug: str, found: Replaced, rows: dict[int | None, Bucket], at: datetime
+    standings: list[Standing], slug: str, found: Replaced, rows: dict[int | None, Bucket], *, merges: bool
 ) -> list[Beside]:
-    """Put the standings of a feature under its overrides, in place; returns the buckets that overrides add."""
+    """Put the standings of a feature under its overrides, in place; returns the buckets that overrides add.
+
+    Where the customer's override says how many units there are, those of subscriptions only add their buckets: what
+    they would take or limit is the customer's to decide.
+    """
     places = [i for i, s in enumerate(standings) if s.contribution.slug == slug]
     beside = []
     for subscription_id, override in found.of_subscriptions.items():
@@ -149,16 +153,19 @@ def _replace(
         if override.closes:
             for i in own:
                 standings[i] = replace(standings[i], is_closed=True)
+        elif found.decides_units:
+            for i in own:
+                standings[i] = replace(standings[i], bucket=_free_of(override, standings[i].bucket))
+            beside += _raised_to(standings, own, override, rows.get(override.id), (subscription_id, None), ())
         else:
-            beside += _leveled(standings, own, override, rows.get(override.id), (subscription_id, None), ZERO)
-    override_of_all = found.of_customer
-    if override_of_all is not None and not override_of_all.closes:
-        raised = [b.bucket.granted for b in beside]
-        if None not in raised:
-            others = sum((granted for granted in raised if granted is not None), ZERO)
-            open_places = [i for i in places if not standings[i].is_closed]
-            row = rows.get(override_of_all.id)
-            beside += _leveled(standings, open_places, override_of_all, row, NOBODY, others)
+            beside += _leveled(standings, own, override, rows.get(override.id), (subscription_id, None))
+    if merges and found.of_customer is not None and not found.of_customer.closes:
+        open_places = [i for i in places if not standings[i].is_closed]
+        row = rows.get(found.of_customer.id)
+        own_bucket = _raised_to(standings, open_places, found.of_customer, row, NOBODY, beside)
+        if not own_bucket and found.of_customer.units is not None:
+            beside = _lowered_to(standings, open_places, found.of_customer, found.of_customer.units, beside)
+        beside += own_bucket
     return beside
 
 
@@ -168,26 +175,57 @@ def _leveled(
     override: Override,
     row: Bucket | None,
     owner: tuple[int | None, int | None],
-    others: Decimal,
 ) -> list[Beside]:
-    """Bring what these standings promise (and `others` beside them) to the override's value."""
-    promised = [standings[i].contribution.granted for i in places]
-    if override.units is None and not override.unlimited:
+    """Bring what these standings promise to the override's value."""
+    raised = _raised_to(standings, places, override, row, owner, ())
+    if not raised and override.units is not None:
+        _lowered_to(standings, places, override, override.units, ())
+    return raised
+
+
+def _raised_to(
+    standings: list[Standing],
+    places: list[int],
+    override: Override,
+    row: Bucket | None,
+    owner: tuple[int | None, int | None],
+    others: Sequence[Beside],
+) -> list[Beside]:
+    """The bucket that an override above what these standings and `others` promise together adds, if it is above."""
+    promised = [standings[i].contribution.granted for i in places] + [b.bucket.granted for b in others]
+    merged = sum((granted for granted in promised if granted is not None), ZERO)
+    if None in promised:
         return []
-    if any(granted is None for granted in promised):
-        if override.units is not None:
-            finite = sum((granted for granted in promised if granted is not None), others)
-            _limit(standings, places, override, max(ZERO, override.units - finite))
-        return []
-    merged = sum((granted for granted in promised if granted is not None), others)
     if override.unlimited:
         return [_raised(standings, places, override, row, owner, None)]
-    assert override.units is not None
-    if override.units > merged or (override.units == merged and row is not None):
-        return [_raised(standings, places, override, row, owner, override.units - merged)]
-    if override.units < merged:
-        _withhold(standings, places, override, merged - override.units)
-    return []
+    if override.units is None or override.units < merged or (override.units == merged and row is None):
+        return []
+    return [_raised(standings, places, override, row, owner, override.units - merged)]
+
+
+def _lowered_to(
+    standings: list[Standing], places: list[int], override: Override, units: Decimal, others: Sequence[Beside]
+) -> list[Beside]:
+    """Bring standings, in place, and `others` down to so many units; what is used already is not taken.
+
+    Returns the others, those left out that hold nothing and were never written.
+    """
+    finite = sum((b.bucket.granted for b in others if b.bucket.granted is not None), ZERO)
+    finite += sum((standings[i].bucket.granted or ZERO for i in places), ZERO)
+    limited = _limit(standings, places, override, max(ZERO, units - finite))
+    over, kept = finite - units + limited, []
+    for beside in others:
+        bucket = beside.bucket
+        granted = max(bucket.used, units - finite) if bucket.granted is None else bucket.granted
+        if bucket.granted is None:
+            over += granted
+        cut = max(ZERO, min(over, granted - bucket.used))
+        over -= cut
+        if granted - cut or beside.row is not None:
+            kept.append(replace(beside, bucket=replace(bucket, granted=granted - cut)))
+    if over > 0:
+        _withhold(standings, [i for i in places if standings[i].contribution.granted is not None], override, over)
+    return kept
 
 
 def _raised(
@@ -229,25 +267,41 @@ def _withhold(standings: list[Standing], places: list[int], override: Override, 
         standings[i] = replace(standings[i], bucket=held)
 
 
-def _limit(standings: list[Standing], places: list[int], override: Override, units: Decimal) -> None:
-    """Give buckets without a limit one: the first the units that are left to give, the others nothing."""
+def _limit(standings: list[Standing], places: list[int], override: Override, units: Decimal) -> Decimal:
+    """Give buckets without a limit one: the first the units that are left to give, the others nothing.
+
+    Returns what they hold together.
+    """
+    together = ZERO
     for i in places:
         bucket, row = standings[i].bucket, standings[i].row
         if bucket.granted is not None:
             continue
-        if row is not None and row.withheld_by == override.id and row.item.id == bucket.item.id:
-            limited = replace(bucket, granted=row.granted, withheld_by=override.id)
+        if (
+            row is not None
+            and row.granted is not None
+            and row.withheld_by == override.id
+            and row.item.id == bucket.item.id
+        ):
+            granted = row.granted
         else:
             granted = max(units, bucket.used - bucket.adjusted)
-            limited = replace(bucket, granted=granted, withheld=ZERO, withheld_by=override.id)
+        limited = replace(bucket, granted=granted, withheld=ZERO, withheld_by=override.id)
         standings[i] = replace(standings[i], bucket=limited)
+        together += granted
         units = ZERO
+    return together
 
 
 def _keeps(standing: Standing, override: Override) -> bool:
     """Whether the row has what this override takes already, of the allowance that it still has."""
     row, bucket = standing.row, standing.bucket
     return row is not None and row.withheld_by == override.id and row.granted == bucket.granted
+
+
+def _free_of(override: Override, bucket: Bucket) -> Bucket:
+    """The bucket without what this override takes."""
+    return given_back(bucket) if bucket.withheld_by == override.id else bucket
 
 
 def given_back(bucket: Bucket) -> Bucket:
