@@ -9,6 +9,7 @@ from enum import StrEnum
 from catalog.periods import CALENDAR_WEEK_ORIGIN, ONCE, Cadence, Period, boundary, count_until, window
 from catalog.terms import CALENDAR, SOFT, FeatureTerms, ItemTerms
 from customers.contracts import Contract
+from entitlements.meters import Gauge
 
 ZERO = Decimal(0)
 NOBODY: tuple[int | None, int | None] = (None, None)
@@ -83,10 +84,14 @@ class Contribution:
         granted = self.item.granted
         return None if granted is None else granted * self.contract.multiplier
 
+    def whole_window(self, at: datetime) -> Period:
+        """The window of the reset cadence that contains the instant, whatever cuts it short."""
+        on_calendar = self.item.reset_anchor == CALENDAR
+        return window(self.item.reset, self.contract.anchor, at, on_calendar=on_calendar)
+
     def window(self, at: datetime) -> Period:
         """The regular window that contains the instant."""
-        on_calendar = self.item.reset_anchor == CALENDAR
-        regular = window(self.item.reset, self.contract.anchor, at, on_calendar=on_calendar)
+        regular = self.whole_window(at)
         trial_end = self.contract.trial_ends_at
         if trial_end is not None and regular.ends_at is not None:
             regular = Period(regular.starts_at, min(regular.ends_at, trial_end))
@@ -100,7 +105,8 @@ class Bucket:
     """A balance as a value. `id` is None while it is only projected: the row is opened by the first write.
 
     A bonus or a purchase has no owner, a `label` of its own, and an item that only says of which feature it is; so has
-    the override of a customer. `withheld` is the part of `adjusted` that the override `withheld_by` takes.
+    the override of a customer. `withheld` is the part of `adjusted` that the override `withheld_by` takes. `gauge` is
+    what the main bucket of a window keeps of the feature's meter.
     """
 
     item: ItemTerms
@@ -120,6 +126,7 @@ class Bucket:
     withheld_by: int | None = None
     override_id: int | None = None
     grant: GrantTerms | None = None
+    gauge: Gauge | None = None
     id: int | None = None
 
     @property
@@ -196,8 +203,18 @@ def fresh(contribution: Contribution, at: datetime, *, not_before: datetime | No
 
 
 def carried(bucket: Bucket, contribution: Contribution) -> Bucket:
-    """The same bucket under another item: what was used and edited stays, the allowance is the new item's."""
-    return replace(bucket, item=contribution.item, granted=contribution.granted)
+    """The same bucket under another item: what was used and edited stays, the allowance is the new item's.
+
+    What an override takes comes back: it takes anew from the new allowance.
+    """
+    return replace(given_back(bucket), item=contribution.item, granted=contribution.granted)
+
+
+def given_back(bucket: Bucket) -> Bucket:
+    """The bucket without what an override takes."""
+    if bucket.withheld_by is None:
+        return bucket
+    return replace(bucket, adjusted=bucket.adjusted + bucket.withheld, withheld=ZERO, withheld_by=None)
 
 
 def holds(bucket: Bucket, contribution: Contribution, at: datetime) -> bool:
@@ -516,7 +533,8 @@ def _move(row: Bucket, contribution: Contribution, opened: Bucket, *, renews: bo
     lasts = keeps_for_ever(contribution.item)
     ends_at = None if lasts else opened.ends_at if new_dates or row.ends_at is None else row.ends_at
     if renews and not lasts and row.ends_at is not None:
-        return BucketMove(Fate.RENEWED, row, replace(opened, ends_at=ends_at, priority=row.priority))
+        level = row.gauge.carried(opened.starts_at) if row.gauge and row.gauge.accrues else None
+        return BucketMove(Fate.RENEWED, row, replace(opened, ends_at=ends_at, priority=row.priority, gauge=level))
     if same_owner:
         return BucketMove(Fate.CARRIED, row, replace(carried(row, contribution), ends_at=ends_at))
     return BucketMove(Fate.CARRIED, row, moved_to(opened, row))
@@ -524,4 +542,5 @@ def _move(row: Bucket, contribution: Contribution, opened: Bucket, *, renews: bo
 
 def moved_to(opened: Bucket, row: Bucket) -> Bucket:
     """A new bucket with what was used and edited of the one that it carries on."""
-    return replace(opened, used=row.used, adjusted=row.adjusted, priority=row.priority)
+    row = given_back(row)
+    return replace(opened, used=row.used, adjusted=row.adjusted, priority=row.priority, gauge=row.gauge)

@@ -118,12 +118,7 @@ def override(
     reason = require_reason(reason, "an override")
     asked = value_of(feature, value)
     effective_from = effective_from or now
-    if effective_until is not None and effective_until <= effective_from:
-        raise BadOverride("until", "An override ends after it begins.", "dates_out_of_order")
-    if effective_until is not None and effective_until <= now:
-        raise BadOverride("until", "That time is over: an override ends in the future.", "dates_out_of_order")
-    if effective_from < now:
-        raise BadOverride("from", "An override begins now or later: what was used was used.", "begins_in_the_past")
+    refuse_bad_dates(effective_from, effective_until, now=now)
     hold(customer, alone=True)
     if subscription is not None and (subscription.customer_id != customer.pk or subscription.ended_at is not None):
         raise BadOverride("subscription", "This subscription is not a live one of this customer.", "not_theirs")
@@ -182,7 +177,7 @@ def revoke(row: FeatureOverride, *, reason: str, actor: Actor, now: datetime) ->
     customer = row.customer
     hold(customer, alone=True)
     row = FeatureOverride.objects.select_for_update(of=("self",)).select_related("feature", "customer").get(pk=row.pk)
-    if row.stops_at is not None and row.stops_at <= now:
+    if row.is_over(now):
         return row
     row.stops_at = max(now, row.effective_from)
     row.revoked_at, row.revoked_by, row.revoke_reason = now, actor.name, reason
@@ -201,6 +196,16 @@ def revoke(row: FeatureOverride, *, reason: str, actor: Actor, now: datetime) ->
     return row
 
 
+def refuse_bad_dates(effective_from: datetime, effective_until: datetime | None, *, now: datetime) -> None:
+    """Raises `BadOverride` for a time that cannot be."""
+    if effective_until is not None and effective_until <= effective_from:
+        raise BadOverride("until", "An override ends after it begins.", "dates_out_of_order")
+    if effective_until is not None and effective_until <= now:
+        raise BadOverride("until", "That time is over: an override ends in the future.", "dates_out_of_order")
+    if effective_from < now:
+        raise BadOverride("from", "An override begins now or later: what was used was used.", "begins_in_the_past")
+
+
 def _overlapping(
     customer: Customer,
     feature: Feature,
@@ -211,11 +216,7 @@ def _overlapping(
     same = customer.feature_overrides.standing(starts_at).filter(feature=feature, subscription=subscription)
     if ends_at is not None:
         same = same.filter(effective_from__lt=ends_at)
-    return [
-        row
-        for row in same.select_for_update(of=("self",)).select_related("feature").order_by("effective_from")
-        if row.stops_at is None or row.stops_at > row.effective_from
-    ]
+    return list(same.select_for_update(of=("self",)).select_related("feature").order_by("effective_from"))
 
 
 def _used(row: FeatureOverride) -> Decimal:

@@ -18,6 +18,7 @@ from entitlements.balances import (
     Kind,
     Standing,
     extra,
+    given_back,
     missed,
     project,
     trim,
@@ -302,13 +303,6 @@ def _keeps(standing: Standing, override: Override) -> bool:
 def _free_of(override: Override, bucket: Bucket) -> Bucket:
     """The bucket without what this override takes."""
     return given_back(bucket) if bucket.withheld_by == override.id else bucket
-
-
-def given_back(bucket: Bucket) -> Bucket:
-    """The bucket without what an override takes."""
-    if bucket.withheld_by is None:
-        return bucket
-    return replace(bucket, adjusted=bucket.adjusted + bucket.withheld, withheld=ZERO, withheld_by=None)
 
 
 def _released(standing: Standing, holding: set[int]) -> Standing:

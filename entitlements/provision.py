@@ -154,6 +154,17 @@ def enter(
     )
 
 
+def give_back(balance: Balance, *, now: datetime, operation: Operation | None = None) -> None:
+    """Put back what an override takes of a bucket: it takes anew from what the bucket is from now on."""
+    if balance.withheld_by_id is None:
+        return
+    returned = balance.withheld
+    balance.adjusted, balance.withheld, balance.withheld_by_id = balance.adjusted + returned, Decimal(0), None
+    balance.save(update_fields=["adjusted", "withheld", "withheld_by"])
+    if returned:
+        enter(balance, BalanceEntry.Kind.OVERRIDE, returned, now=now, operation=operation)
+
+
 def close(balance: Balance, *, ended_at: datetime | None, now: datetime, operation: Operation | None = None) -> None:
     """End a bucket: what it counted stays, a successor may be opened."""
     if ended_at is not None and (balance.ends_at is None or ended_at < balance.ends_at):
@@ -177,6 +188,7 @@ def regrant(
     changed = None if granted is None or before is None else granted - before
     if before is None and granted is not None:
         changed = granted
+    give_back(balance, now=now, operation=operation)
     balance.item_id, balance.granted, balance.ends_at = item.row, granted, ends_at
     balance.save(update_fields=["item", "granted", "ends_at"])
     enter(balance, BalanceEntry.Kind.REGRANT, changed, now=now, operation=operation, rates_from=balance.used)
@@ -285,6 +297,7 @@ def apply_moves(
             regrant(row, move.after.item, move.after.granted, ends_at=move.after.ends_at, now=now, operation=operation)
             continue
         if move.fate is Fate.CARRIED and row and move.after:
+            give_back(row, now=now, operation=operation)
             after = replace(move.after, used=row.used, adjusted=row.adjusted)
             move_out(row, now=now, operation=operation)
             close(row, ended_at=now, now=now, operation=operation)

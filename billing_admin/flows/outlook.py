@@ -12,7 +12,8 @@ from customers.contracts import Contract
 from customers.switch import next_bill
 from entitlements.access import Access, decide
 from entitlements.allowances import contributions_of, sources_of
-from entitlements.balances import Bucket, BucketMove, Fate, fresh
+from entitlements.balances import Bucket, BucketMove, Fate, Kind, fresh
+from entitlements.pool import Beside, Pool, pool_of
 from invoicing.commitment import COUNTED
 from invoicing.documents import Document, bounds_of, draw
 from invoicing.lines import UNUSED, Line, RatedUse
@@ -146,17 +147,23 @@ def access_changes(
         ]
     else:
         touched = {m.before.id for m in moves if m.before}
-        kept = [b for b in position.buckets if b.id not in touched and not b.is_default and b.owner != own]
+        kept = [
+            b
+            for b in position.buckets
+            if b.id not in touched and not b.is_default and (b.owner != own or b.kind is Kind.OVERRIDE)
+        ]
         if position.held and not position.held.contract.follows_contract:
             kept = [b for b in kept if b.owner != (None, position.held.contract.plan_id)]
         new = [m.after for m in moves if m.after]
+    earlier = _under_overrides(position, before_contracts, position.buckets, position.at)
+    afterwards = _under_overrides(position, after_contracts, [*kept, *new], max(starts_at, position.at))
     slugs = dict.fromkeys(
         item.feature.slug for c in [*after_contracts, *before_contracts] for item in c.terms.items if item.feature
     )
     rows = []
     for slug in slugs:
-        before = _decided(slug, before_contracts, position.buckets)
-        later = _decided(slug, after_contracts, [*kept, *new])
+        before = _decided(slug, before_contracts, earlier)
+        later = _decided(slug, after_contracts, afterwards)
         item = after.terms.for_feature(slug) or next(
             i for c in before_contracts + after_contracts if (i := c.terms.for_feature(slug))
         )
@@ -175,11 +182,21 @@ def _at_switch(position: Position, bucket: Bucket) -> Bucket:
     return replace(bucket, used=row.used, adjusted=row.adjusted) if row and position.held else bucket
 
 
-def _decided(slug: str, contracts: Sequence[Contract], buckets: Sequence[Bucket]) -> Access | None:
+def _under_overrides(
+    position: Position, contracts: Sequence[Contract], buckets: Sequence[Bucket], at: datetime
+) -> Pool:
+    """The buckets as overrides leave them; those of a contract that begins are of its first window."""
+    if not any(override.holds(at) for override in position.overrides):
+        return Pool(beside=tuple(Beside(bucket, row=bucket) for bucket in buckets))
+    subscriptions = [contract.subscription_id for contract in contracts]
+    contributions = contributions_of(contracts)
+    return pool_of(contributions, buckets, at, overrides=position.overrides, subscriptions=subscriptions)
+
+
+def _decided(slug: str, contracts: Sequence[Contract], there: Pool) -> Access | None:
     sources = sources_of(contracts, slug)
     if not sources:
         return None
     feature = sources[0].item.feature
     assert feature is not None
-    own = [b for b in buckets if b.item.feature and b.item.feature.slug == slug]
-    return decide(feature, sources, own, holds_plan=True)
+    return decide(feature, sources, there.of(slug), holds_plan=True, replaced=there.overrides(slug))

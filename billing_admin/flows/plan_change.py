@@ -221,7 +221,7 @@ class PlanChange:
     @property
     def fingerprint(self) -> str:
         """What was confirmed, in one word: the kind, the dates, every line, and the rows that it starts from."""
-        held = self.position.held
+        held, at = self.position.held, self.position.at
         facts = {
             "kind": self.kind,
             "timing": self.timing,
@@ -241,6 +241,9 @@ class PlanChange:
             "netTerms": self.net_terms_days,
             "waiting": list(self.position.gated),
             "others": [(c.subscription_id, c.phase_id) for c in self.position.others],
+            "overrides": [
+                (o.id, str(o.ends_at)) for o in self.position.overrides if o.ends_at is None or o.ends_at > at
+            ],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 

@@ -18,7 +18,8 @@ from customers.models import Customer, Phase, Subscription
 from customers.switch import plan_period
 from entitlements.balances import Bucket
 from entitlements.models import Balance
-from entitlements.readings import bucket_of, ledger_position, open_rows, pool, used_since
+from entitlements.overrides import Override
+from entitlements.readings import bucket_of, ledger_position, open_rows, overrides_of, pool_under, used_since
 from invoicing.documents import BillingRules
 from invoicing.lines import BilledFee, Line, RatedUse
 from invoicing.manual import pending_lines
@@ -93,6 +94,7 @@ class Position:
     gated: tuple[int, ...] = ()
     specials: tuple[Special, ...] = ()
     pending: tuple[Line, ...] = ()
+    overrides: tuple[Override, ...] = ()
 
     @property
     def account_credit(self) -> int:
@@ -129,6 +131,7 @@ class Position:
     def next_edge(self) -> datetime | None:
         """The next instant at which this position changes by itself: a period, a window, a scheduled change."""
         edges = [b.ends_at for b in self.buckets if b.ends_at and b.ends_at > self.at]
+        edges += [at for o in self.overrides for at in (o.starts_at, o.ends_at) if at and at > self.at]
         if self.held:
             following = self.held.following
             dates = (self.held.bills_at, self.held.ends_at, following.phase_starts_at if following else None)
@@ -162,8 +165,8 @@ def read_position(
     rows = [_as_of(row, later) for row in open_rows(customer).select_related("item", "grant")]
     default = default_contract(customer)
     applying = contracts or ([default] if default else [])
-    there = pool(customer, applying, rows, at)
-    buckets = tuple(there.buckets)
+    overrides = overrides_of(customer, min([at, *(row.ends_at for row in rows if row.ends_at)]))
+    buckets = tuple(pool_under(overrides, applying, rows, at).buckets)
     return Position(
         customer_id=customer.pk,
         customer_name=customer.name,
@@ -187,6 +190,7 @@ def read_position(
         gated=_gated(customer, plan),
         specials=specials_of(subscription) if subscription else (),
         pending=pending_lines(subscription) if subscription else (),
+        overrides=tuple(overrides),
     )
 
 
