@@ -1,9 +1,10 @@
 """Rows as values: the open buckets of a customer, and what they will have been at an earlier ledger position."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 from django.db.models import Max
 
@@ -13,8 +14,10 @@ from catalog.terms import FeatureTerms, ItemTerms
 from customers.contracts import Contract
 from customers.holdings import contracts_at
 from customers.models import Customer
+from entitlements.accrual import accrued, dates_of, gauges_of, unwritten, with_gauges
 from entitlements.allowances import contributions_of
 from entitlements.balances import EXTRAS, Bucket, GrantTerms, Kind, Standing
+from entitlements.meters import Gauge
 from entitlements.models import Balance, BalanceQuerySet, FeatureOverride, Grant, UsageEvent
 from entitlements.overrides import Override
 from entitlements.pool import Pool, pool_of
@@ -87,8 +90,16 @@ def bucket_of(row: Balance) -> Bucket:
         withheld_by=row.withheld_by_id,
         override_id=row.override_id,
         grant=grant_terms(row.grant) if row.grant_id is not None and row.grant is not None else None,
+        gauge=gauge_of(row),
         id=row.pk,
     )
+
+
+def gauge_of(row: Balance) -> Gauge | None:
+    """What a window keeps of its meter; nothing where none has read an event."""
+    if row.level is None or row.level_at is None:
+        return None
+    return Gauge(row.level, row.level_at, row.level_units, row.level_counted or Decimal(0))
 
 
 def grant_terms(grant: Grant) -> GrantTerms:
@@ -145,8 +156,10 @@ def pool(
     """
     rows = list(rows)
     ends = [row.ends_at for row in rows if row.ends_at is not None]
+    ends += [row.level_at for row in rows if row.level_units is not None and row.level_at is not None]
     overrides = overrides_of(customer, min([at, *ends]))
-    return pool_under(overrides, contracts, rows, at, slug, merges=merges)
+    earlier = partial(contracts_at, customer)
+    return pool_under(overrides, contracts, rows, at, slug, merges=merges, earlier=earlier)
 
 
 def pool_under(
@@ -157,21 +170,49 @@ def pool_under(
     slug: str | None = None,
     *,
     merges: bool = True,
+    earlier: Callable[[datetime], Sequence[Contract]] | None = None,
 ) -> Pool:
-    """The same with overrides already read: nothing is read but terms and features that this process never met."""
+    """The same with overrides already read: nothing is read but terms and features that this process never met.
+
+    Levels that are averaged over time count up to the instant; `earlier` reads the contracts of an instant before the
+    present phases, where one has been held since.
+    """
     rows = list(rows)
     remember_items(row.item_id for row in rows if row.item_id)
-    feature_terms({row.feature_id for row in rows if row.item_id is None})
+    feature_terms({row.feature_id for row in rows})
+    buckets = [bucket_of(row) for row in rows]
+
+    def pool_at(then: datetime, found: Sequence[Bucket], name: str | None) -> Pool:
+        began = then == at or all(contract.phase_starts_at <= then for contract in contracts)
+        applying = contracts if began or earlier is None else earlier(then)
+        return _pool(overrides, applying, found, then, name, merges=merges)
+
+    if not gauges_of(buckets):
+        return pool_at(at, buckets, slug)
+    dates = dates_of(overrides, buckets) | {contract.phase_starts_at for contract in contracts}
+    return unwritten(pool_at(at, accrued(buckets, at, pool_at, dates), slug))
+
+
+def _pool(
+    overrides: Sequence[Override],
+    contracts: Sequence[Contract],
+    buckets: Sequence[Bucket],
+    at: datetime,
+    slug: str | None,
+    *,
+    merges: bool,
+) -> Pool:
     found = pool_of(
         contributions_of(contracts, slug),
-        [bucket_of(row) for row in rows],
+        buckets,
         at,
         overrides=overrides,
         subscriptions=[contract.subscription_id for contract in contracts],
         slug=slug,
         merges=merges,
     )
-    return replace(found, standings=tuple(replace(s, bucket=_contributed(s)) for s in found.standings))
+    found = replace(found, standings=tuple(replace(s, bucket=_contributed(s)) for s in found.standings))
+    return with_gauges(found, gauges_of(buckets))
 
 
 def find_feature(slug: str) -> FeatureTerms | None:
