@@ -14,12 +14,12 @@ from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
 
 from billing_admin.access import allowed, requires
-from billing_admin.admin import balance, details, events, rewards, wallet
+from billing_admin.admin import balance, details, events, overrides, rewards, wallet
 from billing_admin.admin.acts import find_customer, moment
 from billing_admin.admin.contracts import newest_and_waiting, waiting_rows
 from billing_admin.admin.details import LOCALES
 from billing_admin.admin.enable import ASSIGN, ENABLE
-from billing_admin.admin.facts import MoneyFacts, money_facts
+from billing_admin.admin.facts import Facts, read_facts
 from billing_admin.admin.invoices import invoice_row
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.operations import history_of
@@ -160,7 +160,7 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
     sees_history = allowed(request, "customers.view_operation")
     invoices, waiting = newest_and_waiting(customer) if sees_money else ([], [])
     sees_taxes = allowed(request, "invoicing.view_taxassignment")
-    facts = money_facts(customer) if sees_money or sees_taxes else None
+    facts = read_facts(customer)
     may = permissions(request, customer)
     page = read_panels(customer, now=now, allows=partial(allowed, request))
     operations, more = history_of(customer) if sees_history else ([], False)
@@ -174,14 +174,14 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
         may=may,
         details=detail_rows(
             customer,
-            tax_rows_of(customer, facts, may_change=may["taxes"]) if facts and sees_taxes else (),
+            tax_rows_of(customer, facts, may_change=may["taxes"]) if sees_taxes else (),
             editable=may["edit"],
         ),
         invoices=[invoice_row(row, now) for row in invoices] if sees_money else None,
         invoices_url=link("invoicing_invoice_changelist", customer=customer.pk),
-        credit=facts.credit if facts and sees_money else None,
+        credit=facts.credit if sees_money else None,
         credit_url=link("customer_credit", customer.pk),
-        wallet=wallet.panel(request, customer, page.features, has_wallet=bool(facts and facts.has_wallet)),
+        wallet=wallet.panel(request, customer, page.features, has_wallet=facts.has_wallet),
         rewards=rewards.panel(request, customer),
         credits=credits_of(customer, now=now) if sees_money else [],
         events=events.read_events(customer),
@@ -189,7 +189,8 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
         operations=operations,
         sees_history=sees_history,
         history_url=link("customers_operation_changelist", customer=customer.pk) if more else "",
-        notes=list(customer.notes.all()[:5]),
+        notes=facts.notes,
+        features_overridden=overrides.panel(request, customer, page.contracts, page.overridden),
         overrides=in_sidebar(page.overrides, may=may["override"]),
         override_url=link("give_special_price", customer.pk) if may["override"] else "",
         **links_of(customer),
@@ -227,7 +228,7 @@ def detail_rows(customer: Customer, tax_rows: Sequence[DetailRow] = (), *, edita
     ]
 
 
-def tax_rows_of(customer: Customer, facts: MoneyFacts, *, may_change: bool) -> list[DetailRow]:
+def tax_rows_of(customer: Customer, facts: Facts, *, may_change: bool) -> list[DetailRow]:
     """The taxes of a customer, with their dialog for whoever may change them."""
     url = link("customer_taxes", customer.pk) if may_change else ""
     return [DetailRow("Taxes", facts.taxes, url=url, otherwise="as the plan")]

@@ -27,13 +27,15 @@ from customers.states import SubscriptionState
 from entitlements.access import Access
 from entitlements.balances import ZERO, Bucket
 from entitlements.check import decide_all
-from entitlements.models import Balance, UsageEvent
-from entitlements.readings import open_rows, pool
+from entitlements.models import Balance, FeatureOverride, UsageEvent
+from entitlements.pool import Pool
+from entitlements.readings import open_rows, override_of, pool, pool_under
 from invoicing.overrides import read_specials
 from invoicing.readings import unbilled_use
 from invoicing.special import Special
 
 DAYS = 30
+OVERRIDES_READ = 200
 Allows = Callable[[str], bool]
 
 
@@ -381,6 +383,8 @@ class CustomerPanels:
     upcoming: tuple[Upcoming, ...]
     overrides: tuple[tuple[Special, PriceOverride], ...]
     days: tuple[Day, ...]
+    contracts: tuple[Contract, ...] = ()
+    overridden: tuple[FeatureOverride, ...] = ()
 
 
 def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> CustomerPanels:
@@ -388,7 +392,8 @@ def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> Custome
     subscriptions = list(customer.subscriptions.live().with_phases())
     contracts = _contracts(customer, subscriptions, now)
     features: dict[str, Feature] = {}
-    accesses = decide_all(contracts, pool(customer, contracts, open_rows(customer), now), features)
+    overridden = read_overrides(customer)
+    accesses = decide_all(contracts, _pool(customer, contracts, overridden, now), features)
     use = unbilled_use(subscriptions) if any(_bills_use(c) for c in contracts) else {}
     terms = {c.subscription_id: c.terms for c in contracts}
     costs = {
@@ -407,7 +412,22 @@ def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> Custome
         upcoming=tuple(sorted(_upcoming(subscriptions, use, overrides), key=lambda u: u.at)),
         overrides=overrides,
         days=days,
+        contracts=tuple(contracts),
+        overridden=tuple(overridden),
     )
+
+
+def read_overrides(customer: Customer) -> list[FeatureOverride]:
+    """The newest overrides of features, whatever their dates: the panel shows them and the pool asks them."""
+    rows = customer.feature_overrides.select_related("feature__meter", "subscription__product", "batch")
+    return list(rows.order_by("-id")[: OVERRIDES_READ + 1])
+
+
+def _pool(customer: Customer, contracts: Sequence[Contract], read: Sequence[FeatureOverride], now: datetime) -> Pool:
+    rows = list(open_rows(customer))
+    if len(read) > OVERRIDES_READ:  # then an older one may count as well
+        return pool(customer, contracts, rows, now)
+    return pool_under([override_of(row) for row in read], contracts, rows, now)
 
 
 def _upcoming(
