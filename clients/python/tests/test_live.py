@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from back_office import Forbidden, KeyUsedOtherwise, LimitReached, NotFound, Unauthorized
+from back_office import Conflict, Forbidden, KeyUsedOtherwise, LimitReached, NotFound, Unauthorized
 from billing_admin.models import ApiKey
 from conftest import Make
 from customers.models import Customer
@@ -151,3 +151,38 @@ def test_usage_comes_by_day_and_property(billing: Any, acme_id: str) -> None:
     points = billing.usage(acme_id, "credits", per="month", by="model")
 
     assert {point.value: (point.units, point.events) for point in points} == {"large": (3, 1), "small": (5, 1)}
+
+
+def test_an_override_counts_at_once_until_it_is_revoked(billing: Any, acme_id: str, now: datetime) -> None:
+    """L-07, L-08, L-33"""
+    until = now + timedelta(days=5)
+    given = billing.create_override(acme_id, "credits", 500, effective_until=until, reason="load test")
+
+    assert (given.state, given.value, given.effective_until) == ("in_force", 500, until)
+    assert billing.check(acme_id, "credits").remaining == 500
+    assert [row.id for row in billing.overrides(acme_id, state="in_force").data] == [given.id]
+    assert billing.revoke_override(given.id, reason="done").state == "revoked"
+    assert billing.check(acme_id, "credits").remaining == 100
+
+
+def test_a_permanent_override_that_closes_a_feature_is_said_so(billing: Any, acme_id: str) -> None:
+    """L-03"""
+    given = billing.create_override(acme_id, "credits", "no_access", effective_until=None, reason="abuse")
+
+    assert (given.value, given.effective_until) == ("no_access", None)
+    assert not billing.check(acme_id, "credits").has_access
+
+
+def test_overrides_that_overlap_are_a_conflict_unless_one_supersedes(billing: Any, acme_id: str) -> None:
+    """L-12"""
+    first = billing.create_override(acme_id, "credits", 200, effective_until=None, reason="deal")
+
+    with pytest.raises(Conflict) as refused:
+        billing.create_override(acme_id, "credits", 300, effective_until=None, reason="deal")
+    second = billing.create_override(acme_id, "credits", 300, effective_until=None, reason="deal", supersede=True)
+
+    assert refused.value.code == "override_overlaps"
+    assert {row.id: row.state for row in billing.overrides(acme_id).data} == {
+        first.id: "superseded",
+        second.id: "in_force",
+    }

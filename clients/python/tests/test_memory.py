@@ -134,7 +134,7 @@ def test_of_many_features_only_the_unknown_are_asked_for(connect: Make) -> None:
         answers = billing.check_many("acme", ["sso", "credits", "calls", "sso"])
 
     assert list(answers) == ["sso", "credits", "calls"]
-    assert server.heard[1].body["features"] == ["sso", "calls"]
+    assert server.heard[1].body["featureSlugs"] == ["sso", "calls"]
     assert answers["credits"].age > 0
 
 
@@ -168,7 +168,7 @@ def test_forgetting_everything_forgets_what_is_on_its_way() -> None:
 def answers_by_path(connection: object, heard: object) -> None:
     behaviour: Behaviour = says(200, TRACKED)
     if heard.path.endswith("/check"):
-        features = heard.body.get("features")
+        features = heard.body.get("featureSlugs")
         one = ACCESS | {"featureSlug": heard.body.get("featureSlug")}
         behaviour = says(200, {"data": [ACCESS | {"featureSlug": f} for f in features]} if features else one)
     behaviour(connection, heard)

@@ -12,6 +12,7 @@ from back_office.fields import Json, Units, instant_in, maybe_instant, maybe_uni
 
 Row = TypeVar("Row")
 Mode: TypeAlias = Literal["reject", "cap", "overflow"]
+OverrideState: TypeAlias = Literal["scheduled", "in_force", "expired", "superseded", "revoked"]
 
 
 @dataclass(frozen=True)
@@ -227,32 +228,48 @@ class Grant:
 
 @dataclass(frozen=True)
 class Override:
-    """Another value of a feature, for a customer or one of their subscriptions, from–until; `until` None: permanent.
+    """Another value of a feature, for a customer or (`subscription`) one of their contracts, from–until.
 
-    `value` is as the feature's type: True or False, units, a text, or "unlimited". `state` is `scheduled`, `in_force`,
-    `expired`, `superseded` or `revoked`.
+    `value` is as the feature's type: True or False, units, a text, "unlimited" or "no_access". `effective_until` is
+    what was agreed (None: permanent), `stops_at` when it really ends.
     """
 
     id: str
+    customer: str
     feature: str
     subscription: str | None
     value: bool | Decimal | str
+    state: OverrideState
+    effective_from: datetime
+    effective_until: datetime | None
+    stops_at: datetime | None
+    both_levels: bool
     reason: str
-    starts_at: datetime
-    until: datetime | None
-    state: str
+    batch: str | None
+    created_by: str
+    revoked_at: datetime | None
+    revoke_reason: str | None
+    superseded_by: str | None
 
     @classmethod
     def of(cls, found: Json) -> Self:
         return cls(
             id=found["id"],
+            customer=found["customerId"],
             feature=found["featureSlug"],
             subscription=found.get("subscriptionId"),
             value=value_in(found["value"]),
-            reason=found["reason"],
-            starts_at=instant_in(found["effectiveFrom"]),
-            until=maybe_instant(found.get("effectiveUntil")),
             state=found["state"],
+            effective_from=instant_in(found["effectiveFrom"]),
+            effective_until=maybe_instant(found.get("effectiveUntil")),
+            stops_at=maybe_instant(found.get("stopsAt")),
+            both_levels=found.get("bothLevels", False),
+            reason=found["reason"],
+            batch=found.get("batchId"),
+            created_by=found.get("createdBy", ""),
+            revoked_at=maybe_instant(found.get("revokedAt")),
+            revoke_reason=found.get("revokeReason"),
+            superseded_by=found.get("supersededBy"),
         )
 
 

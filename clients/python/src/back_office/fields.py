@@ -56,6 +56,10 @@ def maybe_instant_out(value: datetime | None) -> str | None:
     return None if value is None else instant_out(value)
 
 
+def maybe_text(value: int | None) -> str | None:
+    return None if value is None else str(value)
+
+
 def units_in(value: Any) -> Decimal:
     return Decimal(value)
 

@@ -15,6 +15,7 @@ from back_office.answers import (
     Grant,
     Mode,
     Override,
+    OverrideState,
     Page,
     Tracked,
     UsagePoint,
@@ -23,7 +24,7 @@ from back_office.answers import (
 from back_office.asking import Asking, Question
 from back_office.cache import AccessCache, Place
 from back_office.exchange import Exchange, get, post
-from back_office.fields import Units, given, maybe_instant_out
+from back_office.fields import Units, given, maybe_instant_out, maybe_text
 from back_office.flow import Flow, Request
 from back_office.reading import accesses, balances, batch_items, grant, override, page_of, tracked, usage_points
 from back_office.settings import OnOutage
@@ -79,7 +80,7 @@ class Operations:
         """The same for several features at once, by slug. What memory holds is not asked for again."""
         return self.asking.answers(
             Question(customer, features, required, max_age, on_outage),
-            lambda missing: post("check", body={"customerId": customer, "features": missing, "required": required}),
+            lambda missing: post("check", body={"customerId": customer, "featureSlugs": missing, "required": required}),
             accesses,
         )
 
@@ -208,36 +209,44 @@ class Operations:
         feature: str,
         value: bool | Units | str,
         *,
+        effective_until: datetime | None,
         reason: str,
-        until: datetime | None,
-        starts_at: datetime | None = None,
+        effective_from: datetime | None = None,
         subscription: str | None = None,
         supersede: bool = False,
         key: str | None = None,
     ) -> Flow[Override]:
-        """Give a feature another value, for a customer or one of their subscriptions; `until=None` is permanent.
+        """Give a feature another value, for a customer or one of their subscriptions.
 
-        `value` is as the feature's type: True or False (False closes any feature), units, a text, or "unlimited".
+        `value` is as the feature's type: True or False, units, a text, "unlimited" or "no_access". `effective_until`
+        has to be said, None is permanent. `supersede` ends what holds in that time.
         """
         body = given(
             featureSlug=feature,
             value=value,
             reason=reason,
-            effectiveFrom=starts_at,
+            effectiveFrom=effective_from,
             subscriptionId=subscription,
             supersede=supersede or None,
-        ) | {"effectiveUntil": until}
-        return self._write(post("customers", customer, "overrides", body=body), override, key, (customer, feature))
+        )
+        request = post("customers", customer, "overrides", body=body | {"effectiveUntil": effective_until})
+        return self._write(request, override, key, (customer, feature))
 
     def overrides(
-        self, customer: str, *, feature: str | None = None, cursor: str | None = None
+        self,
+        customer: str,
+        *,
+        feature: str | None = None,
+        state: OverrideState | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
     ) -> Flow[Page[Override]]:
-        """The overrides of a customer, the newest first; ended ones too."""
-        request = get("customers", customer, "overrides", featureSlug=feature, cursor=cursor)
-        return self.exchange.read(request, page_of(Override.of))
+        """The overrides of a customer, the newest first; those that are over too."""
+        asked = {"featureSlug": feature, "state": state, "cursor": cursor, "limit": maybe_text(limit)}
+        return self.exchange.read(get("customers", customer, "overrides", **asked), page_of(Override.of))
 
     def revoke_override(self, override_id: str, *, reason: str, key: str | None = None) -> Flow[Override]:
-        """End an override now."""
+        """End an override now; one that is over already stays as it is."""
         return self._write(post("overrides", override_id, "revoke", body={"reason": reason}), override, key)
 
     # What happened?
@@ -269,7 +278,7 @@ class Operations:
             "voided": None if voided is None else str(voided).lower(),
             "search": search,
             "cursor": cursor,
-            "limit": None if limit is None else str(limit),
+            "limit": maybe_text(limit),
         }
         return self.exchange.read(get("customers", customer, "events", **asked), page_of(Event.of))
 
