@@ -21,6 +21,7 @@ CLOCKWORK = {
     "issue drafts whose grace is over": ("billing_admin.tasks.issue_due", EVERY),
     "give up first invoices that were not paid in time": ("billing_admin.tasks.expire_due", EVERY),
     "ask for what is overdue": ("billing_admin.tasks.dun_due", EVERY * 2),
+    "go on with overrides of many customers": ("billing_admin.tasks.carry_out_batches", EVERY),
     "erase customers whose grace has passed": ("billing_admin.tasks.erase_due", EVERY * 2),
     # Ticks are counted from the start of beat, which a release starts anew: a day would hardly ever pass.
     "make the tables of coming months": ("billing_admin.tasks.make_months", max(EVERY, 3600)),

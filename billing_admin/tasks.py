@@ -6,6 +6,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from billing_admin import runs
+from billing_admin.flows.override_batch import carry_out
+from entitlements.models import OverrideBatch
 
 
 @shared_task
@@ -54,6 +56,19 @@ def archive_due() -> None:
     """Months of events that are old enough to leave the database."""
     keep, folder = settings.USAGE_KEEP_MONTHS, settings.USAGE_ARCHIVE
     runs.archive(now=timezone.now(), keep=keep, folder=folder).finish(timezone.now())
+
+
+@shared_task
+def carry_out_batch(batch_id: str) -> None:
+    """One batch of overrides by its public id, at once; should this be lost, the next pass finds what is left."""
+    if batch := OverrideBatch.objects.filter(public_id=batch_id).first():
+        carry_out(batch, timezone.now())
+
+
+@shared_task
+def carry_out_batches() -> None:
+    """Batches of overrides that nobody has carried out to their end."""
+    runs.override_batches(now=timezone.now()).finish(timezone.now())
 
 
 @shared_task

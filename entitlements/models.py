@@ -69,8 +69,23 @@ class FeatureOverrideQuerySet(models.QuerySet):
         return self.filter(Q(stops_at=None) | Q(stops_at__gt=now), effective_from__lte=now)
 
     def standing(self, now: datetime) -> "FeatureOverrideQuerySet":
-        """In force, or still to come."""
-        return self.filter(Q(stops_at=None) | Q(stops_at__gt=now))
+        """In force, or still to come; not what was taken back before it began."""
+        return self.filter(Q(stops_at=None) | Q(stops_at__gt=now)).exclude(stops_at=F("effective_from"))
+
+    def over(self, now: datetime) -> "FeatureOverrideQuerySet":
+        """Stopped, or taken back before they began."""
+        return self.filter(Q(stops_at__lte=now) | Q(stops_at=F("effective_from")))
+
+    def in_state(self, state: str, now: datetime) -> "FeatureOverrideQuerySet":
+        """Those of one `FeatureOverride.state`."""
+        if state == "scheduled":
+            return self.standing(now).filter(effective_from__gt=now)
+        if state == "in_force":
+            return self.in_force(now)
+        over = self.over(now)
+        if state == "revoked":
+            return over.filter(revoked_at__isnull=False)
+        return over.filter(revoked_at=None, superseded_by__isnull=state != "superseded")
 
 
 class FeatureOverride(models.Model):
@@ -154,9 +169,13 @@ class FeatureOverride(models.Model):
 
     def state(self, now: datetime) -> str:
         """`scheduled`, `in_force`, `expired`, `superseded` or `revoked`: derived from its dates."""
-        if self.stops_at is not None and self.stops_at <= now:
+        if self.is_over(now):
             return "revoked" if self.revoked_at else "superseded" if self.superseded_by_id else "expired"
         return "scheduled" if now < self.effective_from else "in_force"
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether it has stopped, or was taken back before it began."""
+        return self.stops_at is not None and (self.stops_at <= now or self.stops_at == self.effective_from)
 
 
 class Grant(models.Model):

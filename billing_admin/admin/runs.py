@@ -42,6 +42,7 @@ TASKS = {
     runs.EXPIRIES: "Unpaid first invoices",
     runs.DUNNING: "Overdue invoices",
     runs.ERASURES: "Erasures",
+    runs.BATCHES: "Overrides of many customers",
     runs.MONTHS: "Months of events",
     runs.ARCHIVE: "Archive of events",
 }

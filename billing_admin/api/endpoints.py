@@ -69,14 +69,14 @@ class ApiKeyAuth(HttpAuthBase):
 
     openapi_scheme = "bearer"
 
-    def __init__(self, permission: str):
+    def __init__(self, *permissions: str):
         super().__init__()
-        self.permission = permission
+        self.permissions = permissions
 
     def __call__(self, request: Any) -> Caller | None:
         caller: Caller | None = request.caller
-        if caller is not None:
-            caller.require(self.permission)
+        if caller is not None and not any(caller.may(permission) for permission in self.permissions):
+            caller.require(self.permissions[0])
         return caller
 
 
@@ -85,13 +85,17 @@ def endpoint(
     method: str,
     path: str,
     *,
-    needs: str,
+    needs: str | tuple[str, ...],
     gives: Any,
     status: int = HTTPStatus.OK,
     refuses: Iterable[int] = (),
     example: dict[str, Any] | None = None,
 ) -> Callable[[Function], Function]:
-    """Register a function as an endpoint. The first line of its docstring is the summary, the rest the description."""
+    """Register a function as an endpoint. The first line of its docstring is the summary, the rest the description.
+
+    With several permissions any one of them opens it; what takes which is for the function to say.
+    """
+    permissions = (needs,) if isinstance(needs, str) else needs
 
     def declare(function: Function) -> Function:
         @wraps(function)
@@ -99,12 +103,13 @@ def endpoint(
             return Status(status, function(request, *args, **kwargs))
 
         summary, _, more = cleandoc(function.__doc__ or "").partition("\n")
-        description = f"{more.strip()}\n\nPermission of the key's role: `{needs}`.".strip()
+        named = " or ".join(f"`{permission}`" for permission in permissions)
+        description = f"{more.strip()}\n\nPermission of the key's role: {named}.".strip()
         refusals = [*ALWAYS, *map(HTTPStatus, refuses)]
         router.api_operation(
             [method],
             path,
-            auth=ApiKeyAuth(needs),
+            auth=ApiKeyAuth(*permissions),
             response={status: gives, **dict.fromkeys(refusals, Error)},
             summary=summary.rstrip("."),
             description=description,

@@ -20,6 +20,7 @@ from billing_admin.flows.customers import DeletionBlocked
 from billing_admin.flows.enable_plan import PreviewOutdated
 from catalog.coupons import InvalidCoupon
 from catalog.items import InvalidItems
+from entitlements.override import BadOverride
 from entitlements.track import LimitReached
 
 log = structlog.get_logger("billing_admin.api")
@@ -61,6 +62,9 @@ CONFLICT = {
     "nothing_scheduled",
     "nothing_to_pay",
     "override_overlaps",
+    "grant_is_over",
+    "grant_is_used",
+    "event_archived",
     "plan_not_offered",
     "preview_outdated",
     "product_held",
@@ -112,6 +116,7 @@ FIELD = {
     "bad_instant": "at",
     "bad_settlement": "settlement",
     "currency_mismatch": "currency",
+    "override_overlaps": "effectiveFrom",
 }
 # Cells of an item, in the words of the API.
 CELLS = {"price": "unitPrice", "reset": "resets", "feature": "featureSlug"}
@@ -119,6 +124,8 @@ CELLS = {"price": "unitPrice", "reset": "resets", "feature": "featureSlug"}
 
 # Fields of a coupon, in the words of the API.
 COUPON_FIELDS = {"plans": "plan_keys", "free_plan": "free_plan_key", "feature": "feature_slug"}
+# Parts of an override, in the words of the API.
+OVERRIDE_FIELDS = {"from": "effectiveFrom", "until": "effectiveUntil", "subscription": "subscriptionId"}
 
 
 def install(api: NinjaAPI) -> None:
@@ -139,6 +146,12 @@ def install(api: NinjaAPI) -> None:
 
 
 def _refused(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    status, told = refusal_of(error)
+    return answer(status, **told)
+
+
+def refusal_of(error: ValidationError) -> tuple[int, dict[str, Any]]:
+    """The status and the body of a refusal."""
     code, message, field = _first(error)
     status: int = getattr(error, "status", HTTPStatus.BAD_REQUEST)
     if code in NOT_FOUND:
@@ -167,11 +180,13 @@ def _refused(request: HttpRequest, error: ValidationError) -> HttpResponse:
                 for e in found
             ]
             field = more["errors"][0]["field"]
+        case BadOverride():
+            field = OVERRIDE_FIELDS.get(error.field, error.field)
         case PreviewOutdated():
             more["preview"] = PreviewOut.of(error.change).model_dump(mode="json", by_alias=True)
         case LimitReached():
             more["access"] = AccessOut.of(error.access).model_dump(mode="json", by_alias=True)
-    return answer(status, code, message, field, **more)
+    return status, {"code": code, "message": message, "field": field} | more
 
 
 def _camel(field: str) -> str:
@@ -194,11 +209,11 @@ def _first(error: ValidationError) -> tuple[str, str, str | None]:
 
 
 def _bad_request(request: HttpRequest, error: BadRequest) -> HttpResponse:
-    problems = [_problem(e) for e in error.errors]
+    problems = [problem_of(e) for e in error.errors]
     return answer(HTTPStatus.BAD_REQUEST, **problems[0], errors=problems if len(problems) > 1 else None)
 
 
-def _problem(found: dict[str, Any]) -> dict[str, Any]:
+def problem_of(found: dict[str, Any]) -> dict[str, Any]:
     """Pydantic's words, with the field as the caller wrote it: `prices.0.amount`."""
     source, *path = found["loc"]
     parts = [str(part) for part in (path[1:] if source == "body" else path) if not _is_branch(part)]
@@ -218,7 +233,7 @@ def _problem(found: dict[str, Any]) -> dict[str, Any]:
 
 def _is_branch(part: Any) -> bool:
     """Pydantic names the arm of a union, too, which the caller never wrote."""
-    return isinstance(part, str) and ("[" in part or part in {"str", "decimal", "int"})
+    return isinstance(part, str) and ("[" in part or part in {"str", "decimal", "int", "bool"})
 
 
 def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:

@@ -7,6 +7,7 @@ from django.db.models import Q, QuerySet
 from billing_admin.api.refusals import BadValue, NotFound
 from catalog.models import Plan, PlanVersion, Product
 from customers.models import Customer, Subscription
+from entitlements.models import FeatureOverride, Grant
 from invoicing.models import Invoice
 
 
@@ -69,7 +70,7 @@ def find_product(key: str) -> Product:
     return found
 
 
-Row = TypeVar("Row", Customer, Invoice)
+Row = TypeVar("Row", Customer, Invoice, FeatureOverride, Grant)
 
 
 def page_of(rows: "QuerySet[Row]", cursor: str | None, limit: int) -> tuple[list[Row], str | None]:
