@@ -12,6 +12,10 @@ from entitlements.allowances import Source, Value, static_value
 from entitlements.balances import ZERO, Bucket, Kind, Mode, burn
 from entitlements.overrides import NOTHING_REPLACED, Override, Replaced
 
+# Why: allowed; nothing was bought; what was bought is without it; an override closes it; used up; the wallet is empty.
+OK, NO_PLAN, NOT_IN_PLAN = "ok", "no_plan", "not_in_plan"
+NO_ACCESS, LIMIT_REACHED, INSUFFICIENT_FUNDS = "no_access", "limit_reached", "insufficient_funds"
+
 
 @dataclass(frozen=True, slots=True)
 class SourceLine:
@@ -107,10 +111,10 @@ def decide(
         lines += tuple(SourceLine(b.label, _gives(b), None, is_default=False, is_extra=True) for b in own)
     answer = partial(Access, feature.slug, feature.type, required=required, sources=lines)
     if not any(_gives_access(line) for line in lines) or replaced.closed:
-        reason = "no_access" if replaced.all else "not_in_plan" if holds_plan else "no_plan"
+        reason = NO_ACCESS if replaced.all else NOT_IN_PLAN if holds_plan else NO_PLAN
         return answer(has_access=False, allowed=False, reason=reason)
     if feature.type == BOOLEAN:
-        return answer(has_access=True, allowed=True, reason="ok", value=True)
+        return answer(has_access=True, allowed=True, reason=OK, value=True)
     if feature.type != METERED:
         return _static(answer, sources, replaced)
     return _metered(answer, buckets, required)
@@ -152,7 +156,7 @@ def _static(answer: "partial[Access]", sources: Sequence[Source], replaced: Repl
     return answer(
         has_access=True,
         allowed=True,
-        reason="ok",
+        reason=OK,
         value=merged.value if merged.number is None else merged.number,
         unlimited=merged.unlimited,
         conflicts=merged.conflicts,
@@ -173,7 +177,7 @@ def _metered(answer: "partial[Access]", buckets: Sequence[Bucket], required: Dec
     return answer(
         has_access=True,
         allowed=fits,
-        reason="ok" if fits else "limit_reached",
+        reason=OK if fits else LIMIT_REACHED,
         unlimited=unlimited,
         limit=None if unlimited else sum((_limit_of(b) for b in promised), ZERO),
         used=sum((b.used for b in promised), ZERO),

@@ -13,9 +13,9 @@ from billing_admin.api.refusals import BadValue, NotFound
 from billing_admin.api.shapes import Answer, Body, Id, Instant, Quantity, Slug, Units, as_number
 from billing_admin.api.upgrades import upgrade_to
 from billing_admin.flows.customers import DuplicateCustomerId, create_customer
-from billing_admin.flows.use import INSUFFICIENT_FUNDS, check_all_use, check_use, track_use
+from billing_admin.flows.use import check_all_use, check_use, track_use
 from customers.models import Customer
-from entitlements.access import Access
+from entitlements.access import INSUFFICIENT_FUNDS, Access
 from entitlements.balances import Bucket, Mode
 from entitlements.models import UsageEvent
 

@@ -19,7 +19,7 @@ from customers.contracts import Contract
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, record
 from customers.models import Customer, Phase, Subscription
-from entitlements.access import Access
+from entitlements.access import INSUFFICIENT_FUNDS, Access
 from entitlements.balances import Bucket, Mode, burn
 from entitlements.check import check, check_all
 from entitlements.late import track_late
@@ -49,7 +49,6 @@ from invoicing.wallet import InstantUse, charge
 
 # The clock of whoever reports use may be ahead of ours by so much.
 CLOCKS_DIFFER = timedelta(minutes=5)
-INSUFFICIENT_FUNDS = "insufficient_funds"
 
 
 def track_use(
