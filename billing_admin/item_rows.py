@@ -26,6 +26,7 @@ from catalog.items import PRORATIONS
 from catalog.money import grouped
 from catalog.periods import FEE_CADENCES, NEVER, ONCE, PLAN_CADENCES, RESETS
 from catalog.price_check import check_price
+from catalog.rollovers import LASTS, Rollover, duration
 from catalog.terms import (
     BILLING_PERIOD,
     BOOLEAN,
@@ -43,10 +44,13 @@ from catalog.terms import (
     ItemTerms,
 )
 
+# What becomes of the rest of a window, and of what was used beyond it: folded away in the cell of the reset.
+REST = ("rolls", "roll_most", "roll_percent", "keeps_overage")
 FIELDS = (
     *("key", "feature", "name", "included", "unlimited", "value", "reset", "limit", "max_overage"),
     *("amount", "cadence", "quantity", "price", "per", "model", "tier_per", "pack", "percent", "fixed"),
     *("transaction_min", "transaction_max", "line_min", "line_max", "term", "on_increase", "on_decrease"),
+    *REST,
 )
 # What a field means that a row of its kind does not have.
 LEFT_OUT = {
@@ -63,7 +67,7 @@ LEFT_OUT = {
 CELLS = {
     "name": ("name",),
     "included": ("included", "unlimited", "value"),
-    "reset": ("reset",),
+    "reset": ("reset", *REST),
     "limit": ("limit", "max_overage"),
     "price": ("amount", "quantity", "price", "per"),
     # Folded away below the row:
@@ -75,6 +79,8 @@ CELLS = {
 # Refusals stand at these cells; those of the folded part at the very field.
 CELL_OF = {
     **{name: cell for cell, names in CELLS.items() if cell != "more" for name in names},
+    **dict.fromkeys(REST, "rest"),
+    **dict.fromkeys(("rollover", "rollover.lasts", "rollover.most", "rollover.percent"), "rest"),
     "key": "name",
     "feature": "name",
     "rate": "price",
@@ -100,6 +106,8 @@ DECREASE_WORDS = {
     IN_FULL: "Credit a whole period",
     NEXT_CYCLE: "From the next period, no credit",
 }
+# The usual ones; another that an item has is offered as well.
+ROLLS = ("P7D", "P30D", "P90D", "P1M", "P2M", "P3M", "P6M", "P1Y", NEVER)
 TERM_WORDS = {IN_ADVANCE: "In advance", IN_ARREARS: "In arrears", INSTANT: "At once, from the wallet"}
 
 
@@ -197,7 +205,9 @@ class Row:
         cap = self.standard_typed["max_overage"]
         return {
             "included": self.standard.describe_allowance(),
-            "reset": RESET_WORDS.get(code, code).lower() + (", calendar" if calendar else ""),
+            "reset": ", ".join(
+                [RESET_WORDS.get(code, code).lower() + (", calendar" if calendar else ""), *rest_of(self.standard)]
+            ),
             "limit": self.standard.limit + (f", up to +{cap}" if cap else ""),
             "price": self.standard.describe_price(self.currency),
             "tiers": "; ".join(self.standard.describe_tiers(self.currency)),
@@ -217,6 +227,24 @@ class Row:
     @property
     def calendar_resets(self) -> list[Choice]:
         return [Choice(f"{code}/{CALENDAR}", f"{word}, calendar") for code, word in RESET_WORDS.items()]
+
+    @property
+    def rolls(self) -> list[Choice]:
+        """How long what is left of a window lives on; the empty choice is the usual one."""
+        own = self.typed["rolls"]
+        codes = ROLLS if own in (*ROLLS, "") or own not in LASTS else (*ROLLS, own)
+        lasting = (Choice(code, "stays for good" if code == NEVER else f"stays {duration(code)}") for code in codes)
+        return [Choice("", "is gone"), *lasting]
+
+    @property
+    def rest_words(self) -> str:
+        """In a few words what becomes of the rest of a window; short, since its cell is narrow."""
+        words = ["rest is gone" if not self.typed["rolls"] else "rolls over"]
+        return ", ".join([*words, *(["overage kept"] if self.typed["keeps_overage"] else [])])
+
+    @property
+    def has_rest(self) -> bool:
+        return any(self.typed[name] for name in REST)
 
     @property
     def scales(self) -> list[Choice]:
@@ -265,7 +293,7 @@ class Row:
 
     @property
     def unfolded(self) -> bool:
-        return self.was_unfolded or any(cell not in CELLS for cell in self.errors)
+        return self.was_unfolded or any(cell not in (*CELLS, "rest") for cell in self.errors)
 
     @property
     def way(self) -> str:
@@ -352,8 +380,24 @@ def typed_of(item: ItemTerms, currency: str) -> dict[str, str]:
         "term": "" if item.term == item.usual_term else item.term,
         "on_increase": item.on_increase,
         "on_decrease": item.on_decrease,
+        **typed_rest(item),
         **typed_price(item.price, currency),
     }
+
+
+def typed_rest(item: ItemTerms) -> dict[str, str]:
+    rule = item.rollover
+    return {
+        "rolls": rule.lasts if rule else "",
+        "roll_most": grouped(rule.most) if rule and rule.most is not None else "",
+        "roll_percent": grouped(rule.percent) if rule and rule.percent is not None else "",
+        "keeps_overage": "on" if item.keeps_overage else "",
+    }
+
+
+def rest_of(item: ItemTerms) -> list[str]:
+    """For people: what rolls over, and whether overage is kept; nothing where both are as usual."""
+    return [*([item.rollover.describe()] if item.rollover else []), *(["overage kept"] if item.keeps_overage else [])]
 
 
 def way_of(typed: Mapping[str, str], item: ItemTerms | None) -> str:
@@ -412,8 +456,22 @@ def read_allowance(row: Row) -> ItemTerms:
         reset_anchor=CALENDAR if anchor else BILLING_PERIOD,
         limit=row.typed["limit"],
         max_overage=number(row.typed["max_overage"], "max_overage", decimals=6) if soft else None,
+        # What never resets has no next window, and its fields do not show.
+        rollover=read_rollover(row) if reset != NEVER else None,
+        keeps_overage=bool(row.typed["keeps_overage"]) and reset != NEVER,
     )
     return _priced(row, item)
+
+
+def read_rollover(row: Row) -> Rollover | None:
+    typed = row.typed
+    most = number(typed["roll_most"], "roll_most", decimals=6)
+    percent = number(typed["roll_percent"].removesuffix("%").strip(), "roll_percent", decimals=2)
+    if not typed["rolls"]:
+        if most is not None or percent is not None:
+            raise Wrong("rolls", "Say how long the rest stays, or leave its cap empty.")
+        return None
+    return Rollover(typed["rolls"], most, percent)
 
 
 def _priced(row: Row, item: ItemTerms) -> ItemTerms:

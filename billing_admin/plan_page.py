@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db.models import Count, Q, QuerySet
 
 from billing_admin.admin.links import customer_link
+from billing_admin.item_rows import rest_of
 from catalog.models import Plan, PlanVersion, read_terms
 from catalog.periods import ONCE, every
 from catalog.terms import CALENDAR, METERED, ItemDifference, ItemTerms, PlanTerms, differences
@@ -34,6 +35,7 @@ class ItemRow:
     limit: str
     price: str
     details: tuple[str, ...] = ()
+    rest: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def item_row(item: ItemTerms, currency: str) -> ItemRow:
         limit=limit(item),
         price=item.describe_price(currency),
         details=(*asked_for(item), *item.describe_tiers(currency)),
+        rest=tuple(rest_of(item)),
     )
 
 

@@ -37,9 +37,9 @@ def remember_items(item_ids: Iterable[int]) -> None:
     """Read the items that this process has not met yet in one query instead of one each."""
     unknown = {item_id for item_id in item_ids if item_id not in _items}
     if unknown:
-        _items.update(
-            (row.pk, row.terms()) for row in PlanItem.objects.select_related("feature").filter(pk__in=unknown)
-        )
+        found = {row.pk: row.terms() for row in PlanItem.objects.select_related("feature").filter(pk__in=unknown)}
+        _items.update(found)
+        _features.update((terms.feature_row, terms.feature) for terms in found.values() if terms.feature)
 
 
 def forget_items() -> None:

@@ -26,7 +26,7 @@ from customers.contracts import Contract
 from customers.journal import Actor
 from customers.models import Customer, Subscription
 from entitlements.models import UNITS, FeatureOverride
-from entitlements.override import BadOverride, Overlaps, override, revoke, value_of
+from entitlements.override import BadOverride, Overlaps, override, refuse_bad_dates, revoke, value_of
 
 # Whoever may give concessions gives them for a limited time; the other permission has no such bound.
 GIVE, CONCESSION = "entitlements.add_featureoverride", "entitlements.give_concession"
@@ -414,10 +414,10 @@ def look_ahead(form: OverrideForm, customer: Customer) -> tuple[Outlook | None, 
         said = form.data.get("value", "").strip()
         return None, " ".join(map(str, form.errors["value"])) if "value" in form.errors and said else ""
     wanted = form.wanted
-    if wanted.ends_at is not None and wanted.ends_at <= wanted.starts_at:
-        return None, "It has to end after it begins, in the future."
-    if wanted.starts_at < form.now:
-        return None, "An override begins now or later: what was used was used."
+    try:
+        refuse_bad_dates(wanted.starts_at, wanted.ends_at, now=form.now)
+    except BadOverride as refused:
+        return None, refused.messages[0]
     return outlook(customer, wanted, now=form.now), ""
 
 

@@ -15,6 +15,7 @@ from catalog.items import InvalidItems, ItemError
 from catalog.models import Feature
 from catalog.money import plain
 from catalog.periods import NEVER, ONCE
+from catalog.rollovers import Rollover
 from catalog.terms import (
     BILLING_PERIOD,
     BOOLEAN,
@@ -34,6 +35,27 @@ Type = Literal["fee", "usage", "allowance", "boolean", "static"]
 Term = Literal["in_advance", "in_arrears", "instant"]
 Proration = Literal["prorate", "full", "next_cycle"]
 OF_FEATURE = {USAGE: METERED, ALLOWANCE: METERED, BOOLEAN: BOOLEAN, STATIC: STATIC}
+
+
+class RolloverIn(Body):
+    """What is left at the end of a window lives on for a while, up to a cap on all that lives on together."""
+
+    lasts: str = Field(NEVER, max_length=20, description="P1D … P3Y, or never: for good.", examples=["P1M"])
+    most: Units | None = Field(None, description="At most so many units.", examples=[100])
+    percent: Units | None = Field(None, description="At most so many percent of the allowance.", examples=[50])
+
+    def value(self) -> Rollover:
+        return Rollover(self.lasts, self.most, self.percent)
+
+
+class RolloverOut(Answer):
+    lasts: str
+    most: Quantity | None
+    percent: Quantity | None
+
+    @classmethod
+    def of(cls, rule: Rollover) -> Self:
+        return cls(lasts=rule.lasts, most=rule.most, percent=rule.percent)
 
 
 class ItemIn(Body):
@@ -59,6 +81,10 @@ class ItemIn(Body):
     reset_anchor: Literal["billing_period", "calendar"] | None = None
     limit: Literal["hard", "soft"] | None = Field(None, description="Left out: soft where use is priced, else hard.")
     max_overage: Units | None = None
+    rollover: RolloverIn | None = Field(None, description="Left out: what is left at a reset is gone.")
+    keeps_overage: bool = Field(
+        default=False, description="What was used beyond is taken from the next window; unpriced only."
+    )
     unit_price: Rate | None = Field(None, description="Beyond what is included, per `per` units.", examples=["0.002"])
     per: Per | None = Field(None, examples=[1000])
     price: PriceIn | None = Field(None, description="Any charge model, in place of `unitPrice`.")
@@ -106,6 +132,8 @@ class ItemOut(Answer):
     reset_anchor: str | None = None
     limit: str | None = None
     max_overage: Quantity | None = None
+    rollover: RolloverOut | None = None
+    keeps_overage: bool = False
     unit_price: ExactRate | None = None
     per: int | None = None
     price: PriceOut | None = Field(default=None, description="What `unitPrice` alone does not say.")
@@ -150,6 +178,8 @@ class ItemOut(Answer):
             reset_anchor=item.reset_anchor,
             limit=item.limit,
             max_overage=item.max_overage,
+            rollover=RolloverOut.of(item.rollover) if item.rollover else None,
+            keeps_overage=item.keeps_overage,
             **_priced(item),
         )
 
@@ -252,6 +282,8 @@ def _terms(entry: ItemIn, key: str, cadence: str, features: Mapping[str, Feature
         reset_anchor=entry.reset_anchor or BILLING_PERIOD,
         limit=entry.limit or (SOFT if entry.is_priced and entry.term != IN_ADVANCE else HARD),
         max_overage=entry.max_overage,
+        rollover=entry.rollover.value() if entry.rollover else None,
+        keeps_overage=entry.keeps_overage,
         price=entry.usage_price(),
         on_increase=entry.on_increase or PRORATE,
         on_decrease=entry.on_decrease or PRORATE,

@@ -1,5 +1,6 @@
 """The items editor: what is typed becomes items, refusals stand at their cell, differences are marked."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ from billing_admin.items import ItemsForm
 from billing_admin.typed import to_number
 from catalog.charges import Price
 from catalog.models import Plan
+from catalog.rollovers import Rollover
 from catalog.terms import ItemTerms
 from tests import builders as a
 from tests.admin.catalog_desk import row, staff, typed
@@ -258,3 +260,64 @@ def test_what_is_typed_is_escaped():
     )
 
     assert b"<script>" not in page.content
+
+
+def rolling() -> ItemTerms:
+    return replace(a.allowance(100), rollover=Rollover("P1M", Decimal(50), Decimal("12.5")), keeps_overage=True)
+
+
+def test_what_becomes_of_the_rest_is_shown_and_read_again():
+    plan = a.plan("pro", rolling(), replace(a.allowance(10, of="calls"), rollover=Rollover("P14D")))
+    stored = plan.current_version.terms().items
+
+    again = form(plan, *stored, standard=True)
+
+    assert again.is_valid(), errors(again)
+    assert tuple(again.items) == stored
+    assert not again.differs
+
+
+@pytest.mark.parametrize(
+    ("item", "changed"),
+    [
+        (rolling, {"roll_most": "0"}),
+        (rolling, {"roll_most": "many"}),
+        (rolling, {"roll_percent": "2000"}),
+        (rolling, {"rolls": "", "keeps_overage": ""}),
+        (rolling, {"rolls": "P5D"}),
+        (rolling, {"included": "", "unlimited": "on"}),
+        (a.allowance, {"limit": "soft", "price": "0.5", "keeps_overage": "on"}),
+    ],
+)
+def test_a_rollover_that_cannot_be_is_refused_in_its_cell(item, changed: dict[str, str]):
+    plan = a.pro()
+
+    typed_again = form(plan, row(item(), **changed))
+
+    assert [list(cells) for cells in errors(typed_again)] == [["rest"]]
+
+
+def test_what_never_resets_leaves_the_fields_of_the_rest_out():
+    typed_again = form(a.pro(), row(rolling(), reset="never"))
+
+    assert typed_again.is_valid(), errors(typed_again)
+    assert (typed_again.items[0].rollover, typed_again.items[0].keeps_overage) == (None, False)
+
+
+def test_a_rollover_that_differs_from_the_standard_is_marked_with_what_it_was():
+    plan = a.plan("pro", replace(a.allowance(100), rollover=Rollover("P1M", Decimal(50))))
+
+    [differing] = form(plan, row(plan.current_version.terms().items[0], roll_most="60"), standard=True).rows
+
+    assert differing.changed["reset"]
+    assert differing.was["reset"] == "monthly, up to 50 roll over for 1 month"
+
+
+def test_the_editor_and_the_plan_page_say_what_rolls_over():
+    plan = a.plan("pro", rolling())
+
+    edit = staff().get(f"/catalog/plan/{plan.pk}/edit/").content.decode()
+    page = staff().get(f"/catalog/plan/{plan.pk}/change/").content.decode()
+
+    assert 'name="items-r0-roll_most" value="50"' in edit and "rolls over, overage kept" in edit
+    assert "up to 50 and 12.5 % roll over for 1 month" in page and "overage kept" in page

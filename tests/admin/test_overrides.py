@@ -239,7 +239,7 @@ def test_what_cannot_be_read_is_said_while_typing(desk):
     who = acme()
 
     assert "is not a number" in desk.get("override_preview", who.pk, **typed(value="many")).text
-    assert "end after it begins" in desk.get("override_preview", who.pk, **typed(until="2026-03-01")).text
+    assert "ends after it begins" in desk.get("override_preview", who.pk, **typed(until="2026-03-01")).text
     assert "Choose a feature" in desk.get("override_preview", who.pk, **typed(feature="")).text
 
 

@@ -527,3 +527,30 @@ def test_plans_are_listed_in_few_queries(api, django_assert_max_num_queries):
 
     with django_assert_max_num_queries(6):
         api.get("plans")
+
+
+def test_what_rolls_over_is_said_and_answered(sold):
+    rule = {"lasts": "P1M", "most": 50, "percent": 25}
+    item = {"featureSlug": "credits", "included": 100, "resets": "P1M", "rollover": rule, "keepsOverage": True}
+
+    [item] = create(sold, prices=[item])["currentVersion"]["items"]
+
+    assert (item["rollover"], item["keepsOverage"]) == ({"lasts": "P1M", "most": 50, "percent": 25}, True)
+    again = sold.post("plans/pro/versions", {"items": [item], "commitMessage": "the same"})
+    assert (again.status, again["items"]) == (201, [item])
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"rollover": {"lasts": "P5D"}}, "items.0.rollover.lasts"),
+        ({"rollover": {"most": 0}}, "items.0.rollover.most"),
+        ({"rollover": {"percent": 5000}}, "items.0.rollover.percent"),
+        ({"rollover": {}, "resets": "never"}, "items.0.resets"),
+        ({"keepsOverage": True, "unitPrice": 1}, "items.0.keepsOverage"),
+    ],
+)
+def test_a_rollover_that_cannot_be_is_refused_at_its_cell(sold, more, field):
+    refused = create(sold, prices=[{"featureSlug": "credits", "included": 100, "resets": "P1M"} | more])
+
+    assert (refused.status, [error["field"] for error in refused["errors"]]) == (400, [field])
