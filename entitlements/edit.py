@@ -17,8 +17,8 @@ from customers.models import Customer, Operation
 from entitlements.balances import ZERO, Bucket, Standing
 from entitlements.models import Balance, BalanceEntry
 from entitlements.pool import Pool
-from entitlements.provision import enter, hold, settle
-from entitlements.readings import locked, open_rows, pool
+from entitlements.provision import enter, held_until, hold, settle
+from entitlements.readings import open_rows, pool
 
 
 class NothingToEdit(ValidationError):
@@ -182,7 +182,7 @@ def edit_balance(
     reason = require_reason(reason, "a balance edit")
     hold(customer, alone=True)
     contracts = contracts_at(customer, now)
-    rows = locked(open_rows(customer).filter(feature__slug=feature))
+    rows = held_until(customer, open_rows(customer).filter(feature__slug=feature), now, now=now)
     there = pool(customer, contracts, rows, now, feature)
     buckets = there.buckets
     place = _place(there, feature, balance_id, interval)

@@ -41,9 +41,14 @@ def write_event(
     properties: Mapping[str, Any] | None,
     parts: Sequence[tuple[int, Decimal]],
     name: str = "",
+    reported: Decimal | None = None,
     public_id: str | None = None,
+    counts_key: bool = True,
 ) -> UsageEvent:
-    """Keep one event with the units that each balance gave. Raises `IntegrityError` when its key counted already."""
+    """Keep one event with the units that each balance gave. Raises `IntegrityError` when its key counted already.
+
+    Of an event that several features count, which is a row for each with one `public_id`, only one `counts_key`.
+    """
     own = {"public_id": public_id} if public_id else {}
     event = UsageEvent.objects.create(
         customer=customer,
@@ -51,6 +56,7 @@ def write_event(
         name=name,
         amount=amount,
         taken=taken,
+        reported=reported,
         at=at,
         recorded_at=now,
         key=key,
@@ -60,7 +66,7 @@ def write_event(
         amounts=[part for _, part in parts],
         **own,
     )
-    if key:
+    if key and counts_key:
         UsageKey(customer=customer, digest=digest_of_key(key), event_id=event.pk, recorded_at=now).save(
             force_insert=True
         )

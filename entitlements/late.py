@@ -1,6 +1,6 @@
 """Verb: count use that is reported late, into the window in which it happened."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -20,9 +20,9 @@ from entitlements.balances import Bucket, Mode, burn, fresh
 from entitlements.check import UnknownFeature
 from entitlements.events import first_event, write_event
 from entitlements.models import Balance, BalanceEntry
-from entitlements.provision import enter, hold, settle
+from entitlements.provision import enter, held_until, hold, settle
 from entitlements.readings import bucket_of, find_feature, locked, open_rows, pool
-from entitlements.track import SMALLEST, LimitReached, NotMetered, Tracked, repeated
+from entitlements.track import SMALLEST, Asked, LimitReached, NotMetered, Tracked, repeated
 
 
 class WindowBilled(ValidationError):
@@ -60,22 +60,17 @@ def track_late(
         raise UnknownFeature(feature)
     if found.type != METERED:
         raise NotMetered(found)
-    if at > now:
-        raise BadInstant("Use cannot be reported before it happens.")
-    if found.usage == ALLOCATED:
-        raise BadInstant(f"{found.name} is a level: report what it is now.")
+    refuse_untimely(found, at, now)
     amount = amount.quantize(SMALLEST)
     with transaction.atomic():
         hold(customer, alone=True)
         first = first_event(customer, key) if key else None
         if first is not None:
             return repeated(customer, first, found, amount, properties, now)
-        rows = _rows_at(customer, found, at, now)
-        return _count(
+        return count_late_on(
             customer,
             found,
-            amount,
-            rows,
+            Asked(amount),
             at=at,
             now=now,
             is_billed=is_billed,
@@ -85,9 +80,17 @@ def track_late(
         )
 
 
+def refuse_untimely(feature: FeatureTerms, at: datetime, now: datetime) -> None:
+    """Refuse what has not happened yet, and the past of what is a level now. Raises `BadInstant`."""
+    if at > now:
+        raise BadInstant("Use cannot be reported before it happens.")
+    if feature.usage == ALLOCATED:
+        raise BadInstant(f"{feature.name} is a level: report what it is now.")
+
+
 def _rows_at(customer: Customer, feature: FeatureTerms, at: datetime, now: datetime) -> list[Balance]:
     """The buckets of plans that held the instant, open ones brought up to date first; in id order, locked."""
-    present = locked(open_rows(customer, [feature.id or 0]))
+    present = held_until(customer, open_rows(customer, [feature.id or 0]), now, now=now)
     settle(customer, pool(customer, contracts_at(customer, now), present, now, feature.slug), present, now=now)
     held = Balance.objects.filter(customer=customer, feature_id=feature.id or 0, item__isnull=False, starts_at__lte=at)
     held = held.filter(Q(ends_at=None) | Q(ends_at__gt=at)).exclude(source=Balance.Source.ROLLOVER).order_by("id")
@@ -130,11 +133,10 @@ def _open_closed(customer: Customer, bucket: Bucket, now: datetime) -> Balance:
     return row
 
 
-def _count(
+def count_late_on(
     customer: Customer,
     feature: FeatureTerms,
-    amount: Decimal,
-    rows: list[Balance],
+    asked: Asked,
     *,
     at: datetime,
     now: datetime,
@@ -143,18 +145,25 @@ def _count(
     mode: Mode,
     properties: Mapping[str, Any] | None,
 ) -> Tracked:
+    """Count one event on the buckets of an instant in the past. The caller holds the customer alone.
+
+    Raises `LimitReached`, `WindowBilled` and `BadInstant`.
+    """
     assert feature.id is not None
+    rows = _rows_at(customer, feature, at, now)
     if any(row.closed_at is not None and is_billed(row) for row in rows):
         raise WindowBilled(feature, at)
     contracts = contracts_at(customer, at)
     sources, buckets = sources_of(contracts, feature.slug), [bucket_of(row) for row in rows]
     if any(bucket.item.is_instant for bucket in buckets):
         raise BadInstant(f"{feature.name} is paid at once, so it has to be reported at once.")
+    main = main_of(rows, contracts, feature.slug)
+    amount = asked.of(main, bucket_of(main) if main else None, at)
     burnt = burn(buckets, amount, mode)
     if burnt.refused or not buckets or (burnt.taken == 0 and amount != 0):
         raise LimitReached(decide(feature, sources, buckets, holds_plan=bool(contracts), required=amount))
     for place, part in burnt.parts:
-        _add(rows[place], part, at)
+        add(rows[place], part, at)
     event = write_event(
         customer,
         feature_id=feature.id,
@@ -166,12 +175,24 @@ def _count(
         mode=mode,
         properties=properties,
         parts=[(rows[place].pk, part) for place, part in burnt.parts],
+        name=asked.name,
+        reported=asked.reported,
+        public_id=asked.public_id,
+        counts_key=asked.counts_key,
     )
+    asked.keep(main, at, amount - burnt.taken)
     after = [replace(bucket, used=row.used) for bucket, row in zip(buckets, rows, strict=True)]
     return Tracked(applied=True, event=event, access=decide(feature, sources, after, holds_plan=bool(contracts)))
 
 
-def _add(row: Balance, part: Decimal, at: datetime) -> None:
+def main_of(rows: Sequence[Balance], contracts: Sequence[Contract], slug: str) -> Balance | None:
+    """The row of the first contributor, over whose window a meter counts; the first row where none contributes."""
+    owners = [contribution.owner for contribution in contributions_of(contracts, slug)]
+    own = [row for row in rows if row.is_promised and _owner(row) in owners]
+    return min(own, key=lambda row: owners.index(_owner(row)), default=rows[0] if rows else None)
+
+
+def add(row: Balance, part: Decimal, at: datetime) -> None:
     """Count it where it was used: items that came into force later rate only what was used after them."""
     row.used += part
     row.save(update_fields=["used"])

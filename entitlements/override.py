@@ -13,8 +13,8 @@ from customers.holdings import contracts_at
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation, Subscription
 from entitlements.models import UNITS, FeatureOverride, OverrideBatch
-from entitlements.provision import hold, settle
-from entitlements.readings import locked, open_rows, override_of, pool
+from entitlements.provision import held_until, hold, settle
+from entitlements.readings import open_rows, override_of, pool
 
 MOST = Decimal(10) ** (UNITS["max_digits"] - UNITS["decimal_places"])
 
@@ -227,6 +227,6 @@ def _put_in_force(customer: Customer, feature: Feature, *, now: datetime, operat
     """Write what is true from now on, so that the ledger says who did it and when."""
     if feature.type != METERED:
         return
-    rows = locked(open_rows(customer, [feature.pk]))
+    rows = held_until(customer, open_rows(customer, [feature.pk]), now, now=now)
     there = pool(customer, contracts_at(customer, now), rows, now, feature.slug)
     settle(customer, there, rows, now=now, operation=operation)

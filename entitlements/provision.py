@@ -4,17 +4,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection
 
 from catalog.terms import ItemTerms
 from customers.contracts import Contract
+from customers.holdings import contracts_at, next_edges
 from customers.models import Customer, Operation
+from entitlements.accrual import Piece, dates_of, gauges_of, next_piece
 from entitlements.allowances import contributions_of
 from entitlements.balances import Bucket, BucketMove, Fate, Kind, Standing, fresh
-from entitlements.models import Balance, BalanceEntry, Grant, UsageEvent
+from entitlements.events import write_event
+from entitlements.meters import Gauge
+from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, Grant, MeterMember, UsageEvent
 from entitlements.pool import Beside, Pool
-from entitlements.readings import grant_terms, locked, open_rows, pool
+from entitlements.readings import bucket_of, gauge_of, grant_terms, locked, open_rows, overrides_of, pool, pool_under
 
 PROMISED = (Balance.Source.PLAN_ITEM, Balance.Source.DEFAULT)
 BESIDE_OTHERS = "SELECT 1 FROM customers_customer WHERE id = %s FOR KEY SHARE"
@@ -63,7 +68,27 @@ def row_of(customer: Customer, bucket: Bucket) -> Balance:
         withheld=bucket.withheld,
         withheld_by_id=bucket.withheld_by,
         priority=bucket.priority,
+        **_columns(bucket.gauge),
     )
+
+
+def _columns(gauge: Gauge | None) -> dict[str, Any]:
+    if gauge is None:
+        return {}
+    return {
+        "level": gauge.level,
+        "level_at": gauge.at,
+        "level_units": gauge.units,
+        "level_counted": gauge.counted if gauge.accrues else None,
+    }
+
+
+def keep(balance: Balance, gauge: Gauge | None) -> None:
+    """Keep what a meter says of the window of a balance."""
+    columns = _columns(gauge) or dict.fromkeys(("level", "level_at", "level_units", "level_counted"))
+    for name, value in columns.items():
+        setattr(balance, name, value)
+    balance.save(update_fields=list(columns))
 
 
 def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation: Operation | None = None) -> Balance:
@@ -226,7 +251,10 @@ def _settle_standing(
         _put_under_override(before, ended, now=now, operation=operation)
         close(before, ended_at=ended.ends_at, now=now, operation=operation)
     if bucket.id is None:
-        return open_bucket(customer, bucket, now=now, operation=operation)
+        row = open_bucket(customer, bucket, now=now, operation=operation)
+        if ended is not None and ended.id is not None and ended.owner != bucket.owner:
+            MeterMember.objects.filter(balance_id=ended.id).update(balance=row)
+        return row
     row = by_id[bucket.id]
     if (row.item_id, row.granted) != (bucket.item.id, bucket.granted):
         regrant(row, bucket.item, bucket.granted, ends_at=bucket.ends_at, now=now, operation=operation)
@@ -273,7 +301,7 @@ def open_missing(customer: Customer, contracts: list[Contract], *, now: datetime
     `merges` says that these are all the contracts in force, so that overrides of the customer have their say.
     """
     hold(customer, alone=True)
-    rows = locked(open_rows(customer))
+    rows = held_until(customer, open_rows(customer), now, now=now)
     if not merges:
         owners = {contribution.owner for contribution in contributions_of(contracts)}
         rows = [row for row in rows if (row.subscription_id, row.plan_id) in owners]
@@ -298,10 +326,11 @@ def apply_moves(
             continue
         if move.fate is Fate.CARRIED and row and move.after:
             give_back(row, now=now, operation=operation)
-            after = replace(move.after, used=row.used, adjusted=row.adjusted)
+            after = replace(move.after, used=row.used, adjusted=row.adjusted, gauge=gauge_of(row))
             move_out(row, now=now, operation=operation)
             close(row, ended_at=now, now=now, operation=operation)
-            open_bucket(customer, after, now=now, operation=operation)
+            opened = open_bucket(customer, after, now=now, operation=operation)
+            MeterMember.objects.filter(balance=row).update(balance=opened)
             continue
         if move.fate is Fate.KEPT and row and move.after and move.after.granted is not None:
             later = used_later.get(row.pk, Decimal(0))
@@ -322,7 +351,9 @@ def apply_moves(
                     enter(row, BalanceEntry.Kind.MOVED, later, now=now, operation=operation)
             close(row, ended_at=now, now=now, operation=operation)
         if move.after:
-            open_bucket(customer, replace(move.after, used=later), now=now, operation=operation)
+            level = gauge_of(row) if row and move.after.gauge else None
+            gauge = level.carried(move.after.starts_at) if level else None
+            open_bucket(customer, replace(move.after, used=later, gauge=gauge), now=now, operation=operation)
 
 
 def _roll_on(
@@ -343,6 +374,69 @@ def _roll_on(
     row.save(update_fields=["item", "adjusted"])
     if cut:
         enter(row, BalanceEntry.Kind.ROLLED, -cut, now=now, operation=operation)
+
+
+# Levels over time -----------------------------------------------------------------------------------------------------
+
+# What a level came to over a time is an event of its own, written by the clockwork.
+ACCRUED = "accrued"
+
+
+def held_until(customer: Customer, rows: BalanceQuerySet, until: datetime, *, now: datetime) -> list[Balance]:
+    """Open buckets of a customer who is held alone, locked, with what levels come to by an instant."""
+    found = locked(rows)
+    if any(row.level_units is not None for row in found):
+        for feature_id in sorted({row.feature_id for row in found if row.level_units is not None}):
+            accrue(customer, feature_id, until=until, now=now)
+        found = locked(rows.all())
+    return found
+
+
+def accrue(customer: Customer, feature_id: int, *, until: datetime, now: datetime) -> None:
+    """Count what the level of a feature comes to up to an instant, window by window, as a punctual worker would have.
+
+    The caller holds the customer alone.
+    """
+    while _count_piece(customer, feature_id, until=until, now=now):
+        pass
+
+
+def _count_piece(customer: Customer, feature_id: int, *, until: datetime, now: datetime) -> bool:
+    """Count a level up to the next date at which anything changes; False when there is nothing left to count."""
+    rows = locked(open_rows(customer, [feature_id]))
+    buckets = [bucket_of(row) for row in rows]
+    slug, gauge = next(iter(gauges_of(buckets).items()), ("", None))
+    if gauge is None or not gauge.level or gauge.at >= until:
+        return False
+    ends = [row.ends_at for row in rows if row.ends_at is not None]
+    overrides = overrides_of(customer, min([gauge.at, *ends]))
+    there = pool_under(overrides, contracts_at(customer, gauge.at), rows, gauge.at, slug)
+    dates = dates_of(overrides, buckets) | set(next_edges([customer], gauge.at).values())
+    piece = next_piece(there, slug, until, dates)
+    if piece is None:
+        return False
+    _write_piece(customer, piece, settle(customer, there, rows, now=now), now=now)
+    return True
+
+
+def _write_piece(customer: Customer, piece: Piece, rows: Sequence[Balance], *, now: datetime) -> None:
+    for place, part in piece.parts:
+        rows[place].used += part
+        rows[place].save(update_fields=["used"])
+    keep(rows[piece.main], piece.gauge)
+    write_event(
+        customer,
+        feature_id=rows[piece.main].feature_id,
+        amount=piece.units,
+        taken=piece.units,
+        at=piece.since,
+        now=now,
+        key=None,
+        mode=ACCRUED,
+        properties={"until": piece.until.isoformat()},
+        parts=[(rows[place].pk, part) for place, part in piece.parts],
+        reported=piece.level,
+    )
 
 
 def close_all(customer: Customer, subscription_id: int, *, ended_at: datetime, now: datetime) -> None:

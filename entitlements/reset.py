@@ -10,8 +10,8 @@ from customers.contracts import MULTIPLYING
 from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.models import Balance
-from entitlements.provision import close, settle
-from entitlements.readings import locked, open_rows, pool
+from entitlements.provision import close, held_until, settle
+from entitlements.readings import open_rows, pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def _claim(now: datetime, limit: int, skip: Collection[int]) -> list[Customer]:
 
 def bring_up_to_date(customer: Customer, *, now: datetime) -> int:
     """Close what has ended and open what follows, for one customer whose row is held. Returns the windows closed."""
-    rows = locked(open_rows(customer))
+    rows = held_until(customer, open_rows(customer), now, now=now)
     ended = {row.pk for row in rows if row.ends_at is not None and row.ends_at <= now}
     if not ended:
         return 0

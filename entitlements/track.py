@@ -15,12 +15,13 @@ from customers.contracts import Contract
 from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.access import Access, decide
+from entitlements.accrual import main_place
 from entitlements.allowances import sources_of
 from entitlements.balances import Bucket, Mode, burn
 from entitlements.check import UnknownFeature, check
 from entitlements.events import first_event, write_event
-from entitlements.models import UNITS, UsageEvent
-from entitlements.provision import hold, settle
+from entitlements.models import UNITS, Balance, UsageEvent
+from entitlements.provision import held_until, hold, settle
 from entitlements.readings import find_feature, locked, open_rows, pool
 
 SMALLEST = Decimal(1).scaleb(-UNITS["decimal_places"])
@@ -108,7 +109,7 @@ class HappenedBefore(Exception):
     """The use belongs to a window, or to a plan, that was in force before the present one."""
 
 
-class _WindowToOpen(Exception):
+class WindowToOpen(Exception):
     """What was locked is not all there is: a window begins, and it has to be opened before it is counted on."""
 
 
@@ -117,7 +118,7 @@ def _apply(customer: Customer, feature: FeatureTerms, amount: Decimal, **event: 
     try:
         with transaction.atomic():
             return _count(customer, feature, amount, alone=False, **event)
-    except _WindowToOpen:
+    except WindowToOpen:
         with transaction.atomic():
             return _count(customer, feature, amount, alone=True, **event)
 
@@ -135,20 +136,79 @@ def _count(
     properties: Mapping[str, Any] | None,
     charge: Charge | None,
 ) -> Tracked:
-    assert feature.id is not None
     hold(customer, alone=alone)
-    contracts = contracts_at(customer, now)
+    return count_on(
+        customer,
+        feature,
+        Asked(amount),
+        contracts=contracts_at(customer, now),
+        alone=alone,
+        at=at,
+        now=now,
+        key=key,
+        mode=mode,
+        properties=properties,
+        charge=charge,
+    )
+
+
+class Asked:
+    """What one event asks of a feature: units as they are. A meter's reading overrides all of it."""
+
+    name = ""
+    public_id: str | None = None
+    counts_key = True
+    reported: Decimal | None = None
+
+    def __init__(self, amount: Decimal) -> None:
+        self.amount = amount
+
+    def of(self, main: Balance | None, bucket: Bucket | None, at: datetime) -> Decimal:
+        """Units asked for, given the main bucket of the window and its row, if it has one."""
+        return self.amount
+
+    def keep(self, main: Balance | None, at: datetime, short: Decimal) -> None:
+        """Keep what the next event asks from; `short` units did not fit."""
+
+
+def count_on(
+    customer: Customer,
+    feature: FeatureTerms,
+    asked: Asked,
+    *,
+    contracts: Sequence[Contract],
+    alone: bool,
+    at: datetime,
+    now: datetime,
+    key: str | None,
+    mode: Mode,
+    properties: Mapping[str, Any] | None,
+    charge: Charge | None,
+) -> Tracked:
+    """Count one event on the open buckets of a feature. The caller holds the customer, alone where it says so.
+
+    Raises `LimitReached`, `HappenedBefore`, and `WindowToOpen` for what has to be done alone.
+    """
+    assert feature.id is not None
     sources = sources_of(contracts, feature.slug)
     rows = locked(open_rows(customer, [feature.id]))
+    if any(row.level_units is not None for row in rows):
+        if not alone:
+            raise WindowToOpen
+        rows = held_until(customer, open_rows(customer, [feature.id]), at, now=now)
     there = pool(customer, contracts, rows, now, feature.slug)
     if not alone and there.needs_writing:
-        raise _WindowToOpen
+        raise WindowToOpen
     present = there.standings
     if at < now and any(at < max(s.bucket.starts_at, s.contribution.contract.phase_starts_at) for s in present):
         raise HappenedBefore
     answer = partial(decide, feature, sources, holds_plan=bool(contracts), replaced=there.overrides(feature.slug))
     places, all_buckets = there.usable, there.buckets
     buckets = [all_buckets[place] for place in places]
+    main = main_place(there, feature.slug)
+    by_id = {row.pk: row for row in rows}
+    bucket = None if main is None else all_buckets[main]
+    amount = asked.of(by_id.get(bucket.id or 0) if bucket else None, bucket, at)
     burnt = burn(buckets, amount, mode)
     if burnt.refused or not buckets or (burnt.taken == 0 and amount != 0):
         raise LimitReached(answer(buckets, required=amount))
@@ -170,7 +230,12 @@ def _count(
         mode=mode,
         properties=properties,
         parts=taken,
+        name=asked.name,
+        reported=asked.reported,
+        public_id=asked.public_id,
+        counts_key=asked.counts_key,
     )
+    asked.keep(None if main is None else written[main], at, amount - burnt.taken)
     after = [
         replace(bucket, id=written[place].pk, used=written[place].used)
         for place, bucket in zip(places, buckets, strict=True)
