@@ -110,6 +110,7 @@ class Outcome:
     after: str
     problem: str = ""
     column: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,18 +301,26 @@ def _read_world(rows: Sequence[Row], now: datetime) -> _World:
 
 def _tried(row: Row, world: _World) -> Outcome:
     customer, feature = world.customers.get(row.customer_id), world.features.get(row.feature)
-    if customer is None:
-        return Outcome(row, None, "", "", f"There is no customer {row.customer_id!r}.", "customer_id")
-    if feature is None:
-        return Outcome(row, customer, "", "", f"There is no feature {row.feature!r}.", "feature")
+    if customer is None or feature is None:
+        return _refused(row, customer, "", _unknown(row, customer))
     at = max(world.now, row.starts or world.now)
     before = gives(world.access(customer, feature, at))
     try:
         given = _imagined(row, customer, feature, world)
     except ValidationError as error:
-        return Outcome(row, customer, before, "", error.messages[0], column_of(error))
+        return _refused(row, customer, before, error)
     world.overrides.setdefault(customer.pk, []).append(given)
     return Outcome(row, customer, before, gives(world.access(customer, feature, at)))
+
+
+def _refused(row: Row, customer: Customer | None, before: str, error: ValidationError) -> Outcome:
+    return Outcome(row, customer, before, "", error.messages[0], column_of(error), getattr(error, "code", ""))
+
+
+def _unknown(row: Row, customer: Customer | None) -> BadOverride:
+    if customer is None:
+        return BadOverride("customer_id", f"There is no customer {row.customer_id!r}.", "customer_not_found")
+    return BadOverride("feature", f"There is no feature {row.feature!r}.", "feature_not_found")
 
 
 def _imagined(row: Row, customer: Customer, feature: Feature, world: _World) -> FeatureOverride:
@@ -444,10 +453,8 @@ def _give(row: Row, batch: OverrideBatch, now: datetime) -> FeatureOverride:
     found = Customer.objects.open().filter(Q(customer_id=row.customer_id) | Q(public_id=row.customer_id))
     customer = min(found, key=lambda customer: customer.customer_id != row.customer_id, default=None)
     feature = Feature.objects.filter(slug=row.feature).first()
-    if customer is None:
-        raise BadOverride("customer_id", f"There is no customer {row.customer_id!r}.", "customer_not_found")
-    if feature is None:
-        raise BadOverride("feature", f"There is no feature {row.feature!r}.", "feature_not_found")
+    if customer is None or feature is None:
+        raise _unknown(row, customer)
     named = customer.subscriptions.filter(public_id=row.subscription) if row.subscription else []
     # A start that has come since the batch was confirmed is now.
     starts = row.starts if row.starts is None or row.starts < batch.created_at else max(row.starts, now)

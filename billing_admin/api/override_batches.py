@@ -1,0 +1,249 @@
+"""Overrides of many customers at once: try them, give them, see how far they are, take them back together."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any, Literal, Self
+
+from django.db import transaction
+from ninja import Router
+from pydantic import Field
+
+from billing_admin.api.endpoints import ApiRequest, endpoint
+from billing_admin.api.errors import OVERRIDE_FIELDS
+from billing_admin.api.overrides import GIVE, UNTIL, VALUE, OverrideValue, RevokeIn, refuse_what_stays
+from billing_admin.api.refusals import BadValue, NotFound
+from billing_admin.api.shapes import Answer, Body, Id, Instant, Problem, Reason, Slug
+from billing_admin.flows.override_batch import (
+    MOST,
+    Outcome,
+    Result,
+    Row,
+    begin,
+    carry_out,
+    dry_run,
+    results,
+    revoke_batch,
+)
+from billing_admin.tasks import carry_out_batch
+from customers.journal import require_reason
+from entitlements.models import OverrideBatch
+
+router = Router(tags=["Overrides"])
+
+BULK = "entitlements.bulk_override"
+# So many are given while the caller waits; more are left to the workers.
+AT_ONCE = 50
+FIELDS = {**OVERRIDE_FIELDS, "customer_id": "customerId", "feature": "featureSlug"}
+EXAMPLE = {
+    "customers": ["acme", "globex"],
+    "featureSlug": "credits",
+    "value": 50000,
+    "effectiveUntil": "2026-06-01T00:00:00Z",
+    "reason": "everybody who waited in the outage",
+    "dryRun": True,
+}
+
+
+class Asked(Body):
+    """What may stand in a row, or once for all of them."""
+
+    feature_slug: Slug | None = None
+    value: OverrideValue = Field(default=None, description=VALUE)
+    effective_from: Instant | None = Field(default=None, description="Left out: when the row is carried out.")
+    effective_until: Instant | None = Field(default=None, description=f"{UNTIL} In the row, or for all.")
+    supersede: bool = Field(default=False, description="End what holds in that time at the new start.")
+    reason: Reason = ""
+
+
+class RowIn(Asked):
+    customer_id: Id
+    subscription_id: Id | None = None
+
+
+class BulkIn(Asked):
+    customers: Annotated[list[Id], Field(min_length=1, max_length=MOST)] | None = Field(
+        default=None, description="The same for all of these."
+    )
+    rows: Annotated[list[RowIn], Field(min_length=1, max_length=MOST)] | None = Field(
+        default=None, description="What a row leaves out is as beside `rows`."
+    )
+    dry_run: bool = Field(default=False, description="Say what would happen; give nothing.")
+
+    def wanted(self) -> list[Row]:
+        """The rows, numbered from 0. Raises `BadValue` for what is said nowhere."""
+        if (self.customers is None) == (self.rows is None):
+            raise BadValue("rows", "Send either customers or rows.")
+        if self.rows is None:
+            return [self._row(RowIn(customer_id=name), n) for n, name in enumerate(self.customers or [])]
+        return [self._row(row, n) for n, row in enumerate(self.rows)]
+
+    def _row(self, row: RowIn, place: int) -> Row:
+        def said(name: str, field: str, *, needed: bool = False) -> Any:
+            for who in (row, self):
+                if name in who.model_fields_set:
+                    return getattr(who, name)
+            if needed:
+                where = field if self.rows is None else f"rows.{place}.{field}"
+                raise BadValue(where, f"{where} is required.", "missing_field")
+            return getattr(self, name)
+
+        return Row(
+            line=place,
+            customer_id=row.customer_id,
+            feature=said("feature_slug", "featureSlug", needed=True) or "",
+            value=said("value", "value", needed=True),
+            until=said("effective_until", "effectiveUntil", needed=True),
+            starts=said("effective_from", "effectiveFrom"),
+            reason=row.reason,
+            subscription=row.subscription_id or "",
+            supersede=said("supersede", "supersede"),
+        )
+
+
+class BulkRowOut(Answer):
+    row: int = Field(description="Its place in the request, from 0.")
+    customer_id: str
+    feature_slug: str
+    state: Literal["would_give", "waiting", "given", "refused", "given_up"]
+    before: str | None = Field(default=None, description="Of a dry run: the access without it, for people.", examples=["100"])
+    after: str | None = Field(default=None, description="Of a dry run: the access with it.", examples=["50,000"])
+    override_id: str | None = None
+    error: Problem | None = None
+
+    @classmethod
+    def would(cls, outcome: Outcome) -> Self:
+        row = outcome.row
+        return cls(
+            row=row.line,
+            customer_id=row.customer_id,
+            feature_slug=row.feature,
+            state="refused" if outcome.problem else "would_give",
+            before=outcome.before or None,
+            after=outcome.after or None,
+            error=_problem(outcome.code, outcome.problem, outcome.column),
+        )
+
+    @classmethod
+    def did(cls, result: Result) -> Self:
+        row = result.row
+        return cls(
+            row=row.line,
+            customer_id=row.customer_id,
+            feature_slug=row.feature,
+            state=result.state.replace(" ", "_"),  # type: ignore[arg-type]  # one of them
+            override_id=result.override.public_id if result.override else None,
+            error=_problem(result.code, result.why, result.column),
+        )
+
+
+class BatchOut(Answer):
+    id: str | None = Field(description="Null for a dry run.", examples=["bat_9aQ2mZ8TqVbNc1R4"])
+    state: Literal["dry_run", "running", "finished", "revoked"]
+    total: int
+    done: int = Field(description="Rows that were given or refused so far.")
+    refused: int
+    reason: str
+    created_by: str | None
+    created_at: datetime
+    finished_at: datetime | None = None
+    revoked_at: datetime | None = None
+    revoked_by: str | None = None
+    revoke_reason: str | None = None
+    rows: list[BulkRowOut]
+
+    @classmethod
+    def of(cls, batch: OverrideBatch) -> Self:
+        state = "revoked" if batch.revoked_at else "finished" if batch.finished_at else "running"
+        return cls(
+            id=batch.public_id,
+            state=state,  # type: ignore[arg-type]  # one of them
+            total=batch.total,
+            done=batch.done,
+            refused=len(batch.failures),
+            reason=batch.reason,
+            created_by=batch.created_by,
+            created_at=batch.created_at,
+            finished_at=batch.finished_at,
+            revoked_at=batch.revoked_at,
+            revoked_by=batch.revoked_by or None,
+            revoke_reason=batch.revoke_reason or None,
+            rows=[BulkRowOut.did(result) for result in results(batch)],
+        )
+
+    @classmethod
+    def tried(cls, outcomes: Sequence[Outcome], reason: str, now: datetime) -> Self:
+        return cls(
+            id=None,
+            state="dry_run",
+            total=len(outcomes),
+            done=0,
+            refused=sum(bool(outcome.problem) for outcome in outcomes),
+            reason=reason,
+            created_by=None,
+            created_at=now,
+            rows=[BulkRowOut.would(outcome) for outcome in outcomes],
+        )
+
+
+def _problem(code: str, message: str, column: str) -> Problem | None:
+    return Problem(code=code, message=message, field=FIELDS.get(column, column) or None) if message else None
+
+
+@endpoint(router, "POST", "/overrides/bulk", needs=BULK, gives=BatchOut, refuses=[409], example=EXAMPLE)
+def override_many(request: ApiRequest, body: BulkIn) -> BatchOut:
+    """Give overrides to up to 1,000 customers as one batch.
+
+    Each row stands by itself: one that is refused is told with its reason, and holds up no other. Up to 50 rows are
+    given before the answer; more are `running`, and the batch says how far they are. A permanent one takes
+    `entitlements.add_featureoverride`, too.
+    """
+    rows, now = body.wanted(), request.now
+    if any(row.until is None for row in rows):
+        refuse_what_stays(request.auth, None)
+    reason = require_reason(body.reason, "overrides of many customers")
+    if body.dry_run:
+        return BatchOut.tried(dry_run(rows, now), reason, now)
+    batch = begin(rows, reason, request.auth.actor, now)
+    if len(rows) <= AT_ONCE:
+        carry_out(batch, now)
+    else:
+        hand_over(batch)
+    return BatchOut.of(_find(batch.public_id))
+
+
+@endpoint(router, "GET", "/override-batches/{batch_id}", needs=BULK, gives=BatchOut, refuses=[404])
+def read_override_batch(request: ApiRequest, batch_id: Id) -> BatchOut:
+    """How far a batch is, and what became of each row."""
+    return BatchOut.of(_find(batch_id))
+
+
+@endpoint(
+    router,
+    "POST",
+    "/override-batches/{batch_id}/revoke",
+    needs=BULK,
+    gives=BatchOut,
+    refuses=[404],
+    example={"reason": "the wrong list"},
+)
+def revoke_override_batch(request: ApiRequest, batch_id: Id, body: RevokeIn) -> BatchOut:
+    """Stop all overrides of a batch at once; rows that wait are never given. Again: no error, no change."""
+    batch = _find(batch_id)
+    if batch.overrides.filter(effective_until=None).exists():
+        request.auth.require(GIVE)
+    revoke_batch(batch, body.reason, request.auth.actor, request.now)
+    return BatchOut.of(_find(batch_id))
+
+
+def hand_over(batch: OverrideBatch) -> None:
+    """Let a worker carry it out as soon as it is written. Should the queue be away, the next pass finds it."""
+    send = partial(carry_out_batch.apply_async, [batch.public_id], retry=False)
+    transaction.on_commit(send, robust=True)
+
+
+def _find(public_id: str) -> OverrideBatch:
+    found = OverrideBatch.objects.filter(public_id=public_id).first()
+    if found is None:
+        raise NotFound("override_batch", public_id)
+    return found
