@@ -14,7 +14,7 @@ from catalog.money import grouped
 from catalog.periods import every
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer
-from entitlements.grant import grant, void_grant
+from entitlements.grant import change_grant, grant, void_grant
 from entitlements.models import Grant
 from entitlements.provision import hold
 
@@ -109,3 +109,26 @@ def void_units(given: Grant, *, reason: str, actor: Actor, now: datetime) -> Dec
         inputs={"grant": given.public_id},
     )
     return void_grant(given, reason=reason, now=now, operation=operation)
+
+
+@transaction.atomic
+def change_units(given: Grant, changes: Mapping[str, Any], *, actor: Actor, now: datetime) -> Grant:
+    """Change units, ends_at, label, priority, reason or metadata while nothing is used; what is not named stays.
+
+    Raises what `change_grant` raises.
+    """
+    hold(given.customer, alone=True)
+    given = Grant.objects.select_related("customer", "feature").get(pk=given.pk)
+    before = {name: getattr(given, name) for name in changes}
+    operation = record(
+        given.customer,
+        "grant.changed",
+        f"Changed {given.label} ({given.feature.name}): {', '.join(changes) or 'nothing'}",
+        actor=actor,
+        now=now,
+        reason=changes.get("reason") or given.reason,
+        inputs={"grant": given.public_id, **changes},
+        effects={"before": before},
+    )
+    wanted = {"ends_at": given.ends_at, **changes}
+    return change_grant(given, **wanted, operation=operation, now=now)
