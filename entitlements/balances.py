@@ -228,9 +228,12 @@ def holds(bucket: Bucket, contribution: Contribution, at: datetime) -> bool:
 
 
 def end_of(bucket: Bucket, contribution: Contribution | None, at: datetime) -> datetime:
-    """When a bucket that no longer holds came to its end: its own date, or the switch of the plan before it."""
+    """When a bucket that no longer holds came to its end: its own date, or the switch of the plan before it.
+
+    A bucket that a switch carried on is under the item of the present phase already: it ran to its own date.
+    """
     ends = [bucket.ends_at] if bucket.ends_at else []
-    if contribution and contribution.contract.follows_contract:
+    if contribution and contribution.contract.follows_contract and bucket.item.id != contribution.item.id:
         switched_at = contribution.contract.phase_starts_at
         if bucket.starts_at < switched_at <= at:
             ends.append(switched_at)

@@ -119,20 +119,25 @@ def pool_of(
     beside += _grants(rows, at)
     kept = {b.bucket.id for b in beside} | {b.ended.id for b in beside if b.ended}
     over = [row for row in rows if not row.is_plan and row.id not in kept and row.starts_at <= at]
-    ended = {s.contribution.owner: s.contribution.contract.phase_starts_at for s in standings}
+    present = {(s.contribution.owner, s.contribution.slug): s.contribution for s in standings}
     return Pool(
         tuple(standings),
         tuple(beside),
-        tuple(replace(row, ends_at=_end_of(row, ended.get(row.owner), at)) for row in over),
+        tuple(replace(row, ends_at=_end_of(row, present.get((row.owner, slug_of(row))), at)) for row in over),
         tuple(replaced.items()),
     )
 
 
-def _end_of(row: Bucket, switched_at: datetime | None, at: datetime) -> datetime:
-    """When a bucket without a successor came to its end: its own date, else the switch to a plan without it."""
+def _end_of(row: Bucket, contribution: Contribution | None, at: datetime) -> datetime:
+    """When a bucket without a successor came to its end: its own date; a rollover with the switch to a plan without it.
+
+    A rollover that a switch carried on is under the item of the present phase already.
+    """
     ends = [at if row.ends_at is None else min(row.ends_at, at)]
-    if switched_at is not None and row.starts_at < switched_at <= at:
-        ends.append(switched_at)
+    if row.kind is Kind.ROLLOVER and contribution is not None and row.item.id != contribution.item.id:
+        switched_at = contribution.contract.phase_starts_at
+        if row.starts_at < switched_at <= at:
+            ends.append(switched_at)
     return min(ends)
 
 

@@ -1,9 +1,14 @@
+from dataclasses import replace
+from decimal import Decimal
+
 import pytest
 
+from catalog.models import Plan
+from catalog.rollovers import Rollover
 from entitlements.models import Balance
 from entitlements.reset import Reset, reset_due
-from tests.builders import allowance, customer, default, enable, lasting, left, on, plan, pro, use
-from tests.instants import APRIL_1, APRIL_16, MARCH_1, day
+from tests.builders import allowance, customer, default, enable, fee, lasting, left, on, plan, pro, use
+from tests.instants import APRIL_1, APRIL_16, MARCH_1, MARCH_16, day
 
 pytestmark = pytest.mark.django_db
 
@@ -85,3 +90,17 @@ def test_the_queries_of_a_reset_grow_slowly_with_the_balances(django_assert_max_
         reset_due(now=APRIL_16)
 
     assert Balance.objects.filter(closed_at=None, customer=acme).count() == 8
+
+
+def test_a_window_that_a_change_carried_on_runs_to_its_own_end_and_rolls_over():
+    """A-35, A-38"""
+    rolls = replace(allowance(100), rollover=Rollover())
+    acme = on(plan("pro", fee(50), rolls))
+    use(acme, 30)
+    enable(acme, Plan.objects.get(key="pro"), fee(50), replace(rolls, included=Decimal(200)), now=MARCH_16)
+
+    reset_due(now=APRIL_1)
+
+    carried = Balance.objects.get(closed_at=APRIL_1)
+    assert (carried.starts_at, carried.ends_at) == (MARCH_1, APRIL_1)
+    assert left(acme, now=APRIL_1) == 170 + 200
