@@ -1,0 +1,36 @@
+"""Explain what a customer may use and why: now, or at an instant of the past."""
+
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+
+from billing_admin.flows.use import as_the_wallet_allows
+from catalog.terms import METERED
+from customers.holdings import contracts_at
+from customers.models import Customer
+from entitlements.check import UnknownFeature
+from entitlements.explain import Explanation, explain
+from entitlements.history import past
+from entitlements.readings import find_feature, open_rows, pool
+
+
+def explain_use(
+    customer: Customer, feature: str, *, now: datetime, required: Decimal = Decimal(1), at: datetime | None = None
+) -> Explanation:
+    """The story of a check: of now, or of an earlier instant as it was answered then; nothing is written.
+
+    What a wallet held in the past is not asked. Raises `UnknownFeature`, and `NoSuchPast` for an instant of which
+    nothing can be told.
+    """
+    known = find_feature(feature)
+    if known is None:
+        raise UnknownFeature(feature)
+    if at is not None and at != now:
+        then = past(customer, known, at, now=now)
+        return explain(known, then.contracts, then.pool, at=at, required=required)
+    contracts = contracts_at(customer, now)
+    rows = open_rows(customer, [known.id or 0]) if known.type == METERED else []
+    there = pool(customer, contracts, rows, now, feature)
+    found = explain(known, contracts, there, at=now, required=required)
+    [access] = as_the_wallet_allows(customer, [found.access], now=now)
+    return replace(found, access=access)
