@@ -118,7 +118,7 @@ class Feature(models.Model):
         return self.name
 
     def terms(self) -> terms.FeatureTerms:
-        return terms.FeatureTerms(self.slug, self.name, self.type, self.usage, self.unit, self.pk)
+        return terms.FeatureTerms(self.slug, self.name, self.type, self.usage, self.unit, self.pk, self.meter_id)
 
 
 class Product(models.Model):

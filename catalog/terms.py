@@ -44,6 +44,8 @@ class FeatureTerms:
     usage: str = CONSUMABLE
     unit: str = ""
     id: int | None = field(default=None, compare=False)
+    # Not part of what a plan promises, and read anew by whoever counts: it may change under a published version.
+    meter_id: int | None = field(default=None, compare=False)
 
     @property
     def is_allocated(self) -> bool:

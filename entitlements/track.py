@@ -195,7 +195,7 @@ def count_on(
     if any(row.level_units is not None for row in rows):
         if not alone:
             raise WindowToOpen
-        rows = held_until(customer, open_rows(customer, [feature.id]), at, now=now)
+        rows = held_until(customer, open_rows(customer, [feature.id]), now, now=now)
     there = pool(customer, contracts, rows, now, feature.slug)
     if not alone and there.needs_writing:
         raise WindowToOpen

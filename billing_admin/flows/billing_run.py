@@ -264,6 +264,8 @@ def _windows(
     # taken, and what one will take of a window that begins it takes before anything is counted there.
     if any(not row.is_promised or row.withheld_by_id is not None for row in own):
         return None
+    if any(row.level_units is not None for row in buckets):
+        return None  # a level is counted up to the boundary first
     there = pool_under([], [contract_of(phase, customer)], own, at)
     found = list(there.standings)
     if there.beside or there.over:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, Q
 
 from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of, committed_period, elapsed_share
 from billing_admin.flows.caution import LOOKS_BACK, Limits, NeedsAPerson, is_remarkable, why_not
@@ -21,7 +21,7 @@ from customers import switch
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, record
 from customers.models import Customer, Operation, Phase, Subscription
-from entitlements.provision import close, close_all, settle
+from entitlements.provision import close, close_all, held_until, settle
 from entitlements.readings import locked, open_rows, pool
 from entitlements.reset import bring_up_to_date
 from invoicing.commitment import Commitment
@@ -73,7 +73,9 @@ def renew_or_park(
 
 
 def _balances_due(customer: Customer, now: datetime) -> bool:
-    return customer.balances.due(now).exists()
+    """Whether a window has ended, or a level has been held that is not counted yet."""
+    held = Q(level_units__isnull=False, level_at__lt=now, closed_at=None) & ~Q(level=0)
+    return customer.balances.filter(Q(closed_at=None, ends_at__lte=now) | held).exists()
 
 
 def _park(customer: Customer, subscription: Subscription, because: str, now: datetime) -> None:
@@ -108,6 +110,7 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime, look
         )
     phase = phase_at(subscription, at)
     switched = phase.pk != before.pk
+    held_until(customer, open_rows(customer), at, now=now)
     _close_windows(customer, subscription, at=at, now=now)
     history = history_of(subscription, at)
     after = stretch_of(phase, levels_of(subscription)) if switched else history[-1]
@@ -203,6 +206,7 @@ def end_contract(
     gives_back = unused != Subscription.Unused.NOTHING
     # Read before the windows close: what was used of bought units is counted in those that are open.
     fees = billed_fees(subscription, at) if gives_back else []
+    held_until(customer, open_rows(customer), at, now=now)
     close_all(customer, subscription.pk, ended_at=at, now=now)
     is_settled = subscription.settled_at is not None
     documents = [] if is_settled else closing_documents(subscription, at, bill_use=bill_use, fees=fees)

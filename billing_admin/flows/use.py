@@ -14,7 +14,7 @@ from billing_admin.flows.drafts import drafts_of, is_billed, issue_draft, refres
 from billing_admin.flows.position import levels_of, stretch_of
 from billing_admin.flows.renew import catch_up
 from catalog.periods import Cadence, period_containing
-from catalog.terms import ALLOCATED, IN_FULL, PRORATE, ItemTerms, PlanTerms
+from catalog.terms import ALLOCATED, IN_FULL, METERED, PRORATE, ItemTerms, PlanTerms
 from customers.contracts import Contract
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, record
@@ -23,6 +23,7 @@ from entitlements.access import INSUFFICIENT_FUNDS, Access
 from entitlements.balances import Bucket, Mode, burn
 from entitlements.check import check, check_all
 from entitlements.late import track_late
+from entitlements.metered import Ask, Reported, ask_of, asks_of, report
 from entitlements.models import Balance, UsageEvent
 from entitlements.readings import find_feature
 from entitlements.track import Counted, HappenedBefore, Tracked, track
@@ -72,6 +73,10 @@ def track_use(
         at = now
     known = find_feature(feature)
     event: dict[str, Any] = {"key": key, "mode": mode, "properties": properties}
+    if known is not None and known.meter_id is not None and known.type == METERED:
+        asks = [ask_of(known, properties or {}, amount)]
+        [tracked] = report_readings(customer, asks, at=at, now=now, **event).tracked
+        return tracked
     if at is not None and at != now and (at > now or (known is not None and known.usage == ALLOCATED)):
         return count_late(customer, feature=feature, amount=amount, at=at, now=now, **event)
     if known is None or known.usage != ALLOCATED:
@@ -93,6 +98,65 @@ def track_use(
         return tracked
 
 
+def report_use(
+    customer: Customer,
+    *,
+    name: str,
+    properties: Mapping[str, Any],
+    value: Decimal | None = None,
+    at: datetime | None = None,
+    now: datetime,
+    key: str | None = None,
+    mode: Mode = Mode.REJECT,
+) -> Reported:
+    """Count an event on every feature whose meter reads it, with the money that it moves; all of it or nothing.
+
+    Raises `UnknownEvent`, `BadEvent` for a value that its meter cannot read, and what `track_use` raises.
+    """
+    asks = asks_of(name, properties, value)
+    return report_readings(customer, asks, at=at, now=now, key=key, mode=mode, properties=properties)
+
+
+def report_readings(
+    customer: Customer, asks: Sequence[Ask], *, at: datetime | None = None, now: datetime, **event: Any
+) -> Reported:
+    """The same for an event that was read already."""
+    at = now if at is None or now < at <= now + CLOCKS_DIFFER else at
+    if any(ask.feature.usage == ALLOCATED for ask in asks):
+        return _report_levels(customer, asks, at=at, now=now, **event)
+    try:
+        pay = partial(pay_at_once, customer)
+        found = report(customer, asks, at=at, now=now, **event, charge=pay)
+    except HappenedBefore:
+        found = _report_late(customer, asks, at=at, now=now, **event)
+    accesses = as_the_wallet_allows(customer, [tracked.access for tracked in found.tracked], now=now)
+    tracked = (replace(one, access=access) for one, access in zip(found.tracked, accesses, strict=True))
+    return replace(found, tracked=tuple(tracked))
+
+
+@transaction.atomic
+def _report_levels(customer: Customer, asks: Sequence[Ask], *, at: datetime, now: datetime, **event: Any) -> Reported:
+    customer = Customer.objects.select_for_update().get(pk=customer.pk)
+    catch_up(customer, now=now)
+    found = report(customer, asks, at=at, now=now, **event, charge=partial(pay_at_once, customer))
+    if found.applied:
+        for ask in asks:
+            bill_levels(customer, ask.feature.slug, now=now)
+    return found
+
+
+@transaction.atomic
+def _report_late(customer: Customer, asks: Sequence[Ask], *, at: datetime, now: datetime, **event: Any) -> Reported:
+    customer = Customer.objects.select_for_update().get(pk=customer.pk)
+    catch_up(customer, now=now)
+    pay = partial(pay_at_once, customer)
+    found = report(customer, asks, at=at, now=now, **event, charge=pay, is_billed=partial(is_billed, now=now))
+    if found.applied:
+        for one in found.tracked:
+            refresh_drafts(one.event.balance_ids, now=now)
+    return found
+
+
 @transaction.atomic
 def count_late(customer: Customer, *, at: datetime, now: datetime, **event: Any) -> Tracked:
     """Count use of the past into its own window while no document with it is issued; a draft takes it at once.
@@ -103,11 +167,16 @@ def count_late(customer: Customer, *, at: datetime, now: datetime, **event: Any)
     catch_up(customer, now=now)
     tracked = track_late(customer, at=at, now=now, is_billed=partial(is_billed, now=now), **event)
     if tracked.applied:
-        windows = Balance.objects.filter(pk__in=tracked.event.balance_ids, ends_at__lte=now)
-        contracts = windows.filter(subscription__isnull=False).values("subscription")
-        for draft in Invoice.objects.drafts().filter(subscription__in=contracts, boundary_at__isnull=False):
-            refresh(draft, now=now)
+        refresh_drafts(tracked.event.balance_ids, now=now)
     return tracked
+
+
+def refresh_drafts(balance_ids: Sequence[int], *, now: datetime) -> None:
+    """Draw up anew the drafts of contracts whose ended windows were counted on. The caller holds the customer."""
+    windows = Balance.objects.filter(pk__in=balance_ids, ends_at__lte=now)
+    contracts = windows.filter(subscription__isnull=False).values("subscription")
+    for draft in Invoice.objects.drafts().filter(subscription__in=contracts, boundary_at__isnull=False):
+        refresh(draft, now=now)
 
 
 def pay_at_once(customer: Customer, event: UsageEvent, parts: Sequence[Counted]) -> None:
