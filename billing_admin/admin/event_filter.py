@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.http import QueryDict
 
 from billing_admin.event_search import LONGEST, PROPERTY, Search, parse_property
 from catalog.models import Feature
@@ -50,8 +51,11 @@ class EventForm(forms.Form):
     by = forms.CharField(required=False, max_length=60)
     show = forms.ChoiceField(required=False, choices=[(EVENTS, "Events"), (UNITS, "Units")])
 
-    def __init__(self, *args: Any, features: Iterable[Feature] | None, today: date, days: int, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, asked: QueryDict, *, features: Iterable[Feature] | None, today: date, days: int) -> None:
+        if not asked.get("since") and not asked.get("until"):
+            asked = asked.copy()
+            asked["since"], asked["until"] = (today - timedelta(days=days - 1)).isoformat(), today.isoformat()
+        super().__init__(asked)
         self.today, self.days = today, days
         if features is None:
             del self.fields["feature"]

@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 
-from billing_admin.access import requires
+from billing_admin.access import require, requires
 from billing_admin.admin.acts import find_customer, moment
 from billing_admin.admin.event_export import csv_lines
 from billing_admin.admin.event_filter import DAY, EVENTS, UNITS, EventForm
@@ -201,15 +202,15 @@ def events(request: HttpRequest, key: str) -> HttpResponse:
 
 
 @page("customers/customer/<str:key>/events.csv", name="customer_events_export", methods=("GET",))
-@requires("customers.view_customer", VIEW)
-def export_of_customer(request: HttpRequest, key: str) -> HttpResponse:
+def export_of_customer(request: HttpRequest, key: str) -> HttpResponseBase:
+    require(request, "customers.view_customer", VIEW)
     customer = find_customer(key)
     return export(request, features=Feature.objects.all(), days=30, name=customer.public_id, of={"customer": customer})
 
 
 def export(
     request: HttpRequest, *, features: Iterable[Feature] | None, days: int, name: str, of: dict[str, Any]
-) -> HttpResponse:
+) -> HttpResponseBase:
     """The events that the page would list, oldest first as CSV, row by row however many there are."""
     form = EventForm(request.GET, features=features, today=moment(request).astimezone(UTC).date(), days=days)
     if not form.is_valid():

@@ -1,9 +1,10 @@
 """The events of one feature, whoever reported them."""
 
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 
-from billing_admin.access import requires
+from billing_admin.access import require, requires
 from billing_admin.admin.events import VIEW, events_page, export
 from billing_admin.admin.links import link
 from billing_admin.site import page
@@ -33,7 +34,7 @@ def feature_events(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @page("catalog/feature/<int:pk>/events.csv", name="feature_events_export", methods=("GET",))
-@requires("catalog.view_feature", "customers.view_customer", VIEW)
-def export_of_feature(request: HttpRequest, pk: int) -> HttpResponse:
+def export_of_feature(request: HttpRequest, pk: int) -> HttpResponseBase:
+    require(request, "catalog.view_feature", "customers.view_customer", VIEW)
     feature = get_object_or_404(Feature, pk=pk)
     return export(request, features=None, days=DAYS, name=feature.slug, of={"feature": feature})
