@@ -14,7 +14,7 @@ from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
 
 from billing_admin.access import allowed, requires
-from billing_admin.admin import balance, details, events, overrides, rewards, wallet
+from billing_admin.admin import balance, details, events, grants, overrides, rewards, wallet
 from billing_admin.admin.acts import find_customer, moment
 from billing_admin.admin.contracts import newest_and_waiting, waiting_rows
 from billing_admin.admin.details import LOCALES
@@ -243,6 +243,7 @@ def links_of(customer: Customer) -> dict[str, str]:
     return {
         "enable_url": link("enable_plan", customer.pk),
         "settings_url": link("customer_settings", customer.pk),
+        "grant_url": link("grant_give", customer.pk),
         "note_url": link("customer_note", customer.pk),
         "coupon_url": link("customer_coupon", customer.pk),
         "upcoming_url": link("customer_upcoming", customer.pk),
@@ -259,6 +260,8 @@ def permissions(request: HttpRequest, customer: Customer) -> dict[str, bool]:
         "balance": is_open and allowed(request, "entitlements.change_balance"),
         "override": is_open and allowed(request, OVERRIDE),
         "taxes": is_open and allowed(request, ASSIGN_TAXES),
+        "grant": is_open and allowed(request, grants.GIVE),
+        "void_grant": is_open and allowed(request, grants.VOID),
         "note": allowed(request, "customers.add_note"),
         "coupon": is_open and allowed(request, rewards.APPLY),
         "delete": allowed(request, "customers.delete_customer"),

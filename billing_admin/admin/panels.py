@@ -25,11 +25,11 @@ from customers.holdings import contract_of, default_contract
 from customers.models import Customer, Phase, PriceOverride, Subscription
 from customers.states import SubscriptionState
 from entitlements.access import Access
-from entitlements.balances import ZERO, Bucket
+from entitlements.balances import ZERO, Bucket, Kind
 from entitlements.check import decide_all
 from entitlements.models import Balance, FeatureOverride, UsageEvent
-from entitlements.pool import Pool
-from entitlements.readings import open_rows, override_of, pool, pool_under
+from entitlements.pool import Pool, slug_of
+from entitlements.readings import bucket_of, open_rows, override_of, pool, pool_under
 from invoicing.overrides import read_specials
 from invoicing.readings import unbilled_use
 from invoicing.special import Special
@@ -257,11 +257,33 @@ class BucketRow:
     name: str
     bucket: Bucket
     ledger_url: str
+    void_url: str = ""
+
+    @property
+    def by_hand(self) -> Decimal:
+        """What staff added or took; what an override withholds, or the cap of a rollover trimmed, is no edit."""
+        return ZERO if self.bucket.kind is Kind.ROLLOVER else self.bucket.adjusted + self.bucket.withheld
 
     @property
     def adjusted(self) -> str:
         """`+150`, `−20`; nothing when nobody edited it."""
-        return f"+{grouped(self.bucket.adjusted)}" if self.bucket.adjusted > 0 else grouped(self.bucket.adjusted)
+        return f"+{grouped(self.by_hand)}" if self.by_hand > 0 else grouped(self.by_hand)
+
+    @property
+    def kind(self) -> str:
+        """What it comes from, where its name does not say so."""
+        return "" if self.bucket.is_plan or self.bucket.kind is Kind.ROLLOVER else self.bucket.kind.value
+
+    @property
+    def recurs(self) -> str:
+        """`500 every month`, of a grant that comes again."""
+        terms = self.bucket.grant
+        return f"{grouped(terms.units)} every {every(terms.recurs)}" if terms and terms.recurs else ""
+
+
+def bucket_name(bucket: Bucket, owners: Mapping[tuple[int | None, int | None], str]) -> str:
+    """What a bucket is called: after its plan, or by its own label."""
+    return owners.get(bucket.owner, "Plan") if bucket.is_plan else bucket.label or bucket.kind.value.capitalize()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +298,7 @@ class FeatureRow:
     currency: str
     edit_url: str
     ledger_url: str
+    coming: tuple[BucketRow, ...] = ()
 
     @property
     def is_metered(self) -> bool:
@@ -312,8 +335,18 @@ class FeatureRow:
         return any(b.adjusted for b in self.access.buckets)
 
     @property
+    def is_closed(self) -> bool:
+        """An override lets nobody use it."""
+        return self.access.reason == "no_access"
+
+    @property
+    def is_overridden(self) -> bool:
+        return bool(self.access.overrides)
+
+    @property
     def shows_buckets(self) -> bool:
-        return len(self.buckets) > 1 or self.is_edited or any(part.bucket.is_extra for part in self.buckets)
+        beside = any(not part.bucket.is_plan or part.bucket.withheld for part in self.buckets)
+        return len(self.buckets) > 1 or self.is_edited or beside or bool(self.coming)
 
     @property
     def value(self) -> str:
@@ -329,6 +362,7 @@ def feature_rows(
     features: dict[str, Feature],
     days: dict[int, list[Decimal]],
     costs: dict[int, int],
+    coming: Iterable[Bucket] = (),
 ) -> list[FeatureRow]:
     owners: dict[tuple[int | None, int | None], str] = {
         (c.subscription_id, None) if c.follows_contract else (None, c.plan_id): c.plan_name for c in reversed(contracts)
@@ -337,14 +371,7 @@ def feature_rows(
     rows = []
     for access in accesses:
         feature = features[access.feature]
-        buckets = tuple(
-            BucketRow(
-                b.label if b.is_extra else owners.get(b.owner, "Plan"),
-                b,
-                link("customer_ledger", customer.pk, b.id) if b.id else "",
-            )
-            for b in access.buckets
-        )
+        buckets = tuple(_bucket_row(customer, b, owners) for b in access.buckets)
         limited = [b for b in access.buckets if not b.unlimited and not b.is_extra]
         rows.append(
             FeatureRow(
@@ -358,9 +385,19 @@ def feature_rows(
                 currency=currency,
                 edit_url=link("customer_balance", customer.pk, feature.slug) if limited else "",
                 ledger_url=next((b.ledger_url for b in buckets if b.ledger_url), ""),
+                coming=tuple(_bucket_row(customer, b, owners) for b in coming if slug_of(b) == feature.slug),
             )
         )
     return rows
+
+
+def _bucket_row(customer: Customer, bucket: Bucket, owners: Mapping[tuple[int | None, int | None], str]) -> BucketRow:
+    return BucketRow(
+        bucket_name(bucket, owners),
+        bucket,
+        link("customer_ledger", customer.pk, bucket.id) if bucket.id else "",
+        link("grant_void", bucket.grant.id) if bucket.grant else "",
+    )
 
 
 # Everything together --------------------------------------------------------------------------------------------------
@@ -393,7 +430,8 @@ def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> Custome
     contracts = _contracts(customer, subscriptions, now)
     features: dict[str, Feature] = {}
     overridden = read_overrides(customer)
-    accesses = decide_all(contracts, _pool(customer, contracts, overridden, now), features)
+    rows = list(open_rows(customer))
+    accesses = decide_all(contracts, _pool(customer, contracts, rows, overridden, now), features)
     use = unbilled_use(subscriptions) if any(_bills_use(c) for c in contracts) else {}
     terms = {c.subscription_id: c.terms for c in contracts}
     costs = {
@@ -408,7 +446,7 @@ def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> Custome
         state=state_of(customer, subscriptions),
         products=tuple(product_row(customer, s, now, allows, accesses) for s in subscriptions)
         or tuple(default_row(c) for c in contracts if c.is_default),
-        features=tuple(feature_rows(customer, contracts, accesses, features, units, costs)),
+        features=tuple(feature_rows(customer, contracts, accesses, features, units, costs, _coming(rows, now))),
         upcoming=tuple(sorted(_upcoming(subscriptions, use, overrides), key=lambda u: u.at)),
         overrides=overrides,
         days=days,
@@ -423,8 +461,20 @@ def read_overrides(customer: Customer) -> list[FeatureOverride]:
     return list(rows.order_by("-id")[: OVERRIDES_READ + 1])
 
 
-def _pool(customer: Customer, contracts: Sequence[Contract], read: Sequence[FeatureOverride], now: datetime) -> Pool:
-    rows = list(open_rows(customer))
+def _coming(rows: Iterable[Balance], now: datetime) -> list[Bucket]:
+    """Grants whose first window is still to come, the soonest first."""
+    return [
+        bucket_of(row) for row in sorted(rows, key=lambda row: row.starts_at) if row.is_extra and row.starts_at > now
+    ]
+
+
+def _pool(
+    customer: Customer,
+    contracts: Sequence[Contract],
+    rows: Sequence[Balance],
+    read: Sequence[FeatureOverride],
+    now: datetime,
+) -> Pool:
     if len(read) > OVERRIDES_READ:  # then an older one may count as well
         return pool(customer, contracts, rows, now)
     return pool_under([override_of(row) for row in read], contracts, rows, now)
