@@ -28,9 +28,9 @@ class Situation:
     buckets: Sequence[Bucket]
 
     @property
-    def takes_money(self) -> bool:
-        """Whether use is paid from a wallet at once."""
-        return any(bucket.item.is_instant for bucket in self.buckets)
+    def is_plain(self) -> bool:
+        """Neither paid from a wallet at once, nor a level that counts up with time."""
+        return not any(bucket.item.is_instant or bucket.gauge is not None for bucket in self.buckets)
 
     def access(self, buckets: Sequence[Bucket], required: Decimal) -> Access:
         """The answer for these buckets, which may have been used meanwhile."""
@@ -49,7 +49,7 @@ class Situation:
         for row in self.rows:
             dates += [row.starts_at, row.ends_at]
             if row.grant_id is not None and row.grant is not None:
-                dates += [row.grant.starts_at, row.grant.ends_at]
+                dates += [row.grant.starts_at, row.grant.ends_at, row.grant.voided_at]
         for bucket in self.pool.buckets:
             dates += [bucket.starts_at, bucket.ends_at]
         return min((date for date in dates if date is not None and date > now), default=None)

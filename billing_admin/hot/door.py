@@ -6,6 +6,7 @@ counted before.
 """
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -50,11 +51,16 @@ LARGEST_BODY = 64 * 1024
 Headers = dict[bytes, bytes]
 
 
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Door:
     """An ASGI application in front of another."""
 
-    def __init__(self, django: App) -> None:
+    def __init__(self, django: App, clock: Callable[[], datetime] = utc_now) -> None:
         self._django = django
+        self._clock = clock
         self._desk: Desk | None = None
         self._if_secure = strict_transport()
 
@@ -70,7 +76,7 @@ class Door:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self._desk = Desk()
+                self._desk = Desk(self._clock)
                 await self._desk.open()
             elif self._desk is not None:
                 await self._desk.close()
@@ -112,7 +118,8 @@ UNAVAILABLE = b'{"code": "unavailable", "message": "The database did not answer.
 class Desk:
     """What one process keeps to answer checks and tracks. None for an answer means: ask Django."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
         # Readings that are not of the hot path: holdings, keys, features, the common counters.
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="hot")
         self._callers: Kept[bytes, KnownCaller] = Kept(self._executor, read_caller, lasts=CALLERS_LAST)
@@ -137,6 +144,9 @@ class Desk:
         )
 
     async def open(self) -> None:
+        """Connect, and let the collector of garbage forget what lives as long as the process."""
+        gc.collect()
+        gc.freeze()
         await self._readings.warm()
         await self._checks.warm()
         await self._tracks.warm()
@@ -182,7 +192,7 @@ class Desk:
         body: CheckBody | TrackBody,
         put: Callable[[KnownCaller, Holding, KnownFeature, datetime], "asyncio.Future[Reply] | None"],
     ) -> Answer | None:
-        now = datetime.now(UTC)
+        now = self._clock()
         try:
             caller = await self._caller(headers)
             if caller is None or needs not in caller.permissions or not self._limits.would_pass(caller.public_id, now):

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -30,7 +30,9 @@ from entitlements.readings import feature_terms, override_of, remember_items
 log = structlog.get_logger("billing_admin.hot")
 
 LASTS = 60.0  # seconds: names of plans are shown, and their change counts no revision up
-MOST = 20_000
+MOST = 12_000
+# Who asked a moment earlier than it was read may use it, too.
+CLOCK_GOES_BACK = timedelta(seconds=1)
 
 CUSTOMER = ("id", "public_id", "customer_id", "usage_started_at", "created_at", "revision")
 SUBSCRIPTION = ("id", "customer_id", "product_id", "add_on", "started_at", "ends_at")
@@ -47,21 +49,9 @@ PHASE = (
 )
 VERSION = ("id", "plan_id", "tailored")
 PLAN = ("id", "name", "kind", "current_version_id")
-OVERRIDE = (
-    "id",
-    "public_id",
-    "customer_id",
-    "subscription_id",
-    "feature_id",
-    "on",
-    "units",
-    "text",
-    "unlimited",
-    "reason",
-    "effective_from",
-    "stops_at",
-)
-FEATURE = ("id", "slug", "name", "type", "usage", "unit")
+# Whole rows: what is read of them may grow.
+OVERRIDE = tuple(field.attname for field in FeatureOverride._meta.concrete_fields)
+FEATURE = tuple(field.attname for field in Feature._meta.concrete_fields)
 
 
 def columns_of(table: str, names: Sequence[str]) -> str:
@@ -111,7 +101,8 @@ STATEMENTS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Holding:
-    """The contracts and overrides of an open customer, true at `revision` and until an edge of their dates.
+    """The contracts and overrides of an open customer, true at `revision`, from when they were read until an edge of
+    their dates.
 
     `default_version` is that of the default product where it applies.
     """
@@ -121,12 +112,15 @@ class Holding:
     contracts: tuple[Contract, ...]
     overrides: tuple[Override, ...]
     default_version: int | None
+    since: datetime
     until: datetime | None
     read_at: float
 
     def is_true(self, revision: int | None, default_version: int | None, now: datetime) -> bool:
         """Whether it still holds, given what was read beside the balances."""
-        if revision != self.revision or (self.until is not None and self.until <= now):
+        if revision != self.revision or now < self.since - CLOCK_GOES_BACK:
+            return False
+        if self.until is not None and self.until <= now:
             return False
         return self.default_version in (None, default_version)
 
@@ -270,6 +264,7 @@ class Found:
             contracts=tuple(contracts),
             overrides=overrides,
             default_version=default_version,
+            since=now,
             until=min((edge for edge in edges if edge is not None and edge > now), default=None),
             read_at=read_at,
         )

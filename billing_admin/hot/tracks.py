@@ -33,12 +33,9 @@ from entitlements.track import SMALLEST
 log = structlog.get_logger("billing_admin.hot")
 
 HOLD = """
-SELECT c.id, c.revision, w.version, w.keys
-FROM customers_customer c
-CROSS JOIN (SELECT (SELECT current_version_id FROM catalog_plan WHERE is_default) AS version,
-  (SELECT count(*) FROM billing_admin_apikey WHERE id = ANY($2::bigint[]) AND revoked_at IS NULL) AS keys) w
+SELECT c.id FROM customers_customer c
 WHERE c.id = ANY($1::bigint[]) AND c.closed_at IS NULL
-ORDER BY c.id FOR KEY SHARE OF c SKIP LOCKED
+ORDER BY c.id FOR KEY SHARE SKIP LOCKED
 """
 LOCK = f"""
 SELECT {rows.COLUMNS}
@@ -47,7 +44,15 @@ LEFT JOIN entitlements_grant g ON g.id = b.grant_id
 WHERE (b.customer_id, b.feature_id) IN (SELECT * FROM unnest($1::bigint[], $2::bigint[])) AND b.closed_at IS NULL
 ORDER BY b.id FOR NO KEY UPDATE OF b
 """  # noqa: S608  columns from a constant
-# Read after the balances are locked: whoever counted the same key on them has committed by then.
+# Read after the balances are locked: whoever counted the same key on them, gave the customer something or took it away
+# has committed by then.
+TRUE = """
+SELECT c.id, c.revision, w.version, w.keys
+FROM customers_customer c
+CROSS JOIN (SELECT (SELECT current_version_id FROM catalog_plan WHERE is_default) AS version,
+  (SELECT count(*) FROM billing_admin_apikey WHERE id = ANY($2::bigint[]) AND revoked_at IS NULL) AS keys) w
+WHERE c.id = ANY($1::bigint[])
+"""
 KNOWN = """
 SELECT k.customer_id, k.digest FROM entitlements_usagekey k
 WHERE (k.customer_id, k.digest) IN (SELECT * FROM unnest($1::bigint[], $2::uuid[]))
@@ -77,6 +82,7 @@ STATEMENTS = {
     "rollback": "ROLLBACK",
     "hold": HOLD,
     "lock": LOCK,
+    "true": TRUE,
     "known": KNOWN,
     "write": WRITE,
 }
@@ -151,9 +157,9 @@ class Batch:
         self.counted: list[Counted] = []
         self._counting: dict[Place, Counting | None] = {}
 
-    def decide(self, held: Sequence[Values], found: Sequence[Values], known: Sequence[Values]) -> None:
+    def decide(self, held: set[int], found: Sequence[Values], true: Sequence[Values], known: Sequence[Values]) -> None:
         """Count what is of the plain kind, in the order of arrival; say what becomes of the rest."""
-        revisions = {values[0]: values for values in held}
+        revisions = {values[0]: values for values in true if values[0] in held}
         balances: dict[Place, list[Values]] = {}
         for values in found:
             balances.setdefault((values[rows.CUSTOMER], values[rows.FEATURE]), []).append(values)
@@ -219,7 +225,7 @@ def begin(ask: TrackAsk, found: list[Values], now: datetime) -> Counting | None:
         present = situation(ask.holding, ask.feature, found, now)
     except SynchronousOnlyOperation:
         return None
-    if present.pool.needs_writing or present.takes_money:
+    if present.pool.needs_writing or not present.is_plain:
         return None
     return Counting(present, list(present.buckets))
 
@@ -263,15 +269,15 @@ class Tracks:
         keys = {ask.key_id for ask in asks}
         batch = Batch(asks)
         try:
-            _, held, found, known = await wire.run(*first_trip(asks, keys))
+            _, held, found, true, known = await wire.run(*first_trip(asks, keys))
         except Away:
             settle(asks, [Instead.DJANGO] * len(asks))  # nothing was counted
             raise
-        holders = wire.rows(held)
-        if holders and holders[0][3] < len(keys):
+        facts = wire.rows(true)
+        if facts and facts[0][3] < len(keys):
             self._revoked()
-            holders = []
-        batch.decide(holders, wire.rows(found), wire.rows(known))
+            facts = []
+        batch.decide({values[0] for values in wire.rows(held)}, wire.rows(found), facts, wire.rows(known))
         if not batch.counted:
             await self._roll_back(wire, asks)
             return batch.replies
@@ -300,8 +306,9 @@ def first_trip(asks: Sequence[TrackAsk], keys: set[int]) -> list[tuple[str, Para
     digests = [(ask.holding.pk, ask.digest) for ask in asks if ask.digest is not None]
     return [
         ("begin", []),
-        ("hold", [numbers(customers), numbers(keys)]),
+        ("hold", [numbers(customers)]),
         ("lock", [numbers(customer for customer, _ in places), numbers(feature for _, feature in places)]),
+        ("true", [numbers(customers), numbers(keys)]),
         ("known", [numbers(customer for customer, _ in digests), array(str(digest) for _, digest in digests)]),
     ]
 

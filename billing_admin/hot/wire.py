@@ -87,10 +87,10 @@ class Wire:
             raise Away(str(error)) from error
         return await self._sent()
 
-    def rows(self, result: pq.abc.PGresult) -> list[Row]:
-        """The rows of a result as Python values."""
+    def rows(self, result: pq.abc.PGresult, first: int = 0, last: int | None = None) -> list[Row]:
+        """The rows of a result, or those from `first` to before `last`, as Python values."""
         self._values.set_pgresult(result)
-        found: list[Row] = self._values.load_rows(0, result.ntuples, tuple)
+        found: list[Row] = self._values.load_rows(first, result.ntuples if last is None else last, tuple)
         return found
 
     @property
