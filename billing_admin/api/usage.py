@@ -8,11 +8,13 @@ from ninja import Query, Router
 from pydantic import AliasChoices, Field
 
 from billing_admin.api.endpoints import ApiRequest, endpoint
+from billing_admin.api.explained import ExplanationOut
 from billing_admin.api.finding import find_customer
 from billing_admin.api.refusals import BadValue, NotFound
 from billing_admin.api.shapes import Answer, Body, Id, Instant, Quantity, Slug, Units, as_number
 from billing_admin.api.upgrades import upgrade_to
 from billing_admin.flows.customers import DuplicateCustomerId, create_customer
+from billing_admin.flows.explain import explain_use
 from billing_admin.flows.use import check_all_use, check_use, track_use
 from customers.models import Customer
 from entitlements.access import INSUFFICIENT_FUNDS, Access
@@ -30,6 +32,7 @@ class CheckIn(Body):
     feature_slug: Slug
     required: Annotated[Units, Field(ge=0)] = Decimal(1)
     auto_create: bool = Field(default=False, description="Create an unknown customer first.")
+    explain: bool = Field(default=False, description="Add the `explanation`: the path to the answer, step by step.")
 
 
 class TrackIn(Body):
@@ -152,6 +155,12 @@ class AccessOut(Answer):
         )
 
 
+class ExplainedAccessOut(AccessOut):
+    """An answer with the path to it."""
+
+    explanation: ExplanationOut
+
+
 class EventOut(Answer):
     id: str
     feature_slug: str
@@ -190,7 +199,13 @@ EXAMPLE = {"customerId": "acme", "featureSlug": "credits"}
 
 
 @endpoint(
-    router, "POST", "/check", needs=CHECK, gives=AccessOut, refuses=[404, 409], example={**EXAMPLE, "required": 3}
+    router,
+    "POST",
+    "/check",
+    needs=CHECK,
+    gives=ExplainedAccessOut | AccessOut,
+    refuses=[404, 409],
+    example={**EXAMPLE, "required": 3},
 )
 def check(request: ApiRequest, body: CheckIn) -> AccessOut:
     """May this customer use a feature now?
@@ -198,18 +213,21 @@ def check(request: ApiRequest, body: CheckIn) -> AccessOut:
     Nothing is counted. When denied, the answer says why, when the balance resets, and which plans would allow it.
     """
     customer = found_or_created(request, body.customer_id, create=body.auto_create)
-    return _checked(customer, body.feature_slug, body.required, request.now)
+    answered = explained if body.explain else _checked
+    return answered(customer, body.feature_slug, body.required, request.now)
 
 
-@endpoint(router, "GET", "/check", needs=CHECK, gives=AccessOut, refuses=[404])
+@endpoint(router, "GET", "/check", needs=CHECK, gives=ExplainedAccessOut | AccessOut, refuses=[404])
 def check_by_address(
     request: ApiRequest,
     customer_id: Annotated[Id, Query(alias="customerId")],
     feature_slug: Annotated[Slug, Query(alias="featureSlug")],
     required: Annotated[Decimal, Query(ge=0, max_digits=24, decimal_places=6)] = Decimal(1),
+    explain: Annotated[bool, Query(description="Add the `explanation`.")] = False,
 ) -> AccessOut:
     """May this customer use a feature now? (as a GET)"""
-    return _checked(find_customer(customer_id), feature_slug, required, request.now)
+    answered = explained if explain else _checked
+    return answered(find_customer(customer_id), feature_slug, required, request.now)
 
 
 @endpoint(
@@ -257,7 +275,19 @@ def list_features_of_customer(request: ApiRequest, customer_id: Id) -> AccessLis
 
 
 def _checked(customer: Customer, feature: str, required: Decimal, now: datetime) -> AccessOut:
-    access = check_use(customer, feature, now=now, required=required)
+    return _answer(customer, check_use(customer, feature, now=now, required=required), now)
+
+
+def explained(
+    customer: Customer, feature: str, required: Decimal, now: datetime, *, at: datetime | None = None
+) -> ExplainedAccessOut:
+    """An answer with the path to it; `at` asks for one of the past, where plans that are on sale now play no part."""
+    found = explain_use(customer, feature, now=now, required=required, at=at)
+    answer = _answer(customer, found.access, now) if at is None else AccessOut.of(found.access)
+    return ExplainedAccessOut(**dict(answer), explanation=ExplanationOut.of(found))
+
+
+def _answer(customer: Customer, access: Access, now: datetime) -> AccessOut:
     plans = [] if access.allowed or access.reason == INSUFFICIENT_FUNDS else upgrade_to(customer, access)
     return AccessOut.of(access, [PlanRef(key=plan.key, name=plan.name) for plan in plans])
 

@@ -19,6 +19,7 @@ from billing_admin.api import (
     drafts,
     errors,
     events,
+    explain,
     grants,
     invoices,
     override_batches,
@@ -68,6 +69,7 @@ errors.install(api)
 for part in (
     customers,
     usage,
+    explain,
     events,
     balances,
     plans,

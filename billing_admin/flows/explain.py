@@ -1,13 +1,15 @@
 """Explain what a customer may use and why: now, or at an instant of the past."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
 from billing_admin.flows.use import as_the_wallet_allows
+from catalog.models import PlanVersion
 from catalog.terms import METERED
+from customers.contracts import Contract
 from customers.holdings import contracts_at
-from customers.models import Customer
+from customers.models import Customer, Subscription
 from entitlements.check import UnknownFeature
 from entitlements.explain import Explanation, explain
 from entitlements.history import past
@@ -34,3 +36,29 @@ def explain_use(
     found = explain(known, contracts, there, at=now, required=required)
     [access] = as_the_wallet_allows(customer, [found.access], now=now)
     return replace(found, access=access)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows that a story speaks of, by their keys."""
+
+    versions: dict[int, PlanVersion]
+    subscriptions: dict[int, Subscription]
+
+    def version(self, contract: Contract) -> PlanVersion | None:
+        return self.versions.get(contract.version_id or 0)
+
+    def subscription(self, pk: int | None) -> Subscription | None:
+        return self.subscriptions.get(pk or 0)
+
+
+def rows_behind(found: Explanation) -> Rows:
+    """Versions with their plans, and subscriptions; two queries."""
+    contracts = [*(c.contract for c in found.contributors), *found.silent]
+    versions = PlanVersion.objects.select_related("plan__product").in_bulk(
+        [c.version_id for c in contracts if c.version_id is not None]
+    )
+    subscriptions = Subscription.objects.in_bulk(
+        [c.subscription_id for c in contracts if c.subscription_id is not None]
+    )
+    return Rows(versions, subscriptions)
