@@ -1,6 +1,6 @@
 """How an endpoint is declared: its permission, what it gives, how it may refuse."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import wraps
 from http import HTTPStatus
@@ -88,19 +88,22 @@ def endpoint(
     needs: str | tuple[str, ...],
     gives: Any,
     status: int = HTTPStatus.OK,
+    also: Mapping[int, Any] | None = None,
     refuses: Iterable[int] = (),
     example: dict[str, Any] | None = None,
 ) -> Callable[[Function], Function]:
     """Register a function as an endpoint. The first line of its docstring is the summary, the rest the description.
 
-    With several permissions any one of them opens it; what takes which is for the function to say.
+    With several permissions any one of them opens it; what takes which is for the function to say. `also` are other
+    statuses than `status` with what they give: the function answers with `Status` then.
     """
     permissions = (needs,) if isinstance(needs, str) else needs
 
     def declare(function: Function) -> Function:
         @wraps(function)
         def called(request: ApiRequest, *args: Any, **kwargs: Any) -> Status[Any]:
-            return Status(status, function(request, *args, **kwargs))
+            given = function(request, *args, **kwargs)
+            return given if isinstance(given, Status) else Status(status, given)
 
         summary, _, more = cleandoc(function.__doc__ or "").partition("\n")
         named = " or ".join(f"`{permission}`" for permission in permissions)
@@ -110,7 +113,7 @@ def endpoint(
             [method],
             path,
             auth=ApiKeyAuth(*permissions),
-            response={status: gives, **dict.fromkeys(refusals, Error)},
+            response={status: gives, **(also or {}), **dict.fromkeys(refusals, Error)},
             summary=summary.rstrip("."),
             description=description,
             operation_id=function.__name__,

@@ -106,7 +106,7 @@ class BulkRowOut(Answer):
     customer_id: str
     feature_slug: str
     state: Literal["would_give", "waiting", "given", "refused", "given_up"]
-    before: str | None = Field(default=None, description="Of a dry run: the access without it, for people.", examples=["100"])
+    before: str | None = Field(default=None, description="Of a dry run: the access without it.", examples=["100"])
     after: str | None = Field(default=None, description="Of a dry run: the access with it.", examples=["50,000"])
     override_id: str | None = None
     error: Problem | None = None

@@ -1,5 +1,6 @@
 """May they? They did. What have they got? The calls an application makes all day."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
@@ -12,13 +13,15 @@ from billing_admin.api.explained import ExplanationOut
 from billing_admin.api.finding import find_customer
 from billing_admin.api.refusals import BadValue, NotFound
 from billing_admin.api.shapes import Answer, Body, Id, Instant, Quantity, Slug, Units, as_number
-from billing_admin.api.upgrades import upgrade_to
+from billing_admin.api.upgrades import upgrade_to, upgrades
 from billing_admin.flows.customers import DuplicateCustomerId, create_customer
 from billing_admin.flows.explain import explain_use
-from billing_admin.flows.use import check_all_use, check_use, track_use
+from billing_admin.flows.use import as_the_wallet_allows, check_all_use, check_use, track_use
+from catalog.models import Plan
 from customers.models import Customer
 from entitlements.access import INSUFFICIENT_FUNDS, Access
 from entitlements.balances import Bucket, Mode
+from entitlements.check import check_many
 from entitlements.models import UsageEvent
 
 router = Router(tags=["Access and use"])
@@ -29,10 +32,28 @@ TRACK = "entitlements.add_usageevent"
 
 class CheckIn(Body):
     customer_id: Id
-    feature_slug: Slug
+    feature_slug: Slug | None = None
+    feature_slugs: Annotated[list[Slug], Field(min_length=1, max_length=100)] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("featureSlugs", "feature_slugs", "features"),
+        description="Several at once, instead of `featureSlug`: answered in a list, in this order.",
+    )
+    compact: bool = Field(default=False, description="Of several: leave out those that are not allowed.")
     required: Annotated[Units, Field(ge=0)] = Decimal(1)
     auto_create: bool = Field(default=False, description="Create an unknown customer first.")
     explain: bool = Field(default=False, description="Add the `explanation`: the path to the answer, step by step.")
+
+    def slugs(self) -> list[str]:
+        """The features asked for, each once. Raises `BadValue` unless they are said in one way."""
+        if self.feature_slugs is None:
+            if self.feature_slug is None:
+                raise BadValue("featureSlug", "featureSlug is required.", "missing_field")
+            return [self.feature_slug]
+        if self.feature_slug is not None:
+            raise BadValue("featureSlugs", "Send either featureSlug or featureSlugs.")
+        if self.explain:
+            raise BadValue("explain", "An explanation is of one feature: send featureSlug.")
+        return list(dict.fromkeys(self.feature_slugs))
 
 
 class TrackIn(Body):
@@ -203,18 +224,22 @@ EXAMPLE = {"customerId": "acme", "featureSlug": "credits"}
     "POST",
     "/check",
     needs=CHECK,
-    gives=ExplainedAccessOut | AccessOut,
+    gives=ExplainedAccessOut | AccessOut | AccessListOut,
     refuses=[404, 409],
     example={**EXAMPLE, "required": 3},
 )
-def check(request: ApiRequest, body: CheckIn) -> AccessOut:
-    """May this customer use a feature now?
+def check(request: ApiRequest, body: CheckIn) -> AccessOut | AccessListOut:
+    """May this customer use a feature now, or several of them?
 
-    Nothing is counted. When denied, the answer says why, when the balance resets, and which plans would allow it.
+    Nothing is counted. When denied, the answer says why, when the balance resets, and which plans would allow it. With
+    `featureSlugs` it is a list: what is in no plan is in it, too, with `allowed: false`, unless `compact` is asked for.
     """
+    slugs = body.slugs()
     customer = found_or_created(request, body.customer_id, create=body.auto_create)
+    if body.feature_slugs is not None:
+        return _checked_many(customer, slugs, body.required, request.now, compact=body.compact)
     answered = explained if body.explain else _checked
-    return answered(customer, body.feature_slug, body.required, request.now)
+    return answered(customer, slugs[0], body.required, request.now)
 
 
 @endpoint(router, "GET", "/check", needs=CHECK, gives=ExplainedAccessOut | AccessOut, refuses=[404])
@@ -268,14 +293,23 @@ def track(request: ApiRequest, body: TrackIn) -> TrackedOut:
 
 
 @endpoint(router, "GET", "/customers/{customer_id}/features", needs=CHECK, gives=AccessListOut, refuses=[404])
-def list_features_of_customer(request: ApiRequest, customer_id: Id) -> AccessListOut:
-    """Every feature of this customer, with its access."""
+def list_features_of_customer(request: ApiRequest, customer_id: Id, compact: bool = False) -> AccessListOut:
+    """Every feature of this customer, with its access; with `compact` only what is allowed."""
     found = check_all_use(find_customer(customer_id), now=request.now)
-    return AccessListOut(data=[AccessOut.of(access) for access in found])
+    return AccessListOut(data=[AccessOut.of(access) for access in found if access.allowed or not compact])
 
 
 def _checked(customer: Customer, feature: str, required: Decimal, now: datetime) -> AccessOut:
     return _answer(customer, check_use(customer, feature, now=now, required=required), now)
+
+
+def _checked_many(
+    customer: Customer, slugs: Sequence[str], required: Decimal, now: datetime, *, compact: bool
+) -> AccessListOut:
+    checked = check_many(customer, slugs, now=now, required=required)
+    found = [a for a in as_the_wallet_allows(customer, checked, now=now) if a.allowed or not compact]
+    plans = upgrades(customer, [access for access in found if _may_upgrade(access)], now=now)
+    return AccessListOut(data=[AccessOut.of(access, _refs(plans.get(access.feature, []))) for access in found])
 
 
 def explained(
@@ -288,8 +322,16 @@ def explained(
 
 
 def _answer(customer: Customer, access: Access, now: datetime) -> AccessOut:
-    plans = [] if access.allowed or access.reason == INSUFFICIENT_FUNDS else upgrade_to(customer, access)
-    return AccessOut.of(access, [PlanRef(key=plan.key, name=plan.name) for plan in plans])
+    return AccessOut.of(access, _refs(upgrade_to(customer, access, now=now) if _may_upgrade(access) else []))
+
+
+def _may_upgrade(access: Access) -> bool:
+    """Whether another plan might help: what a wallet lacks is no matter of plans."""
+    return not access.allowed and access.reason != INSUFFICIENT_FUNDS
+
+
+def _refs(plans: Sequence[Plan]) -> list[PlanRef]:
+    return [PlanRef(key=plan.key, name=plan.name) for plan in plans]
 
 
 def found_or_created(request: ApiRequest, customer_id: str, *, create: bool) -> Customer:
