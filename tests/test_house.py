@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STOREYS = ["catalog", "customers", "entitlements", "invoicing", "billing_admin"]
 # Only these read the clock; everything else receives `now`.
 CLOCKS = {
+    "billing_admin/hot/door.py",
     "billing_admin/middleware.py",
     "billing_admin/tasks.py",
     "billing_admin/management/commands/seed_demo.py",

@@ -406,7 +406,7 @@ def test_a_denied_check_takes_few_queries(api, django_assert_max_num_queries):
     overuse(who, 5)
     check(api, who)
 
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         check(api, who)
 
 
@@ -414,12 +414,12 @@ def test_a_track_takes_few_queries(api, django_assert_max_num_queries):
     who = on(pro())
     track(api, who)
 
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(15):
         track(api, who, eventKey="e1")
 
 
 def test_a_track_that_has_to_open_a_late_window_takes_some_more(api, django_assert_max_num_queries):
     who = on(assigned("partner", allowance(10)))
 
-    with django_assert_max_num_queries(25):
+    with django_assert_max_num_queries(27):
         track(api.at(APRIL_1 + timedelta(days=1)), who)
