@@ -45,6 +45,12 @@ NAVIGATION: dict[str, list[Entry]] = {
         ),
     ],
     "Usage": [
+        Entry(
+            "Overrides",
+            "swap_vert",
+            "admin:entitlements_featureoverride_changelist",
+            "entitlements.view_featureoverride",
+        ),
         Entry("Events", "bolt", "admin:entitlements_usageevent_changelist", "entitlements.view_usageevent"),
         Entry("Balances", "data_usage", "admin:entitlements_balance_changelist", "entitlements.view_balance"),
     ],

@@ -42,7 +42,7 @@ class Page:
     def __init__(self, answer: Any):
         self.answer = answer
         self.status = answer.status_code
-        self.html = answer.content.decode()
+        self.html = answer.getvalue().decode()  # of a streamed answer, too
 
     @property
     def text(self) -> str:
