@@ -26,6 +26,8 @@ CLOCKWORK = {
     # Ticks are counted from the start of beat, which a release starts anew: a day would hardly ever pass.
     "make the tables of coming months": ("billing_admin.tasks.make_months", max(EVERY, 3600)),
     "archive months of events": ("billing_admin.tasks.archive_due", max(EVERY, 3600)),
+    # Once a day there is something to say; which day it is, the database knows.
+    "tell which overrides end soon": ("billing_admin.tasks.tell_override_ends", max(EVERY, 3600)),
     "say that the clockwork is alive": ("billing_admin.tasks.heartbeat", min(EVERY, 30)),
 }
 

@@ -27,6 +27,7 @@ from billing_admin.flows.drafts import issue_due
 from billing_admin.flows.dunning import collect_overdue, to_collect
 from billing_admin.flows.gate import expire
 from billing_admin.flows.override_batch import carry_out, unfinished
+from billing_admin.flows.override_notices import tell_ending
 from billing_admin.flows.renew import MOST_PERIODS, catch_up, renew_or_park
 from billing_admin.models import Heartbeat, WorkerFailure, WorkerRun
 from customers import switch
@@ -42,6 +43,7 @@ RENEWALS, RESETS, ERASURES = "renew_due", "reset_due", "erase_due"
 DRAFTS, EXPIRIES, DUNNING = "issue_due", "expire_due", "dun_due"
 MONTHS, ARCHIVE = "make_months", "archive_due"
 BATCHES = "carry_out_batches"
+ENDS = "tell_override_ends"
 CLOCKWORK_HEARD = "clockwork"
 
 log = structlog.get_logger("billing_admin.runs")
@@ -420,6 +422,20 @@ def override_batches(*, now: datetime) -> Pass:
             _resolve([batch.public_id], now)
         except Exception as error:
             this.fail(batch.public_id, error)
+    return this
+
+
+def override_ends(*, now: datetime) -> Pass:
+    """Tell staff which overrides end soon, each once."""
+    this = Pass(ENDS, now)
+    try:
+        with transaction.atomic():
+            if told := tell_ending(now):
+                this.wrote(done=told)
+        _resolve([ENDS], now)
+    except Exception as error:
+        this.counts.clear()
+        this.fail(ENDS, error)
     return this
 
 

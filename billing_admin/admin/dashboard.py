@@ -18,6 +18,8 @@ from billing_admin import runs
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.admin.runs import pulse
+from billing_admin.flows import override_notices
+from billing_admin.flows.override_outlook import words_of
 from catalog.models import terms_of
 from catalog.money import format_minor, to_minor
 from catalog.periods import Cadence, boundary
@@ -265,7 +267,23 @@ def tasks(now: datetime) -> list[Task]:
         what = f"{subscription.customer} leaves {subscription.product}"
         url = customer_link(subscription.customer_id)
         found.append(Task(what, subscription.end_reason.replace("_", " "), url, "info", subscription.ends_at))
+    found += overrides_ending(now)
     return found
+
+
+def overrides_ending(now: datetime) -> list[Task]:
+    """Overrides that end this week; what is left of them is in the register."""
+    rows = override_notices.ending(now, now + override_notices.NOTICE).select_related("customer", "feature")
+    return [
+        Task(
+            f"{row.customer}'s {row.feature.name} {words_of(row)} ends",
+            f"{row.reason} ({row.created_by})",
+            customer_link(row.customer_id),
+            "info",
+            row.stops_at,
+        )
+        for row in rows.order_by("stops_at", "id")[:NEEDS_A_PERSON]
+    ]
 
 
 def coming_changes(now: datetime) -> list[Phase]:

@@ -43,6 +43,7 @@ TASKS = {
     runs.DUNNING: "Overdue invoices",
     runs.ERASURES: "Erasures",
     runs.BATCHES: "Overrides of many customers",
+    runs.ENDS: "Overrides that end soon",
     runs.MONTHS: "Months of events",
     runs.ARCHIVE: "Archive of events",
 }
