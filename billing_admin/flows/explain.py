@@ -27,9 +27,10 @@ def explain_use(
     known = find_feature(feature)
     if known is None:
         raise UnknownFeature(feature)
-    if at is not None and at != now:
-        then = past(customer, known, at, now=now)
-        return explain(known, then.contracts, then.pool, at=at, required=required)
+    asked_at = now if at is None else at
+    if asked_at != now or customer.closed_at is not None:
+        then = past(customer, known, asked_at, now=now)
+        return explain(known, then.contracts, then.pool, at=asked_at, required=required)
     contracts = contracts_at(customer, now)
     rows = open_rows(customer, [known.id or 0]) if known.type == METERED else []
     there = pool(customer, contracts, rows, now, feature)
