@@ -8,6 +8,7 @@ from pydantic import Field
 
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_product
+from billing_admin.api.meters import find_meter
 from billing_admin.api.refusals import NotFound
 from billing_admin.api.shapes import Answer, Body, Slug
 from billing_admin.flows import catalog as verbs
@@ -25,6 +26,7 @@ class FeatureIn(Body):
     unit: Annotated[str, Field(max_length=30)] = ""
     description: Annotated[str, Field(max_length=5_000)] = ""
     product_id: Slug | None = Field(None, description="Reserved for one product's plans.")
+    meter_slug: Slug | None = Field(None, description="Metered features: the meter that counts its events.")
 
 
 class FeatureOut(Answer):
@@ -35,6 +37,7 @@ class FeatureOut(Answer):
     unit: str
     description: str
     product_id: str | None
+    meter_slug: str | None = Field(description="Null: units are reported as they are.")
     archived_at: datetime | None
 
     @classmethod
@@ -47,6 +50,7 @@ class FeatureOut(Answer):
             unit=feature.unit,
             description=feature.description,
             product_id=feature.product.key if feature.product else None,
+            meter_slug=feature.meter.slug if feature.meter else None,
             archived_at=feature.archived_at,
         )
 
@@ -87,13 +91,13 @@ class ProductsOut(Answer):
 @endpoint(router, "GET", "/features", needs="catalog.view_feature", gives=FeaturesOut)
 def list_features(request: ApiRequest) -> FeaturesOut:
     """List all features."""
-    return FeaturesOut(data=[FeatureOut.of(feature) for feature in Feature.objects.select_related("product")])
+    return FeaturesOut(data=[FeatureOut.of(feature) for feature in Feature.objects.select_related("product", "meter")])
 
 
 @endpoint(router, "GET", "/features/{slug}", needs="catalog.view_feature", gives=FeatureOut, refuses=[404])
 def read_feature(request: ApiRequest, slug: Slug) -> FeatureOut:
     """Read a feature."""
-    feature = Feature.objects.select_related("product").filter(slug=slug).first()
+    feature = Feature.objects.select_related("product", "meter").filter(slug=slug).first()
     if feature is None:
         raise NotFound("feature", slug)
     return FeatureOut.of(feature)
@@ -119,6 +123,7 @@ def create_feature(request: ApiRequest, body: FeatureIn) -> FeatureOut:
         unit=body.unit,
         description=body.description,
         product=find_product(body.product_id) if body.product_id else None,
+        meter=find_meter(body.meter_slug) if body.meter_slug else None,
     )
     return FeatureOut.of(verbs.save_feature(feature, actor=request.auth.actor, now=request.now))
 

@@ -20,6 +20,7 @@ from billing_admin.flows.customers import DeletionBlocked
 from billing_admin.flows.enable_plan import PreviewOutdated
 from catalog.coupons import InvalidCoupon
 from catalog.items import InvalidItems
+from entitlements.meters import BadEvent
 from entitlements.override import BadOverride
 from entitlements.track import LimitReached
 
@@ -54,6 +55,7 @@ CONFLICT = {
     "idempotency_conflict",
     "insufficient_funds",
     "limit_reached",
+    "meter_in_use",
     "mirrored_from_stripe",
     "no_wallet",
     "not_closed",
@@ -77,6 +79,7 @@ CONFLICT = {
     "below_zero",
     "cannot_reissue",
     "cannot_undo",
+    "cannot_void",
     "cannot_write_off",
     "credit_too_high",
     "no_next_invoice",
@@ -180,6 +183,8 @@ def refusal_of(error: ValidationError) -> tuple[int, dict[str, Any]]:
                 for e in found
             ]
             field = more["errors"][0]["field"]
+        case BadEvent():
+            field = error.field
         case BadOverride():
             field = OVERRIDE_FIELDS.get(error.field, error.field)
         case PreviewOutdated():

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
+from billing_admin.flows.meters import check_meter_of
 from catalog import publish as verbs
 from catalog.items import InvalidItems, check_currency, check_items
 from catalog.models import Feature, Plan, PlanItem, PlanVersion, Product, unique_key
@@ -352,6 +353,7 @@ def unset_default(plan: Plan, *, actor: Actor, now: datetime) -> None:
 def save_feature(feature: Feature, *, actor: Actor, now: datetime) -> Feature:
     is_new = feature.pk is None
     feature.full_clean()
+    check_meter_of(feature)
     feature.save()
     done = "created" if is_new else "edited"
     record(
@@ -360,7 +362,13 @@ def save_feature(feature: Feature, *, actor: Actor, now: datetime) -> Feature:
         f"Feature {feature.name} was {done}",
         actor=actor,
         now=now,
-        inputs={"slug": feature.slug, "type": feature.type, "usage": feature.usage, "unit": feature.unit},
+        inputs={
+            "slug": feature.slug,
+            "type": feature.type,
+            "usage": feature.usage,
+            "unit": feature.unit,
+            "meter": feature.meter.slug if feature.meter else None,
+        },
     )
     return feature
 
