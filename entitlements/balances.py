@@ -261,18 +261,17 @@ class Standing:
     @property
     def is_carried(self) -> bool:
         """Whether the row goes on under another item, allowance or override than it was written with."""
-        row, bucket = self.row, self.bucket
-        return row is not None and (row.item.id, row.granted, row.adjusted, row.withheld, row.withheld_by) != (
-            bucket.item.id,
-            bucket.granted,
-            bucket.adjusted,
-            bucket.withheld,
-            bucket.withheld_by,
-        )
+        return self.row is not None and _written(self.row) != _written(self.bucket)
 
     @property
     def needs_writing(self) -> bool:
         return self.bucket.id is None or self.is_carried
+
+
+def _written(bucket: Bucket) -> tuple:
+    """What of a row a projection may change; of use only that of a level, which outlives what ends beside it."""
+    used = bucket.used if bucket.item.feature and bucket.item.feature.is_allocated else None
+    return bucket.item.id, bucket.granted, bucket.adjusted, bucket.withheld, bucket.withheld_by, used
 
 
 def project(contributions: Sequence[Contribution], rows: Iterable[Bucket], at: datetime) -> list[Standing]:

@@ -223,6 +223,13 @@ def _used(row: FeatureOverride) -> Decimal:
     return sum((balance.used for balance in row.balances.all()), Decimal(0))
 
 
+def put_under_overrides(customer: Customer, *, now: datetime, operation: Operation) -> None:
+    """Write what overrides make of a plan that has just begun, so that their buckets end with its windows from its
+    first one on. The caller holds the customer's row."""
+    for feature in Feature.objects.filter(overrides__in=customer.feature_overrides.in_force(now)).distinct():
+        _put_in_force(customer, feature, now=now, operation=operation)
+
+
 def _put_in_force(customer: Customer, feature: Feature, *, now: datetime, operation: Operation) -> None:
     """Write what is true from now on, so that the ledger says who did it and when."""
     if feature.type != METERED:

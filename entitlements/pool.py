@@ -37,7 +37,11 @@ class Beside:
     @property
     def needs_writing(self) -> bool:
         row, bucket = self.row, self.bucket
-        return row is None or (row.granted, row.adjusted) != (bucket.granted, bucket.adjusted)
+        return row is None or (row.granted, row.adjusted, row.ends_at) != (
+            bucket.granted,
+            bucket.adjusted,
+            bucket.ends_at,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ def pool_of(
         if not found.all:
             continue
         replaced[name] = found
-        beside += _replace(standings, name, found, by_override, merges=merges)
+        beside += _replace(standings, name, found, by_override, at, merges=merges)
     holding = {override.id for override in overrides if override.holds(at)}
     standings = [standing if standing.row is None else _released(standing, holding) for standing in standings]
     for standing in standings:
@@ -120,12 +124,28 @@ def pool_of(
     kept = {b.bucket.id for b in beside} | {b.ended.id for b in beside if b.ended}
     over = [row for row in rows if not row.is_plan and row.id not in kept and row.starts_at <= at]
     present = {(s.contribution.owner, s.contribution.slug): s.contribution for s in standings}
+    standings = _with_levels(standings, [*over, *(b.ended for b in beside if b.ended)])
     return Pool(
         tuple(standings),
         tuple(beside),
         tuple(replace(row, ends_at=_end_of(row, present.get((row.owner, slug_of(row))), at)) for row in over),
         tuple(replaced.items()),
     )
+
+
+def is_level(bucket: Bucket) -> bool:
+    return bucket.item.feature is not None and bucket.item.feature.is_allocated
+
+
+def _with_levels(standings: list[Standing], gone: Sequence[Bucket]) -> list[Standing]:
+    """The standings with the parts of levels that buckets beside them held until they ended: seats stay in use."""
+    found = list(standings)
+    for bucket in gone:
+        places = [i for i, s in enumerate(found) if s.contribution.slug == slug_of(bucket)]
+        if is_level(bucket) and bucket.used and places:
+            own = found[places[0]].bucket
+            found[places[0]] = replace(found[places[0]], bucket=replace(own, used=own.used + bucket.used))
+    return found
 
 
 def _end_of(row: Bucket, contribution: Contribution | None, at: datetime) -> datetime:
@@ -145,7 +165,13 @@ def _end_of(row: Bucket, contribution: Contribution | None, at: datetime) -> dat
 
 
 def _replace(
-    standings: list[Standing], slug: str, found: Replaced, rows: dict[int | None, Bucket], *, merges: bool
+    standings: list[Standing],
+    slug: str,
+    found: Replaced,
+    rows: dict[int | None, Bucket],
+    at: datetime,
+    *,
+    merges: bool,
 ) -> list[Beside]:
     """Put the standings of a feature under its overrides, in place; returns the buckets that overrides add.
 
@@ -162,13 +188,13 @@ def _replace(
         elif found.decides_units:
             for i in own:
                 standings[i] = replace(standings[i], bucket=_free_of(override, standings[i].bucket))
-            beside += _raised_to(standings, own, override, rows.get(override.id), (subscription_id, None), ())
+            beside += _raised_to(standings, own, override, rows.get(override.id), (subscription_id, None), (), at)
         else:
-            beside += _leveled(standings, own, override, rows.get(override.id), (subscription_id, None))
+            beside += _leveled(standings, own, override, rows.get(override.id), (subscription_id, None), at)
     if merges and found.of_customer is not None and not found.of_customer.closes:
         open_places = [i for i in places if not standings[i].is_closed]
         row = rows.get(found.of_customer.id)
-        own_bucket = _raised_to(standings, open_places, found.of_customer, row, NOBODY, beside)
+        own_bucket = _raised_to(standings, open_places, found.of_customer, row, NOBODY, beside, at)
         if not own_bucket and found.of_customer.units is not None:
             beside = _lowered_to(standings, open_places, found.of_customer, found.of_customer.units, beside)
         beside += own_bucket
@@ -181,9 +207,10 @@ def _leveled(
     override: Override,
     row: Bucket | None,
     owner: tuple[int | None, int | None],
+    at: datetime,
 ) -> list[Beside]:
     """Bring what these standings promise to the override's value."""
-    raised = _raised_to(standings, places, override, row, owner, ())
+    raised = _raised_to(standings, places, override, row, owner, (), at)
     if not raised and override.units is not None:
         _lowered_to(standings, places, override, override.units, ())
     return raised
@@ -196,6 +223,7 @@ def _raised_to(
     row: Bucket | None,
     owner: tuple[int | None, int | None],
     others: Sequence[Beside],
+    at: datetime,
 ) -> list[Beside]:
     """The bucket that an override above what these standings and `others` promise together adds, if it is above."""
     promised = [standings[i].contribution.granted for i in places] + [b.bucket.granted for b in others]
@@ -203,10 +231,10 @@ def _raised_to(
     if None in promised:
         return []
     if override.unlimited:
-        return [_raised(standings, places, override, row, owner, None)]
+        return [_raised(standings, places, override, row, owner, None, at)]
     if override.units is None or override.units < merged or (override.units == merged and row is None):
         return []
-    return [_raised(standings, places, override, row, owner, override.units - merged)]
+    return [_raised(standings, places, override, row, owner, override.units - merged, at)]
 
 
 def _lowered_to(
@@ -241,17 +269,23 @@ def _raised(
     row: Bucket | None,
     owner: tuple[int | None, int | None],
     granted: Decimal | None,
+    at: datetime,
 ) -> Beside:
-    """The bucket of an override above what it replaces: over the plan's window, while it is in force."""
+    """The bucket of an override above what it replaces: over the plan's window, while it is in force.
+
+    One that was opened before there was a plan ends with the plan's window from then on.
+    """
     starts_at, ends_at = override.starts_at, override.ends_at
     if places:
         window = standings[places[0]].bucket
         starts_at = max(starts_at, window.starts_at)
         ends_at = min((end for end in (ends_at, window.ends_at) if end is not None), default=None)
-    if row is not None and (row.ends_at is None or row.ends_at > starts_at):
-        if granted is None or row.granted is None:
-            return Beside(replace(row, granted=granted), row=row)
-        return Beside(replace(row, granted=max(granted, row.used)), row=row)
+    if row is not None and row.lives(at):
+        ends = [end for end in (row.ends_at, ends_at) if end is not None]
+        kept = granted if granted is None or row.granted is None else max(granted, row.used)
+        return Beside(replace(row, granted=kept, ends_at=min(ends, default=None)), row=row)
+    if row is not None and row.ends_at is not None:
+        starts_at = max(starts_at, row.ends_at)
     opened = extra(
         override.feature, granted or ZERO, starts_at=starts_at, ends_at=ends_at, label="Override", kind=Kind.OVERRIDE
     )

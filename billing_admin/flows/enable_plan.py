@@ -32,6 +32,7 @@ from customers.journal import Actor, record, require_reason
 from customers.models import Customer, CustomPlan, Operation, Phase, PlanReservation, Subscription
 from customers.states import LIVE, SubscriptionState
 from entitlements.balances import Bucket, BucketMove
+from entitlements.override import put_under_overrides
 from entitlements.provision import apply_moves
 from entitlements.readings import used_since
 from invoicing.documents import Document, nothing_due
@@ -352,6 +353,7 @@ def _carry_out(customer: Customer, change: PlanChange, *, reason: str, actor: Ac
         used_later = used_since(customer, position.ledger)
         moves = _bound(change.moves, version, subscription)
         apply_moves(customer, moves, used_later=used_later, now=now, operation=operation)
+        put_under_overrides(customer, now=now, operation=operation)
     documents = _written(customer, change, version, subscription, actor=actor, now=now)
     how = Issuing(
         subscription=subscription,

@@ -20,6 +20,7 @@ from customers.holdings import contract_of, contracts_at
 from customers.journal import CLOCKWORK, Actor, record, require_reason
 from customers.models import Customer, Operation, Phase, Subscription
 from customers.states import SubscriptionState
+from entitlements.override import put_under_overrides
 from entitlements.provision import apply_moves, open_missing
 from invoicing.issue import annul, receive_payment, settle_issued
 from invoicing.models import Invoice, Payment
@@ -162,6 +163,7 @@ def _begin_pending(
         bought=phase.bought_units(),
         pending=phase,
     )
+    put_under_overrides(customer, now=now, operation=operation)
 
 
 def give_up_gate(invoice: Invoice, *, reason: str, end_reason: str, actor: Actor, now: datetime) -> None:

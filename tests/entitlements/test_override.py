@@ -343,3 +343,30 @@ def test_a_late_worker_changes_no_answer():
 
     assert a.left(late, now=MAY_1) == a.left(punctual, now=MAY_1) == 100
     assert a.left(late, now=APRIL_1) == a.left(punctual, now=APRIL_1)
+
+
+def test_seats_stay_in_use_when_the_override_that_held_them_ends():
+    who = a.on(a.plan("pro", a.fee(50), a.seats(5)))
+    on_subscription(who, 10, of="seats", until=MARCH_16)
+    a.use(who, 8, of="seats")
+
+    assert (a.access(who, of="seats").used, a.access(who, of="seats").limit) == (8, 10)
+    after = a.access(who, of="seats", now=MARCH_16)
+    assert (after.used, after.limit, after.overage) == (8, 5, 3)
+    while reset_due(now=MARCH_16).customers:
+        continue
+    assert a.access(who, of="seats", now=APRIL_1).used == 8
+    assert sum(row.used for row in who.balances.all()) == 8
+    for row in who.balances.all():
+        assert ledger(row)[-1].after == row.left
+
+
+def test_an_override_given_before_there_was_a_plan_resets_with_the_plan():
+    who = a.customer()
+    given(who, 40)
+    a.use(who, 15)
+
+    a.enable(who, a.pro(credits=10), now=MARCH_16)
+
+    assert (a.access(who, now=MARCH_16).limit, a.left(who, now=MARCH_16)) == (40, 25)
+    assert a.left(who, now=APRIL_16) == 40
