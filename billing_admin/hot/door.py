@@ -147,11 +147,13 @@ class Desk:
         """Connect, and let the collector of garbage forget what lives as long as the process."""
         gc.collect()
         gc.freeze()
+        self._watching = asyncio.get_running_loop().create_task(self._holdings.watch_names())
         await self._readings.warm()
         await self._checks.warm()
         await self._tracks.warm()
 
     async def close(self) -> None:
+        self._watching.cancel()
         await self._checks.close()
         await self._tracks.close()
         await self._readings.close()

@@ -5,7 +5,6 @@ each statement that reads balances says whether they are still true.
 """
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -15,7 +14,7 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import close_old_connections
+from django.db import DatabaseError, close_old_connections
 
 from billing_admin.hot.wire import Away, Refused, Row, Wire
 from catalog.models import Feature, Plan, PlanItem, PlanVersion, terms_of
@@ -29,7 +28,8 @@ from entitlements.readings import feature_terms, override_of, remember_items
 
 log = structlog.get_logger("billing_admin.hot")
 
-LASTS = 60.0  # seconds: names of plans are shown, and their change counts no revision up
+# Names of plans are shown, and their change counts no revision up: they are looked at every so many seconds.
+LOOKS_EVERY = 5.0
 MOST = 12_000
 # Who asked a moment earlier than it was read may use it, too.
 CLOCK_GOES_BACK = timedelta(seconds=1)
@@ -114,7 +114,6 @@ class Holding:
     default_version: int | None
     since: datetime
     until: datetime | None
-    read_at: float
 
     def is_true(self, revision: int | None, default_version: int | None, now: datetime) -> bool:
         """Whether it still holds, given what was read beside the balances."""
@@ -143,17 +142,30 @@ class Holdings:
         self._versions: set[int] = set()
 
     def get(self, name: str) -> Holding | None:
-        """By the id that was asked with; None when it is not known here, or not known for sure."""
+        """By the id that was asked with; None when it is not known here."""
         found = self._known.get(name)
-        if found is None or found.read_at < time.monotonic() - LASTS:
-            return None
-        self._known.move_to_end(name)
+        if found is not None:
+            self._known.move_to_end(name)
         return found
 
     def forget(self, name: str, holding: Holding) -> None:
         """It is no longer true; one that was read meanwhile stays."""
         if self._known.get(name) is holding:
             del self._known[name]
+
+    async def watch_names(self) -> None:
+        """Forget everything when a plan gets another name; runs as long as the process."""
+        names = None
+        while True:
+            try:
+                found = await asyncio.get_running_loop().run_in_executor(self._executor, names_of_plans)
+            except DatabaseError as error:
+                log.warning("names were not read", cause=str(error))
+            else:
+                if found != names:
+                    self._known.clear()
+                names = found
+            await asyncio.sleep(LOOKS_EVERY)
 
     async def carry_out(self, wire: Wire, asks: list[HoldingAsk]) -> None:
         """Read those that are asked for, from one snapshot. Raises `Away` after telling them so."""
@@ -204,6 +216,13 @@ def settle(asks: Sequence[HoldingAsk], answer: Holding | None) -> None:
             ask.answer.set_result(answer)
 
 
+def names_of_plans() -> list[tuple[int, str]]:
+    try:
+        return list(Plan.objects.order_by("pk").values_list("pk", "name"))
+    finally:
+        close_old_connections()
+
+
 def meet(versions: set[int]) -> None:
     """Read terms that are kept for ever."""
     try:
@@ -241,10 +260,9 @@ class Found:
 
     def holdings(self, now: datetime) -> dict[str, Holding]:
         """By the id that was asked with."""
-        read_at = time.monotonic()
-        return {name: self._holding(rows, now, read_at) for name, rows in self._held.items()}
+        return {name: self._holding(rows, now) for name, rows in self._held.items()}
 
-    def _holding(self, rows: "list[Held]", now: datetime, read_at: float) -> Holding:
+    def _holding(self, rows: "list[Held]", now: datetime) -> Holding:
         customer = rows[0].customer
         ended = {row.product for row in rows if row.is_main and row.ends_at is not None and row.ends_at <= now}
         applying = (row for row in rows if row.has_begun(now) and (row.is_main or row.product not in ended))
@@ -266,7 +284,6 @@ class Found:
             default_version=default_version,
             since=now,
             until=min((edge for edge in edges if edge is not None and edge > now), default=None),
-            read_at=read_at,
         )
 
 

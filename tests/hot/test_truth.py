@@ -1,11 +1,14 @@
 """What is kept in the process never outlives the truth: every statement says whether it still holds."""
 
+import time
 from datetime import timedelta
 from decimal import Decimal
 
+import pytest
 from django.db import transaction
 
 from billing_admin.flows.keys import revoke_key
+from billing_admin.hot import holdings
 from billing_admin.models import ApiKey
 from catalog.publish import open_draft, publish, write_items
 from customers.models import Customer
@@ -147,3 +150,19 @@ def test_events_of_one_batch_see_each_other(hot: Hot):
     assert sum(answer is not None for answer in answers) == 10
     assert [answer["access"]["used"] for answer in answers if answer] == list(range(1, 11))
     assert a.access(who).used == 10
+
+
+def test_another_name_of_a_plan_shows_within_seconds(hot: Hot, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(holdings, "LOOKS_EVERY", 0.05)
+    pro = a.pro()
+    who = a.on(pro)
+    time.sleep(0.2)
+    assert hot.check(who)["sources"][0]["name"] == "Pro"
+
+    pro.name = "Professional"
+    pro.save(update_fields=["name"])
+
+    deadline = time.monotonic() + 10
+    while hot.check(who)["sources"][0]["name"] != "Professional":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
