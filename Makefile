@@ -32,8 +32,9 @@ check: develop  ## what CI checks beside the tests
 	@.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	@.venv/bin/python manage.py makemigrations --check --dry-run
 
-crash: develop  ## a billing run of 2,000 killed twenty times, and shared by two
+crash: develop  ## a billing run of 2,000 killed twenty times; 4,000 tracks under workers that are killed
 	@CRASH_CUSTOMERS=2000 $(IN_VENV) pytest tests/workers/test_killed_run.py -q
+	@TRACKS=500 $(IN_VENV) pytest tests/hot/test_processes.py -q
 
 clock: develop  ## 300 customers over five years
 	@CLOCK_CUSTOMERS=300 CLOCK_MONTHS=60 $(IN_VENV) pytest tests/stories/test_five_years.py -q

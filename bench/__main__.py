@@ -1,4 +1,4 @@
-"""`python -m bench [--quick]`: measure, print each figure beside what it is compared with, write var/bench.json."""
+"""`python -m bench [--quick] [--hot]`: measure, print each figure beside what it is compared with, write var/bench.json."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ def main() -> int:
     from bench.report import Report
 
     report = Report(quick=options.quick)
-    measure(report)
+    measure(report, only_hot=options.hot)
     report.write(places.ROOT / "var" / "bench.json")
     print(f"\n{time.monotonic() - began:.0f} s in all; figures in var/bench.json")
     return 0
@@ -29,6 +29,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows and a third of the time")
+    parser.add_argument("--hot", action="store_true", help="only check and track")
     return parser.parse_args()
 
 

@@ -1,12 +1,8 @@
 """What is measured, one after the other, each figure beside what it is compared with."""
 
-import json
 import time
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
@@ -15,17 +11,15 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.utils import timezone
 
-from bench import sql, web, world
+from bench import hot, web, world
 from bench.billing import billing_run
 from bench.report import Report
 from billing_admin import runs
 from launch import static
 from launch.environment import ROOT
 
-CONNECTIONS = (1, 8, 32)
 
-
-def measure(report: Report) -> None:
+def measure(report: Report, *, only_hot: bool = False) -> None:
     small, large = (1_000, 10_000) if report.quick else (10_000, 100_000)
     seconds = 1.0 if report.quick else 4.0
     few, many, most = (100, 1_000, 100) if report.quick else (1_000, 10_000, 1_000)
@@ -41,7 +35,9 @@ def measure(report: Report) -> None:
     world.copy(made, on_plan.start, on_plan.stop - 1)
     world.settle_down()
     with web.serving() as port:
-        api_calls(report, port, made, on_plan, seconds)
+        hot.measure(report, port, made, on_plan, seconds)
+        if only_hot:
+            return
         cookie = signed_in()
         before = pages(report, port, cookie, on_plan, small, {})
         grown = range(world.FIRST_ON_PLAN, world.FIRST_ON_PLAN + large)
@@ -50,42 +46,6 @@ def measure(report: Report) -> None:
         pages(report, port, cookie, grown, large, before)
     clockwork(report, made, grown, few, many, most)
     billing_run(report, made, world.FIRST_TO_BILL, 1_000 if report.quick else 10_000)
-
-
-def api_calls(report: Report, port: int, made: world.World, numbers: range, seconds: float) -> None:
-    """check and track over HTTP, beside the same statements by pgbench at as many connections."""
-    report.title(f"API, {len(numbers):,} customers; beside it pgbench with the same statements")
-    authorization = {"Authorization": f"Bearer {made.secret}"}
-    one = numbers.start + len(numbers) // 3
-    bodies: dict[str, dict[str, Any]] = {
-        "check": {"customerId": "bench-{n}", "featureSlug": "credits"},
-        "track": {"customerId": "bench-{n}", "featureSlug": "credits", "value": 1, "eventKey": "{k}"},
-    }
-    with TemporaryDirectory() as folder:
-        for call, body in bodies.items():
-            words = {"bench-{n}": f"bench-{one}", "{k}": "caught-1"}
-            statements = sql.caught(call, {k: words.get(str(v), v) for k, v in body.items()}, authorization)
-            file = Path(folder) / f"{call}.sql"
-            file.write_text(sql.script(statements, one, numbers))
-            report.add(f"{call} statements", len(statements), "")
-            request = json_request(f"/api/v1/{call}", body, authorization)
-            web.load(port, request, numbers, connections=8, seconds=1)  # every thread has its connection
-            for connections in CONNECTIONS:
-                found = web.load(port, request, numbers, connections=connections, seconds=seconds)
-                floor = sql.pgbench(file, connections=connections, seconds=seconds * 0.75)
-                name = f"{call} at {connections}"
-                report.add(f"{name}: rate", found["rate"], "/s", floor=floor, against="pgbench, same statements")
-                for share in ("p50", "p95", "p99"):
-                    report.add(f"{name}: {share}", found[share], "ms")
-
-
-def json_request(path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-    return {
-        "method": "POST",
-        "path": path,
-        "headers": {"Content-Type": "application/json", **headers},
-        "body": json.dumps(body),
-    }
 
 
 def signed_in() -> str:

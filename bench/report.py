@@ -25,6 +25,10 @@ class Report:
         beside = f"   {floor:>10,.1f} {unit:<4} {against:<34} ratio {ratio:.2f}" if floor and ratio else ""
         print(f"  {name:<44} {value:>10,.1f} {unit:<4}{beside}")
 
+    def value(self, name: str) -> float:
+        found: float = self.figures[name]["value"]
+        return found
+
     def write(self, file: Path) -> None:
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(self.figures, indent=2) + "\n")
