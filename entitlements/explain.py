@@ -89,13 +89,15 @@ class Contributor:
 class Applied:
     """An override in force: what it says `instead_of` what, and what that did to the units.
 
-    `adds` is None for a bucket without a limit. `is_outvoted`: another override, of the customer, decides instead.
+    `adds` is None for a bucket without a limit; `limits` says that it puts a limit to what has none. `is_outvoted`:
+    another override, of the customer, decides instead.
     """
 
     override: Override
     instead_of: str
     adds: Decimal | None = ZERO
     takes: Decimal = ZERO
+    limits: bool = False
     is_outvoted: bool = False
 
 
@@ -309,6 +311,7 @@ def _applied(override: Override, contributors: Sequence[Contributor], there: Poo
         instead_of=_instead_of(override, contributors),
         adds=None if None in added else sum((granted for granted in added if granted is not None), ZERO),
         takes=sum((b.withheld for b in buckets if b.withheld_by == override.id), ZERO),
+        limits=any(b.withheld_by == override.id and b.item.unlimited for b in buckets),
         is_outvoted=outvoted and decides,
     )
 

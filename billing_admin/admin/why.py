@@ -115,9 +115,15 @@ class OverrideRow:
             return "lifts the limit"
         if applied.adds:
             return f"adds {plain(applied.adds)}"
-        if applied.takes:
-            return f"takes {plain(applied.takes)}"
-        return "replaces it" if override.feature.type != METERED else "sets the limit"
+        if applied.takes or applied.limits:
+            return f"takes {plain(applied.takes)}" if applied.takes else "sets a limit"
+        if override.feature.type != METERED:
+            return "replaces it"
+        return (
+            "changes nothing"
+            if override.describe() == applied.instead_of
+            else "takes nothing: no unused units are left"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +224,7 @@ def story(request: HttpRequest, customer: Customer, form: WhyForm, *, now: datet
         is_past=is_past,
         contributors=tuple(plan_row(c.contract, rows, c) for c in found.contributors),
         silent=tuple(plan_row(contract, rows) for contract in found.silent),
-        overrides=tuple(override_row(applied, customer, rows) for applied in found.overrides),
+        overrides=tuple(override_row(applied, customer, found) for applied in found.overrides),
         buckets=tuple(bucket_row(given, customer, found, sees_events=sees_events) for given in found.buckets),
         upgrades=() if is_past or found.allowed else upgrade_rows(request, customer, found, now=now),
     )
@@ -233,9 +239,11 @@ def plan_row(contract: Contract, rows: Rows, found: Contributor | None = None) -
     return PlanRow(contract, name, version.label, link("catalog_plan_change", version.plan_id, **query), found)
 
 
-def override_row(applied: Applied, customer: Customer, rows: Rows) -> OverrideRow:
-    subscription = rows.subscription(applied.override.subscription_id)
-    level = f"Subscription {subscription.public_id}" if subscription else "Customer"
+def override_row(applied: Applied, customer: Customer, found: Explanation) -> OverrideRow:
+    contracts = [*(c.contract for c in found.contributors), *found.silent]
+    names = {contract.subscription_id: contract.plan_name for contract in contracts}
+    override = applied.override
+    level = "of the customer" if override.is_of_customer else f"on {names.get(override.subscription_id, 'a plan')}"
     register = link("entitlements_featureoverride_changelist", customer=customer.pk, shown="all")
     return OverrideRow(applied, level, register)
 

@@ -67,7 +67,7 @@ def test_overrides_say_what_they_do_instead_of_what_and_until_when(client):
 
     assert "Both levels are overridden." in text
     assert "30 instead of 100" in text and "has no say: the customer's override decides" in text
-    assert "500 instead of 30 Customer adds 400" in text and "permanent" in text
+    assert "500 instead of 30 of the customer adds 400" in text and "permanent" in text
 
 
 def test_balances_stand_in_the_order_of_the_burn_with_what_each_would_give(client):

@@ -157,6 +157,13 @@ def test_an_override_below_the_allowance_says_what_it_takes():
     assert (applied.adds, applied.takes) == (0, 70)
 
 
+def test_a_number_over_no_limit_sets_one():
+    found = explained(Situation(METERED, (Says(1, ENDLESS, used=10),), of_customer=Fraction(30)))
+
+    [applied] = found.overrides
+    assert (applied.limits, applied.instead_of, found.access.limit) == (True, "unlimited", 30)
+
+
 def test_with_both_levels_the_one_of_the_subscription_is_told_first_and_is_outvoted():
     """L-11"""
     both = Situation(METERED, (pro(),), of_subscriptions=((1, Fraction(30)),), of_customer=Fraction(150))
