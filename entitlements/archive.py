@@ -42,7 +42,8 @@ ON CONFLICT (balance_id, day) DO UPDATE SET at = least(entitlements_archiveduse.
 _ROWS = """
 COPY (
   SELECT e.id AS number, e.public_id AS id, c.public_id AS customer, f.slug AS feature, e.name, e.amount,
-    e.taken AS counted, e.at, e.recorded_at, e.key, e.mode, e.properties, e.balance_ids, e.amounts, e.voided_at
+    e.taken AS counted, e.reported, e.at, e.recorded_at, e.key, e.mode, e.properties, e.balance_ids, e.amounts,
+    e.voided_at
   FROM {month} e JOIN customers_customer c ON c.id = e.customer_id JOIN catalog_feature f ON f.id = e.feature_id
   ORDER BY e.id
 ) TO STDOUT (FORMAT csv, HEADER)

@@ -50,6 +50,7 @@ CONFLICT = {
     "customer_closed",
     "deletion_blocked",
     "duplicate_customer_id",
+    "event_archived",
     "fixed",
     "has_billed_add_on",
     "idempotency_conflict",
@@ -119,6 +120,7 @@ FIELD = {
     "bad_instant": "at",
     "bad_settlement": "settlement",
     "currency_mismatch": "currency",
+    "meter_decides": "featureSlug",
     "override_overlaps": "effectiveFrom",
 }
 # Cells of an item, in the words of the API.

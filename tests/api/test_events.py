@@ -216,6 +216,17 @@ def test_usage_by_day_remembers_months_that_are_archived(late, acme, tmp_path):
     assert usage(late, acme)["data"] == before
 
 
+def test_a_key_of_an_archived_event_counts_nothing_and_says_where_it_is(late, acme, tmp_path):
+    """L-38"""
+    archive_month(partitions.month_of(MARCH_1), folder=tmp_path, now=day("2028-04-01"))
+
+    answer = late.post(
+        "track", {"customerId": acme.customer_id, "featureSlug": "credits", "value": 3, "eventKey": "job-1"}
+    )
+
+    assert (answer.status, answer["code"]) == (409, "event_archived")
+
+
 def test_the_application_may_read_events_and_a_key_without_the_right_may_not(acme):
     key = caller_with("Application").at(LATE_MARCH)
     assert events(key, acme).status == 200
