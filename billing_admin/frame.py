@@ -25,6 +25,7 @@ NAVIGATION: dict[str, list[Entry]] = {
         Entry("Products", "deployed_code", "admin:catalog_product_changelist", "catalog.view_product"),
         Entry("Plans", "sell", "admin:catalog_plan_changelist", "catalog.view_plan"),
         Entry("Features", "toggle_on", "admin:catalog_feature_changelist", "catalog.view_feature"),
+        Entry("Meters", "speed", "admin:catalog_meter_changelist", "catalog.view_meter"),
         Entry("Coupons", "redeem", "admin:catalog_coupon_changelist", "catalog.view_coupon"),
     ],
     "Money": [

@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -11,7 +12,7 @@ from django.urls import reverse
 from billing_admin.access import allowed, require
 from billing_admin.flows import catalog as acts
 from billing_admin.pages import ActPage
-from catalog.models import Feature, Plan, unique_key
+from catalog.models import Feature, Meter, Plan, unique_key
 from customers.journal import Actor
 
 FIXED_ONCE_USED = ("slug", "type", "usage")
@@ -22,6 +23,11 @@ class AnyProduct(forms.ModelChoiceField):
         super().__init__(*args, **kwargs | {"empty_label": "Any plan may use it"})
 
 
+class AnyMeter(forms.ModelChoiceField):
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs | {"empty_label": "Units as they are reported"})
+
+
 class FeatureForm(forms.ModelForm):
     slug = forms.CharField(
         label="Slug", max_length=60, required=False, help_text="What code asks for. Empty: made from the name."
@@ -29,13 +35,14 @@ class FeatureForm(forms.ModelForm):
 
     class Meta:
         model = Feature
-        fields = ("name", "slug", "type", "usage", "unit", "description", "product")
+        fields = ("name", "slug", "type", "usage", "unit", "meter", "description", "product")
         labels = {"product": "Reserved for a product", "usage": "How it is used"}
-        field_classes = {"product": AnyProduct}
+        field_classes = {"product": AnyProduct, "meter": AnyMeter}
         widgets = {"description": forms.Textarea(attrs={"rows": 2})}
         help_texts = {
             "usage": "Metered features only. Consumable is used up and resets; allocated is a level, such as seats.",
             "unit": "One of it, for people: credit, token, seat.",
+            "meter": "Metered features only: how events become units of it.",
             "product": "Choose one, and only its plans may use the feature.",
         }
 
@@ -43,6 +50,8 @@ class FeatureForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         if self.instance.pk is None:
             self.fields["name"].widget.attrs["autofocus"] = True
+        own = Q(archived_at=None) | Q(pk=self.instance.meter_id)
+        self.fields["meter"].queryset = Meter.objects.filter(own)  # type: ignore[attr-defined]
         if is_used:
             for name in FIXED_ONCE_USED:
                 self.fields[name].disabled = True
@@ -55,6 +64,7 @@ class FeatureForm(forms.ModelForm):
         cleaned = super().clean() or {}
         if cleaned.get("type") != Feature.Type.METERED:
             cleaned["usage"] = Feature.Usage.CONSUMABLE
+            cleaned["meter"] = None
         return cleaned
 
 
