@@ -8,9 +8,10 @@ import pytest
 
 from back_office import Conflict, Forbidden, KeyUsedOtherwise, LimitReached, NotFound, Unauthorized
 from billing_admin.models import ApiKey
+from catalog.models import Feature, Meter
 from conftest import Make
 from customers.models import Customer
-from entitlements.models import UsageEvent
+from entitlements.models import Grant, UsageEvent
 from misbehaving import Misbehaving, forwards
 from tests import builders as a
 from tests.api.conftest import role
@@ -19,7 +20,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def billing(connect: Make, live_server: Any, secret: str, patient: Any) -> Any:
+def billing(connect_blocking: Make, live_server: Any, secret: str, patient: Any) -> Any:
+    return connect_blocking(live_server.url, patient, secret)
+
+
+@pytest.fixture
+def either(connect: Make, live_server: Any, secret: str, patient: Any) -> Any:
+    """One client after the other: what one of them asks rightly, so does the other."""
     return connect(live_server.url, patient, secret)
 
 
@@ -28,11 +35,11 @@ def acme_id(acme: Customer) -> str:
     return acme.customer_id
 
 
-def test_a_check_says_what_is_left_and_until_when(billing: Any, acme_id: str, acme: Customer, now: datetime) -> None:
+def test_a_check_says_what_is_left_and_until_when(either: Any, acme_id: str, acme: Customer, now: datetime) -> None:
     """L-34"""
     a.use(acme, 28, now=now)
 
-    access = billing.check(acme_id, "credits", required=3)
+    access = either.check(acme_id, "credits", required=3)
 
     assert (access.allowed, access.has_access, access.reason, access.source) == (True, True, "ok", "plan")
     assert (access.limit, access.used, access.remaining) == (100, 28, 72)
@@ -61,8 +68,8 @@ def test_all_features_come_at_once(billing: Any, acme_id: str) -> None:
     assert billing.features(acme_id)["credits"].remaining == 100
 
 
-def test_a_track_counts_exactly(billing: Any, acme_id: str) -> None:
-    tracked = billing.track(acme_id, "credits", Decimal("0.000001"), properties={"model": "large"})
+def test_a_track_counts_exactly(either: Any, acme_id: str) -> None:
+    tracked = either.track(acme_id, "credits", Decimal("0.000001"), properties={"model": "large"})
 
     assert (tracked.applied, tracked.event.counted) == (True, Decimal("0.000001"))
     assert tracked.event.properties == {"model": "large"}
@@ -81,13 +88,13 @@ def test_the_same_key_counts_once_and_answers_with_the_first_event(billing: Any,
         billing.track(acme_id, "credits", 4, key="job-4711")
 
 
-def test_what_does_not_fit_is_refused_with_what_is_left(billing: Any, acme_id: str, now: datetime) -> None:
+def test_what_does_not_fit_is_refused_with_what_is_left(either: Any, acme_id: str, now: datetime) -> None:
     with pytest.raises(LimitReached) as refused:
-        billing.track(acme_id, "credits", 101, key="too-much")
+        either.track(acme_id, "credits", 101, key="too-much")
 
     assert refused.value.remaining == 100
     assert refused.value.resets_at > now
-    assert billing.track(acme_id, "credits", 100, key="too-much").applied
+    assert either.track(acme_id, "credits", 100, key="too-much").applied
 
 
 @pytest.mark.parametrize("key", [None, "job-1"])
@@ -116,16 +123,16 @@ def test_balances_come_with_their_ledgers(billing: Any, acme_id: str) -> None:
 
 
 def test_a_key_may_do_what_its_role_may(
-    connect: Make, live_server: Any, secret: str, patient: Any, acme_id: str
+    connect_blocking: Make, live_server: Any, secret: str, patient: Any, acme_id: str
 ) -> None:
     _, looks_only = ApiKey.issue("report", role("Read-only"), by="tests")
 
-    reader = connect(live_server.url, patient, looks_only)
+    reader = connect_blocking(live_server.url, patient, looks_only)
     assert reader.check(acme_id, "credits").allowed
     with pytest.raises(Forbidden):
         reader.track(acme_id, "credits")
     with pytest.raises(Unauthorized):
-        connect(live_server.url, patient, "bk_unknown").check(acme_id, "credits")
+        connect_blocking(live_server.url, patient, "bk_unknown").check(acme_id, "credits")
 
 
 def test_events_are_found_and_say_which_balances_they_used(billing: Any, acme_id: str, now: datetime) -> None:
@@ -186,3 +193,58 @@ def test_overrides_that_overlap_are_a_conflict_unless_one_supersedes(billing: An
         first.id: "superseded",
         second.id: "in_force",
     }
+
+
+def test_several_features_are_checked_at_once(billing: Any, acme_id: str) -> None:
+    """L-44"""
+    a.feature("calls")
+
+    answers = billing.check_many(acme_id, ["calls", "credits"], required=5)
+
+    assert {slug: access.allowed for slug, access in answers.items()} == {"calls": False, "credits": True}
+
+
+def test_an_answer_explains_itself(billing: Any, acme_id: str, now: datetime) -> None:
+    explained = billing.explain(acme_id, "credits", required=200, at=now - timedelta(days=1))
+
+    assert not explained.allowed
+    assert explained.explanation["denied"]["limit"] == 100
+    assert billing.explain(acme_id, "credits").allowed
+
+
+def test_a_grant_stands_beside_the_plan_until_it_is_voided(billing: Any, acme_id: str) -> None:
+    """P-32, P-38"""
+    given = billing.create_grant(acme_id, "credits", 50, reason="outage", recurs="P1M", metadata={"ticket": 7})
+
+    access = billing.check(acme_id, "credits")
+    assert (access.limit, access.remaining, access.bonus_remaining) == (100, 150, 50)
+    assert (given.state, given.recurs, given.metadata) == ("active", "P1M", {"ticket": 7})
+    assert [row.id for row in billing.grants(acme_id, feature="credits").data] == [given.id]
+    assert billing.void_grant(given.id, reason="mistake").state == "voided"
+    assert billing.check(acme_id, "credits").remaining == 100
+
+
+def test_a_grant_whose_answer_was_lost_is_given_once(
+    connect_blocking: Make, live_server: Any, secret: str, patient: Any, acme_id: str
+) -> None:
+    url = live_server.url
+    with Misbehaving(forwards(url, loses_the_answer=True), forwards(url)) as proxy:
+        given = connect_blocking(proxy.url, patient, secret).create_grant(acme_id, "credits", 50, reason="outage")
+
+    [row] = Grant.objects.all()
+    assert row.public_id == given.id
+
+
+def test_a_reported_event_feeds_the_features_that_read_it(billing: Any, acme_id: str) -> None:
+    meter = Meter.objects.create(
+        slug="tokens-used", name="Tokens", event_name="completion", aggregation="sum", property="tokens"
+    )
+    Feature.objects.filter(slug="credits").update(meter=meter)
+
+    told = billing.report(acme_id, "completion", properties={"tokens": 12})
+
+    assert told.applied
+    assert [(one.feature, one.counted, one.access.remaining) for one in told.features] == [("credits", 12, 88)]
+    [voided] = billing.void_event(told.id, reason="reported twice")
+    assert voided.voided_at is not None
+    assert billing.check(acme_id, "credits").remaining == 100

@@ -3,7 +3,6 @@
 import time
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
@@ -19,9 +18,10 @@ from back_office import (
     Retries,
     Unauthorized,
     Unavailable,
+    Use,
 )
 from conftest import QUICK, Make
-from misbehaving import ACCESS, TRACKED, Misbehaving, dribbles, drops, hangs, says
+from misbehaving import ACCESS, EVENT, TRACKED, Misbehaving, dribbles, drops, hangs, says
 
 UNAVAILABLE = {"code": "unavailable", "message": "The database did not answer. Try again."}
 
@@ -225,11 +225,48 @@ def test_numbers_go_out_exactly(connect: Make) -> None:
     assert [heard.body["value"] for heard in server.heard] == ["0.000001", 3]
 
 
-def test_two_attempts_of_a_grant_bear_one_idempotency_key(connect: Make) -> None:
-    grant: dict[str, Any] = {"id": "gra_1"}
-    with Misbehaving(drops, says(400, {"code": "x", "message": "x"} | grant)) as server:
+def test_two_attempts_of_a_grant_bear_one_key(connect: Make) -> None:
+    with Misbehaving(drops, says(400, {"code": "x", "message": "x"})) as server:
         with pytest.raises(BadRequest):
             connect(server.url).create_grant("acme", "credits", 50, reason="outage")
 
+    first, second = (heard.body["idempotencyKey"] for heard in server.heard)
+    assert first == second
+
+
+def test_two_attempts_of_a_revocation_bear_one_idempotency_key(connect: Make) -> None:
+    with Misbehaving(drops, says(400, {"code": "x", "message": "x"})) as server:
+        with pytest.raises(BadRequest):
+            connect(server.url).revoke_override("fov_1", reason="done")
+
     first, second = (heard.headers["idempotency-key"] for heard in server.heard)
     assert first == second
+
+
+def test_the_keys_of_a_batch_without_an_answer_are_told(connect: Make) -> None:
+    with Misbehaving(drops) as server:
+        with pytest.raises(Unavailable) as refused:
+            connect(server.url).track_batch([Use("acme", "credits", 3, key="job-1"), Use("acme", "credits")])
+
+    sent = [[event["eventKey"] for event in heard.body["events"]] for heard in server.heard]
+    assert sent == [list(refused.value.keys)] * 3
+    assert refused.value.keys[0] == "job-1"
+
+
+def test_items_of_a_batch_have_errors_of_their_own(connect: Make) -> None:
+    """P-35"""
+    denied = {"code": "limit_reached", "message": "0 left."}
+    unknown = {"code": "customer_not_found", "message": "Nobody.", "field": "customerId"}
+    items = [
+        {"applied": True, "event": EVENT, "error": None, "remaining": 97, "hasReachedLimit": False},
+        {"applied": False, "event": None, "error": denied, "remaining": 0, "hasReachedLimit": True},
+        {"applied": False, "event": None, "error": unknown, "remaining": None, "hasReachedLimit": None},
+        {"applied": False, "event": EVENT, "error": None, "remaining": 97, "hasReachedLimit": False},
+    ]
+    uses = [Use("acme", "credits"), Use("acme", "credits"), Use("nobody", "credits"), Use("acme", "credits", key="k")]
+    with Misbehaving(says(200, {"data": items})) as server:
+        told = connect(server.url).track_batch(uses)
+
+    assert [item.applied for item in told] == [True, False, False, False]
+    assert [type(item.error) for item in told] == [type(None), LimitReached, NotFound, type(None)]
+    assert [item.remaining for item in told] == [97, 0, None, 97]

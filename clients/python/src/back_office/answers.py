@@ -12,6 +12,7 @@ from back_office.fields import Json, Units, instant_in, maybe_instant, maybe_uni
 
 Row = TypeVar("Row")
 Mode: TypeAlias = Literal["reject", "cap", "overflow"]
+GrantSource: TypeAlias = Literal["bonus", "purchase"]
 OverrideState: TypeAlias = Literal["scheduled", "in_force", "expired", "superseded", "revoked"]
 
 
@@ -161,12 +162,44 @@ class Use:
 
 @dataclass(frozen=True)
 class BatchItem:
-    """What became of one event of a batch: counted, counted before, or refused with an `error`."""
+    """What became of one event of a batch: counted, counted before, or refused with an `error`.
+
+    `remaining` is None without a limit, and where nothing is known of the customer and feature.
+    """
 
     applied: bool
     event: Event | None = None
-    access: Access | None = None
     error: Refused | None = None
+    remaining: Decimal | None = None
+    has_reached_limit: bool | None = None
+
+
+@dataclass(frozen=True)
+class CountedAccess:
+    """What a reported event did to one feature: units by its meter, and how things stand."""
+
+    feature: str
+    value: Decimal
+    counted: Decimal
+    access: Access
+
+    @classmethod
+    def of(cls, found: Json) -> Self:
+        return cls(
+            feature=found["featureSlug"],
+            value=units_in(found["value"]),
+            counted=units_in(found["counted"]),
+            access=Access.of(found["access"]),
+        )
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What the meters made of an event: the features that count it, under one `id`; none, when no filter matches."""
+
+    applied: bool
+    id: str | None
+    features: tuple[CountedAccess, ...]
 
 
 @dataclass(frozen=True)
@@ -193,36 +226,55 @@ class UsagePoint:
 
 @dataclass(frozen=True)
 class Grant:
-    """Units of a customer's own, beside every plan: a bonus or a purchase, once or, with `recurs`, again and again."""
+    """Units of a customer's own, beside every plan: a bonus or a purchase, once or, with `recurs`, in each window.
+
+    `units` are those of each window, `used` of all windows so far, `remaining` what may be used of it now.
+    """
 
     id: str
+    customer: str
     feature: str
-    source: str
+    source: GrantSource
+    state: Literal["scheduled", "active", "ended", "voided"]
     units: Decimal
+    used: Decimal
+    remaining: Decimal
     label: str
     priority: int
     starts_at: datetime
     ends_at: datetime | None
-    recurs: str
+    recurs: str | None
+    window_ends_at: datetime | None
     reason: str
     metadata: Mapping[str, Any]
+    key: str | None
+    created_by: str
     voided_at: datetime | None
+    void_reason: str | None
 
     @classmethod
     def of(cls, found: Json) -> Self:
         return cls(
             id=found["id"],
+            customer=found["customerId"],
             feature=found["featureSlug"],
             source=found["source"],
+            state=found["state"],
             units=units_in(found["units"]),
+            used=units_in(found["used"]),
+            remaining=units_in(found["remaining"]),
             label=found["label"],
             priority=found.get("priority", 0),
             starts_at=instant_in(found["startsAt"]),
             ends_at=maybe_instant(found.get("endsAt")),
-            recurs=found.get("recurs") or "",
+            recurs=found.get("recurs"),
+            window_ends_at=maybe_instant(found.get("windowEndsAt")),
             reason=found.get("reason", ""),
             metadata=found.get("metadata") or {},
+            key=found.get("idempotencyKey"),
+            created_by=found.get("createdBy", ""),
             voided_at=maybe_instant(found.get("voidedAt")),
+            void_reason=found.get("voidReason"),
         )
 
 

@@ -111,8 +111,8 @@ class RateLimited(BackOfficeError):
 class Unavailable(BackOfficeError):
     """The service could not be reached, broke, or took too long.
 
-    A write may have been done all the same. Its `key` says so safely: repeat the call with it (`key=error.key`) and
-    it counts once, however often it arrives.
+    A write may have been done all the same. Repeat the call with its key (`key=error.key`) and it counts once, however
+    often it arrives. A batch has one for each of its events: `error.keys`, in their order.
     """
 
     def __init__(
@@ -126,4 +126,8 @@ class Unavailable(BackOfficeError):
     ) -> None:
         super().__init__(message, code=code, status=status)
         self.retry_after, self.may_be_repeated = retry_after, may_be_repeated
-        self.key: str | None = None
+        self.keys: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str | None:
+        return self.keys[0] if self.keys else None

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -30,9 +30,9 @@ class Exchange:
         understand: Callable[[Any], Answer],
         *,
         deadline: float | None = None,
-        key: str | None = None,
+        keys: Sequence[str] = (),
     ) -> Flow[Answer]:
-        """The answer to a request, as `understand` reads it; a failure says the `key` that repeats it safely."""
+        """The answer to a request, as `understand` reads it; a failure says the `keys` that repeat it safely."""
         try:
             reply = yield from self._attempts(request, self.settings.deadline if deadline is None else deadline)
             try:
@@ -40,7 +40,7 @@ class Exchange:
             except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as cause:
                 raise unreadable(cause) from cause
         except Unavailable as error:
-            error.key = key
+            error.keys = tuple(keys)
             raise
 
     def _attempts(self, request: Request, deadline: float) -> Flow[Reply]:

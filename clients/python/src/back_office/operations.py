@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, TypeVar
-from uuid import uuid4
 
 from back_office.access import Access
 from back_office.answers import (
@@ -13,10 +12,12 @@ from back_office.answers import (
     Event,
     EventDetail,
     Grant,
+    GrantSource,
     Mode,
     Override,
     OverrideState,
     Page,
+    Reported,
     Tracked,
     UsagePoint,
     Use,
@@ -24,9 +25,10 @@ from back_office.answers import (
 from back_office.asking import Asking, Question
 from back_office.cache import AccessCache, Place
 from back_office.exchange import Exchange, get, post
-from back_office.fields import Units, given, maybe_instant_out, maybe_text
+from back_office.fields import Units, exact, given, maybe_instant_out, maybe_text
 from back_office.flow import Flow, Request
-from back_office.reading import accesses, balances, batch_items, grant, override, page_of, tracked, usage_points
+from back_office.keys import Key
+from back_office.reading import accesses, balances, batch_items, page_of, reported, tracked, usage_points, voided_events
 from back_office.settings import OnOutage
 
 Answer = TypeVar("Answer")
@@ -91,6 +93,14 @@ class Operations:
         )
         return {access.feature: access for access in found}
 
+    def explain(self, customer: str, feature: str, *, required: Units = 1, at: datetime | None = None) -> Flow[Access]:
+        """A check with its `explanation`, the steps to the answer as the API tells them; never from memory.
+
+        `at` asks for the answer of an earlier instant.
+        """
+        asked = {"required": f"{exact(required):f}", "at": maybe_instant_out(at)}
+        return self.exchange.read(get("customers", customer, "features", feature, "explanation", **asked), Access.of)
+
     # They did
 
     def track(
@@ -110,49 +120,71 @@ class Operations:
         Without a key one is made for this call, so that its retries count once. It never passes for counted what may
         not be: when no answer comes it raises `Unavailable`, whose `key` repeats it safely.
         """
-        made = _new_key() if key is None else None
+        named = Key.of(key)
         body = given(
             customerId=customer,
             featureSlug=feature,
             value=value,
-            eventKey=made or key,
+            eventKey=named.text,
             mode=mode,
             at=at,
             properties=properties,
             autoCreate=auto_create or None,
         )
-        try:
-            return (
-                yield from self.exchange.read(post("track", body=body), tracked(own_key=bool(made)), key=made or key)
-            )
-        finally:
-            # Also when no answer came: it may have been counted.
-            self.cache.drop((customer, feature))
+        return self._count(post("track", body=body), tracked(named), named, (customer, feature))
 
     def track_batch(self, events: Sequence[Use]) -> Flow[list[BatchItem]]:
         """Count many events in one call, each by itself: what became of them, in their order.
 
         Those without a key get one for this call. A refused one has its `error`, which is not raised.
         """
-        made = [_new_key() if event.key is None else None for event in events]
-        body = {"events": [_as_json(event, key) for event, key in zip(events, made, strict=True)]}
+        keys = [Key.of(event.key) for event in events]
+        body = {"events": [_as_json(event, key) for event, key in zip(events, keys, strict=True)]}
+        request = post("track", "batch", body=body)
         try:
-            return (
-                yield from self.exchange.read(post("track", "batch", body=body), batch_items([bool(k) for k in made]))
-            )
+            return (yield from self.exchange.read(request, batch_items(keys), keys=[key.text for key in keys]))
         finally:
             for event in events:
                 self.cache.drop((event.customer, event.feature))
 
-    def set_usage(self, customer: str, feature: str, value: Units, *, key: str | None = None) -> Flow[Tracked]:
+    def set_usage(
+        self, customer: str, feature: str, value: Units, *, reason: str | None = None, key: str | None = None
+    ) -> Flow[Tracked]:
         """Say what the use of the present window is; the difference is counted as an event, once per `key`."""
-        made = _new_key() if key is None else None
-        body = {"featureSlug": feature, "value": value, "eventKey": made or key}
+        named = Key.of(key)
+        body = given(featureSlug=feature, value=value, eventKey=named.text, reason=reason)
         request = post("customers", customer, "usage", body=body)
-        try:
-            return (yield from self.exchange.read(request, tracked(own_key=bool(made)), key=made or key))
-        finally:
-            self.cache.drop((customer, feature))
+        return self._count(request, tracked(named), named, (customer, feature))
+
+    def report(
+        self,
+        customer: str,
+        event_name: str,
+        *,
+        properties: Mapping[str, Any] | None = None,
+        value: Units | None = None,
+        key: str | None = None,
+        mode: Mode = "reject",
+        at: datetime | None = None,
+        auto_create: bool = False,
+    ) -> Flow[Reported]:
+        """Say what happened, once per `key`; every feature whose meter reads such events counts it, or none does."""
+        named = Key.of(key)
+        body = given(
+            customerId=customer,
+            eventName=event_name,
+            properties=properties,
+            value=value,
+            eventKey=named.text,
+            mode=mode,
+            at=at,
+            autoCreate=auto_create or None,
+        )
+        return self._count(post("events", body=body), reported(named), named)
+
+    def void_event(self, event_id: str, *, reason: str, key: str | None = None) -> Flow[tuple[Event, ...]]:
+        """Take an event back: its balances get what they gave. The event as each feature had counted it."""
+        return self._write(post("events", event_id, "void", body={"reason": reason}), voided_events, key)
 
     # What have they got?
 
@@ -169,8 +201,8 @@ class Operations:
         feature: str,
         units: Units,
         *,
-        reason: str,
-        source: Literal["bonus", "purchase"] = "bonus",
+        reason: str | None = None,
+        source: GrantSource = "bonus",
         label: str | None = None,
         priority: int | None = None,
         starts_at: datetime | None = None,
@@ -179,7 +211,11 @@ class Operations:
         metadata: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> Flow[Grant]:
-        """Give units of the customer's own; `recurs` ("P1M") gives them again and again until `ends_at`."""
+        """Give units of the customer's own, once per `key`; a bonus takes a reason.
+
+        With `recurs` ("P1M") they come anew in each window until `ends_at`.
+        """
+        named = Key.of(key)
         body = given(
             featureSlug=feature,
             units=units,
@@ -191,17 +227,20 @@ class Operations:
             endsAt=ends_at,
             recurs=recurs,
             metadata=metadata,
+            idempotencyKey=named.text,
         )
-        return self._write(post("customers", customer, "grants", body=body), grant, key, (customer, feature))
+        return self._count(post("customers", customer, "grants", body=body), Grant.of, named, (customer, feature))
 
-    def grants(self, customer: str, *, feature: str | None = None, cursor: str | None = None) -> Flow[Page[Grant]]:
-        """What a customer was given, the newest first; voided ones too."""
-        request = get("customers", customer, "grants", featureSlug=feature, cursor=cursor)
-        return self.exchange.read(request, page_of(Grant.of))
+    def grants(
+        self, customer: str, *, feature: str | None = None, cursor: str | None = None, limit: int | None = None
+    ) -> Flow[Page[Grant]]:
+        """What a customer was given, the newest first; voided and ended ones too."""
+        asked = {"featureSlug": feature, "cursor": cursor, "limit": maybe_text(limit)}
+        return self.exchange.read(get("customers", customer, "grants", **asked), page_of(Grant.of))
 
     def void_grant(self, grant_id: str, *, reason: str, key: str | None = None) -> Flow[Grant]:
         """Take back what is left of a grant; what was used stays used."""
-        return self._write(post("grants", grant_id, "void", body={"reason": reason}), grant, key)
+        return self._write(post("grants", grant_id, "void", body={"reason": reason}), Grant.of, key)
 
     def create_override(
         self,
@@ -230,7 +269,7 @@ class Operations:
             supersede=supersede or None,
         )
         request = post("customers", customer, "overrides", body=body | {"effectiveUntil": effective_until})
-        return self._write(request, override, key, (customer, feature))
+        return self._write(request, Override.of, key, (customer, feature))
 
     def overrides(
         self,
@@ -247,7 +286,7 @@ class Operations:
 
     def revoke_override(self, override_id: str, *, reason: str, key: str | None = None) -> Flow[Override]:
         """End an override now; one that is over already stays as it is."""
-        return self._write(post("overrides", override_id, "revoke", body={"reason": reason}), override, key)
+        return self._write(post("overrides", override_id, "revoke", body={"reason": reason}), Override.of, key)
 
     # What happened?
 
@@ -314,25 +353,31 @@ class Operations:
     def _write(
         self, request: Request, understand: Callable[[Any], Answer], key: str | None, changes: Place | None = None
     ) -> Flow[Answer]:
-        """Carry out a write at most once, whatever the network does, and forget the checks that it changes."""
-        key = key or _new_key()
-        keyed = replace(request, headers={**request.headers, "Idempotency-Key": key})
+        """Carry out a write whose body has no place for a key: the header bears it."""
+        named = Key.of(key)
+        keyed = replace(request, headers={**request.headers, "Idempotency-Key": named.text})
+        return self._count(keyed, understand, named, changes)
+
+    def _count(
+        self, request: Request, understand: Callable[[Any], Answer], key: Key, changes: Place | None = None
+    ) -> Flow[Answer]:
+        """Carry out a write, and forget the checks that it changes; all of them, where those are not known."""
         try:
-            return (yield from self.exchange.read(keyed, understand, key=key))
+            return (yield from self.exchange.read(request, understand, keys=[key.text]))
         finally:
-            self.cache.drop(changes) if changes else self.cache.drop_all()
+            # Also when no answer came: it may have been done.
+            if changes:
+                self.cache.drop(changes)
+            else:
+                self.cache.drop_all()
 
 
-def _new_key() -> str:
-    return uuid4().hex
-
-
-def _as_json(event: Use, made: str | None) -> dict[str, Any]:
+def _as_json(event: Use, key: Key) -> dict[str, Any]:
     return given(
         customerId=event.customer,
         featureSlug=event.feature,
         value=event.value,
-        eventKey=made or event.key,
+        eventKey=key.text,
         mode=event.mode,
         at=event.at,
         properties=dict(event.properties) or None,

@@ -1,13 +1,13 @@
 """How the answers of the service are read."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from back_office.access import Access
-from back_office.answers import Balance, BatchItem, Event, Grant, Override, Page, Row, Tracked, UsagePoint
+from back_office.answers import Balance, BatchItem, CountedAccess, Event, Page, Reported, Row, Tracked, UsagePoint
 from back_office.errors import Refused
-from back_office.failures import refusal
-from back_office.fields import Json
+from back_office.failures import BY_CODE, refusal
+from back_office.fields import Json, maybe_units
+from back_office.keys import Key
 
 
 def accesses(found: Json) -> list[Access]:
@@ -18,12 +18,8 @@ def balances(found: Json) -> tuple[Balance, ...]:
     return tuple(Balance.of(balance) for balance in found["data"])
 
 
-def grant(found: Json) -> Grant:
-    return Grant.of(found)
-
-
-def override(found: Json) -> Override:
-    return Override.of(found)
+def voided_events(found: Json) -> tuple[Event, ...]:
+    return tuple(Event.of(event) for event in found["data"])
 
 
 def usage_points(found: Json) -> tuple[UsagePoint, ...]:
@@ -34,28 +30,41 @@ def page_of(row: Callable[[Json], Row]) -> Callable[[Json], Page[Row]]:
     return lambda found: Page(tuple(row(one) for one in found["data"]), found.get("nextCursor"))
 
 
-def tracked(*, own_key: bool) -> Callable[[Json], Tracked]:
+def tracked(key: Key) -> Callable[[Json], Tracked]:
     """With a key that the call made for itself, "counted before" means: by an attempt whose answer was lost."""
     return lambda found: Tracked(
-        applied=found["applied"] or own_key, event=Event.of(found["event"]), access=Access.of(found["access"])
+        applied=found["applied"] or key.is_made, event=Event.of(found["event"]), access=Access.of(found["access"])
     )
 
 
-def batch_items(own_keys: Sequence[bool]) -> Callable[[Json], list[BatchItem]]:
+def reported(key: Key) -> Callable[[Json], Reported]:
+    """As `tracked`; an event that no feature counts was not applied, whoever made its key."""
+
+    def read(found: Json) -> Reported:
+        features = tuple(CountedAccess.of(counted) for counted in found["features"])
+        return Reported(found["applied"] or (key.is_made and bool(features)), found.get("id"), features)
+
+    return read
+
+
+def batch_items(keys: Sequence[Key]) -> Callable[[Json], list[BatchItem]]:
     """In the order of the request, one for each of its events."""
-    return lambda found: [_item(item, own) for item, own in zip(found["data"], own_keys, strict=True)]
+    return lambda found: [_item(item, key) for item, key in zip(found["data"], keys, strict=True)]
 
 
-def _item(found: Json, own_key: bool) -> BatchItem:
-    access, event, error = found.get("access"), found.get("event"), found.get("error")
-    item = BatchItem(
-        applied=found["applied"],
+def _item(found: Json, key: Key) -> BatchItem:
+    event, error = found.get("event"), found.get("error")
+    return BatchItem(
+        applied=found["applied"] or (key.is_made and event is not None and error is None),
         event=Event.of(event) if event else None,
-        access=Access.of(access) if access else None,
         error=_refused(error) if error else None,
+        remaining=maybe_units(found.get("remaining")),
+        has_reached_limit=found.get("hasReachedLimit"),
     )
-    return replace(item, applied=True) if own_key and item.event and item.error is None else item
 
 
 def _refused(error: Json) -> Refused:
-    return refusal(409, error["code"], error["message"], error)
+    """An item has no status of its own; its code says what kind of refusal it is."""
+    code = str(error["code"])
+    status = 404 if code.endswith("_not_found") else 409 if code in BY_CODE else 400
+    return refusal(status, code, error["message"], error)
