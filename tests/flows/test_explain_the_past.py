@@ -1,6 +1,7 @@
 """What was answered once is told again later, whatever has happened since."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ from billing_admin.flows.customers import update_customer
 from billing_admin.flows.explain import explain_use
 from billing_admin.flows.gate import collect
 from billing_admin.flows.plan_change import Activation
+from catalog.rollovers import Rollover
 from customers.models import Customer
 from entitlements.access import Access
 from entitlements.check import check
@@ -247,3 +249,84 @@ def test_a_month_whose_events_are_archived_says_so():
         explain_use(who, "credits", now=JUNE_1, at=MARCH_16)
     assert refused.value.code == "archived"
     assert explain_use(who, "credits", now=JUNE_1, at=APRIL_1).allowed
+
+
+def test_rollovers_and_debts_are_told_as_they_were():
+    """A-35, A-38"""
+    rolls = replace(a.allowance(100), rollover=Rollover(lasts="P1M", most=Decimal(60)))
+    keeps = replace(a.allowance(50, of="calls", soft=True), keeps_overage=True)
+    who = a.on(a.plan("pro", a.fee(50), rolls, keeps))
+    diary = Diary(who, "credits", "calls")
+    a.use(who, 10, now=day("2026-03-05"))
+    a.use(who, 70, of="calls", now=day("2026-03-06"))
+    diary.at(day("2026-03-07"))
+    diary.at(day("2026-04-02"))  # nobody has reset anything yet
+    reset_due(now=day("2026-04-03"))
+    diary.at(day("2026-04-04"))
+    a.use(who, 80, now=day("2026-04-05"))
+    diary.at(day("2026-04-06"))
+    a.enable(who, a.team(), now=day("2026-04-10"))
+    a.pay_all(who, now=day("2026-04-10"))
+    diary.at(day("2026-04-11"))
+
+    diary.reads_the_same(now=JUNE_1)
+
+
+def test_levels_and_add_ons_are_told_as_they_were():
+    seats = a.seats(5)
+    pro = a.plan("pro", a.fee(50), seats)
+    who = a.on(pro)
+    extra = a.plan("extra", a.fee(5), a.seats(3), a.allowance(20), add_on=True)
+    diary = Diary(who, "seats", "credits")
+    a.use(who, 4, of="seats", now=day("2026-03-03"))
+    a.enable(who, extra, now=day("2026-03-04"))
+    a.pay_all(who, now=day("2026-03-04"))
+    diary.at(day("2026-03-05"))
+    a.use(who, 3, of="seats", now=day("2026-03-06"))
+    a.use(who, 11, now=day("2026-03-06"))
+    diary.at(day("2026-03-07"))
+    main = who.subscriptions.get(add_on=False)
+    cancel(main, reason="leaves", actor=a.STAFF, now=day("2026-03-20"))
+    diary.at(day("2026-03-21"))
+    diary.at(day("2026-04-02"))  # nobody has ended it yet
+    a.pass_time(who, to=day("2026-04-05"))
+    diary.at(day("2026-04-06"))
+
+    diary.reads_the_same(now=JUNE_1)
+
+
+def test_leaving_an_assigned_plan_and_coming_back_is_told():
+    """P-17"""
+    a.default(a.allowance(5))
+    partner = a.assigned("partner", a.allowance(100), a.lasting(200))
+    who = a.customer()
+    a.enable(who, partner)
+    diary = Diary(who, "credits", "tokens")
+    a.use(who, 30, now=day("2026-03-02"))
+    a.use(who, 50, of="tokens", now=day("2026-03-02"))
+    diary.at(day("2026-03-03"))
+    cancel(a.the_subscription(who), at_once=True, reason="leaves", actor=a.STAFF, now=day("2026-03-05"))
+    diary.at(day("2026-03-06"))
+    a.use(who, 2, now=day("2026-03-07"))
+    a.enable(who, partner, now=day("2026-03-10"))
+    diary.at(day("2026-03-11"))
+    diary.at(day("2026-04-11"))
+
+    diary.reads_the_same(now=JUNE_1)
+
+
+def test_an_unlimited_plan_under_a_limit_is_told_as_it_was():
+    """L-01"""
+    who = a.on(a.plan("pro", a.fee(50), a.allowance(None)))
+    diary = Diary(who)
+    a.use(who, 40, now=day("2026-03-02"))
+    diary.at(day("2026-03-03"))
+    given(who, Decimal(60), now=day("2026-03-04"), until=day("2026-03-20"))
+    diary.at(day("2026-03-05"))
+    a.use(who, 20, now=day("2026-03-06"))
+    diary.at(day("2026-03-07"))
+    diary.at(day("2026-03-21"))
+    a.use(who, 500, now=day("2026-03-22"))
+    diary.at(day("2026-03-23"))
+
+    diary.reads_the_same(now=JUNE_1)
