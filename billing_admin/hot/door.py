@@ -164,7 +164,11 @@ class Desk:
         if body is None:
             return None
 
-        def put(caller: KnownCaller, holding: Holding, feature: KnownFeature, now: datetime) -> "asyncio.Future[Reply]":
+        def put(
+            caller: KnownCaller, holding: Holding, feature: KnownFeature, now: datetime
+        ) -> "asyncio.Future[Reply] | None":
+            if feature.moves_in_time:
+                return None
             answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
             self._checks.put(CheckAsk(caller.key_id, holding, feature, body.required, now, answer))
             return answer
