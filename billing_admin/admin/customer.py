@@ -23,6 +23,7 @@ from billing_admin.admin.facts import Facts, read_facts
 from billing_admin.admin.invoices import invoice_row
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.operations import history_of
+from billing_admin.admin.override_batches import BULK
 from billing_admin.admin.panels import read_panels, state_of
 from billing_admin.admin.special_prices import OVERRIDE, in_sidebar
 from billing_admin.admin.taxes import ASSIGN as ASSIGN_TAXES
@@ -89,6 +90,7 @@ class CustomerFilter(forms.Form):
 
 @dataclass(frozen=True, slots=True)
 class CustomerRow:
+    pk: int
     name: str
     customer_id: str
     email: str
@@ -121,6 +123,7 @@ def customer_list(request: HttpRequest) -> HttpResponse:
         older=f"?{asked.urlencode()}" if len(found) > A_PAGE else "",
         narrowed=any(value for name, value in request.GET.items() if name != "before"),
         first=not before,
+        many_url=link("override_batch_new") if allowed(request, BULK) else "",
         new_url=link("customers_customer_add") if allowed(request, "customers.add_customer") else "",
     )
 
@@ -138,6 +141,7 @@ def _row(customer: Customer, subscriptions: list[Subscription], now: datetime) -
     renews = [s.period_ends_at for s in subscriptions if s.period_ends_at and not s.ends_at]
     ends = [s.ends_at for s in subscriptions if s.ends_at]
     return CustomerRow(
+        pk=customer.pk,
         name=customer.name,
         customer_id=customer.customer_id,
         email=customer.email,

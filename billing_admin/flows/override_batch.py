@@ -507,24 +507,31 @@ def revoke_batch(batch: OverrideBatch, reason: str, actor: Actor, now: datetime)
 
     Raises `ReasonRequired`. Whoever is killed in between has said it already: `carry_out` takes back the rest.
     """
-    reason = require_reason(reason, "a revocation")
-    with transaction.atomic():
-        batch = OverrideBatch.objects.select_for_update(no_key=True).get(pk=batch.pk)
-        if batch.revoked_at is None:
-            batch.revoked_at, batch.revoked_by, batch.revoke_reason = now, actor.name, reason
-            batch.finished_at = batch.finished_at or now
-            batch.save(update_fields=["revoked_at", "revoked_by", "revoke_reason", "finished_at"])
-            record(
-                None,
-                "override_batch.revoked",
-                f"Revoked the overrides of batch {batch.public_id}",
-                actor=actor,
-                now=now,
-                reason=reason,
-                inputs={"batch": batch.public_id},
-                effects={"standing": batch.overrides.standing(now).count()},
-            )
+    batch = say_revoked(batch, reason, actor, now)
     _take_back(batch, now)
+    return batch
+
+
+@transaction.atomic
+def say_revoked(batch: OverrideBatch, reason: str, actor: Actor, now: datetime) -> OverrideBatch:
+    """The first half of it: nothing more is given; `carry_out`, or the task of that name, takes back what stands."""
+    reason = require_reason(reason, "a revocation")
+    batch = OverrideBatch.objects.select_for_update(no_key=True).get(pk=batch.pk)
+    if batch.revoked_at is not None:
+        return batch
+    batch.revoked_at, batch.revoked_by, batch.revoke_reason = now, actor.name, reason
+    batch.finished_at = batch.finished_at or now
+    batch.save(update_fields=["revoked_at", "revoked_by", "revoke_reason", "finished_at"])
+    record(
+        None,
+        "override_batch.revoked",
+        f"Revoked the overrides of batch {batch.public_id}",
+        actor=actor,
+        now=now,
+        reason=reason,
+        inputs={"batch": batch.public_id},
+        effects={"standing": batch.overrides.standing(now).count()},
+    )
     return batch
 
 

@@ -113,6 +113,12 @@
     if (event.target.matches("select[data-go]")) event.target.form.requestSubmit();
   });
 
+  // One box that ticks all of its name in the form around it.
+  on("change", (event) => {
+    if (!event.target.matches("input[data-all]")) return;
+    for (const box of event.target.form.querySelectorAll(`[name="${event.target.dataset.all}"]`)) box.checked = event.target.checked;
+  });
+
   // The items editor --------------------------------------------------------------------------------------------------
   const plain = (text) => {
     const bare = text.replace(/[,\s$€£¥]/g, "");
