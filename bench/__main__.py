@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--hot]`: measure, print each figure beside what it is compared with, write var/bench.json."""
+"""`python -m bench [--quick] [--hot]`: measure, print each figure beside another, and write var/bench.json."""
 
 import argparse
 import os

@@ -19,9 +19,8 @@ import orjson
 import structlog
 from django.core.exceptions import SynchronousOnlyOperation
 
-from billing_admin.api.usage import EventOut
 from billing_admin.hot import rows
-from billing_admin.hot.answers import access_body, as_json, new_event_id
+from billing_admin.hot.answers import access_body, as_json, event_body, new_event_id
 from billing_admin.hot.asks import TrackAsk
 from billing_admin.hot.deciding import Situation, situation
 from billing_admin.hot.replies import Instead, Reply
@@ -126,24 +125,9 @@ class Counting:
             parts.append((bucket.id, part))
         event_id = new_event_id()
         access = self.situation.access(self.buckets, Decimal(1))
-        body = tracked_body(ask, event_id, amount, burnt.taken, access_body(access), now)
+        event = event_body(event_id, ask.feature.terms.slug, amount, burnt.taken, now, ask.body)
+        body = as_json({"applied": True, "event": event, "access": access_body(access)})
         return Counted(ask, event_id, amount, burnt.taken, tuple(parts), body)
-
-
-def tracked_body(
-    ask: TrackAsk, event_id: str, amount: Decimal, taken: Decimal, access: dict[str, Any], now: datetime
-) -> bytes:
-    event = EventOut(
-        id=event_id,
-        feature_slug=ask.feature.terms.slug,
-        value=amount,
-        counted=taken,
-        at=now,
-        event_key=ask.body.key,
-        mode=ask.body.mode,
-        properties=ask.body.properties,
-    )
-    return as_json({"applied": True, "event": event.model_dump(by_alias=True), "access": access})
 
 
 class Batch:
