@@ -21,6 +21,7 @@ CLOCKWORK = {
     "issue drafts whose grace is over": ("billing_admin.tasks.issue_due", EVERY),
     "give up first invoices that were not paid in time": ("billing_admin.tasks.expire_due", EVERY),
     "ask for what is overdue": ("billing_admin.tasks.dun_due", EVERY * 2),
+    "count use that callers did not wait for": ("billing_admin.tasks.count_accepted", min(EVERY, 5)),
     "go on with overrides of many customers": ("billing_admin.tasks.carry_out_batches", EVERY),
     "erase customers whose grace has passed": ("billing_admin.tasks.erase_due", EVERY * 2),
     # Ticks are counted from the start of beat, which a release starts anew: a day would hardly ever pass.

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import structlog
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Q
 
+from billing_admin.flows.accepted import count_next, forget, next_accepted, waiting
 from billing_admin.flows.billing_run import Moved, Renewal, prepare, write
 from billing_admin.flows.customers import erase, erase_due
 from billing_admin.flows.drafts import issue_due
@@ -42,7 +43,7 @@ from invoicing.models import Invoice
 RENEWALS, RESETS, ERASURES = "renew_due", "reset_due", "erase_due"
 DRAFTS, EXPIRIES, DUNNING = "issue_due", "expire_due", "dun_due"
 MONTHS, ARCHIVE = "make_months", "archive_due"
-BATCHES = "carry_out_batches"
+BATCHES, ACCEPTED = "carry_out_batches", "count_accepted"
 ENDS = "tell_override_ends"
 CLOCKWORK_HEARD = "clockwork"
 
@@ -54,6 +55,8 @@ BATCH, MOST = 200, 20_000
 KEPT_BY_RENEWALS = 7_000_000_000_000_000_000
 KEEP = "SELECT id FROM unnest(%s::bigint[]) AS id WHERE pg_try_advisory_lock(id + %s)"
 LET_GO = "SELECT count(pg_advisory_unlock(id + %s)) FROM unnest(%s::bigint[]) AS id"
+# Accepted use that fails is looked at again after so long.
+TRIED_AGAIN_AFTER = timedelta(minutes=1)
 # After so many failures in a row a contract waits for a person.
 PATIENCE = 5
 
@@ -437,6 +440,40 @@ def override_ends(*, now: datetime) -> Pass:
         this.counts.clear()
         this.fail(ENDS, error)
     return this
+
+
+# Use that was accepted ------------------------------------------------------------------------------------------------
+
+
+def accepted(*, now: datetime, most: int = MOST) -> Pass:
+    """Count the use that callers did not wait for, every few seconds; so only a pass that fails leaves a record."""
+    this, customers = Pass(ACCEPTED, now), waiting(most)
+    recent = open_failures().filter(run__task=ACCEPTED, at__gt=now - TRIED_AGAIN_AFTER) if customers else []
+    failing = {failure.what for failure in recent}
+    for customer_id in customers:
+        last = 0
+        while (looked_at := _count_accepted(this, customer_id, last, failing)) is not None:
+            last = looked_at
+    forget(now)
+    return this
+
+
+def _count_accepted(this: Pass, customer_id: int, after: int, failing: Collection[str]) -> int | None:
+    """The event that was looked at; None when there is none left for us."""
+    try:
+        with transaction.atomic():
+            row = count_next(customer_id, after=after, skip=failing, now=this.now)
+            if row is not None:
+                _resolve([row.public_id], this.now)
+    except Exception as error:
+        row = next_accepted(customer_id, after=after, skip=failing)
+        if row is not None:
+            this.fail(row.public_id, error)
+        return None if row is None else row.pk
+    if row is None:
+        return None
+    this.count([], refused=int(row.error is not None))
+    return row.pk
 
 
 # Work that waits customer by customer ---------------------------------------------------------------------------------

@@ -17,7 +17,11 @@ def reset_due() -> None:
 
 @shared_task
 def renew_due() -> None:
-    """Renewals, scheduled changes and planned ends alike: whatever is due on a contract."""
+    """Renewals, scheduled changes and planned ends alike: whatever is due on a contract.
+
+    Use that was accepted before belongs to what is billed, so it is counted first.
+    """
+    runs.accepted(now=timezone.now()).finish(timezone.now())
     runs.renewals(now=timezone.now()).finish(timezone.now())
 
 
@@ -56,6 +60,12 @@ def archive_due() -> None:
     """Months of events that are old enough to leave the database."""
     keep, folder = settings.USAGE_KEEP_MONTHS, settings.USAGE_ARCHIVE
     runs.archive(now=timezone.now(), keep=keep, folder=folder).finish(timezone.now())
+
+
+@shared_task
+def count_accepted() -> None:
+    """Use that was accepted to be counted soon."""
+    runs.accepted(now=timezone.now()).finish(timezone.now())
 
 
 @shared_task

@@ -35,7 +35,10 @@ class NothingBelowZero(ValidationError):
 
 
 class BadResetDate(ValidationError):
-    def __init__(self, why: str):
+    """A date that cannot be; `field` is `reset_at` or `expires_at`."""
+
+    def __init__(self, why: str, field: str = "reset_at"):
+        self.field = field
         super().__init__(why, code="bad_reset_date")
 
 
@@ -106,7 +109,8 @@ def preview_edit(
     if bucket.left is None:
         raise NothingToEdit(feature)
     if expires_at is not None and not bucket.is_extra:
-        raise BadResetDate("What a plan promises ends with its window; only a bonus or a purchase takes an end.")
+        why = "What a plan promises ends with its window; only a bonus or a purchase takes an end."
+        raise BadResetDate(why, "expires_at")
     if place >= len(there.standings):
         return _edit_beside(bucket, to, now=now, reset_at=reset_at, expires_at=expires_at)
     chosen = there.standings[place]
@@ -143,8 +147,10 @@ def _edit_beside(
         raise NothingBelowZero(bucket.label)
     if reset_at is not None and reset_at != bucket.ends_at:
         raise BadResetDate("Only what a plan promises has a reset date; this balance ends on a date of its own.")
+    if expires_at is not None and bucket.grant is not None and bucket.grant.recurs:
+        raise BadResetDate("This one comes again in each of its windows; change the grant instead.", "expires_at")
     if expires_at is not None and expires_at <= now:
-        raise BadResetDate("The end has to be in the future.")
+        raise BadResetDate("The end has to be in the future.", "expires_at")
     return BalanceEdit(
         bucket=bucket,
         contract_name=bucket.label,
@@ -194,6 +200,9 @@ def edit_balance(
     row.adjusted += planned.adjusts
     row.ends_at = planned.ends_at
     row.save(update_fields=["adjusted", "ends_at"])
+    if expires_at is not None and row.grant is not None:
+        row.grant.ends_at = row.ends_at
+        row.grant.save(update_fields=["ends_at"])
     operation = record(
         customer,
         "balance.edited",

@@ -461,6 +461,7 @@ class AcceptedEvent(models.Model):
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="accepted_events")
     asked = models.JSONField(help_text="Feature, units, key, mode, properties, instant.")
     accepted_at = models.DateTimeField()
+    revision = models.BigIntegerField(help_text="The customer's, when it was accepted.")
     settled_at = models.DateTimeField(null=True)
     event_id = models.CharField(max_length=24, blank=True, help_text="Public id of the event that it became.")
     applied = models.BooleanField(null=True, help_text="False: its key had been counted before.")

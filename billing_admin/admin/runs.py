@@ -42,6 +42,7 @@ TASKS = {
     runs.EXPIRIES: "Unpaid first invoices",
     runs.DUNNING: "Overdue invoices",
     runs.ERASURES: "Erasures",
+    runs.ACCEPTED: "Accepted use",
     runs.BATCHES: "Overrides of many customers",
     runs.ENDS: "Overrides that end soon",
     runs.MONTHS: "Months of events",

@@ -29,6 +29,9 @@ class BalanceEdit(Body):
     feature_slug: Slug
     balance: Units = Field(description="What is to be left; below zero: that much more is owed, or blocked.")
     reset_at: Instant | None = Field(None, description="Another end for this window; later ones run as planned.")
+    expires_at: Instant | None = Field(
+        default=None, description="Another end of a bonus or a purchase, named by `balanceId`."
+    )
     balance_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(
         None, description="One bucket. Left out: the sum is set, by moving the plan's own."
     )
@@ -152,6 +155,7 @@ def edit_balance(request: ApiRequest, customer_id: Id, body: BalanceEdit) -> Edi
         interval=body.interval,
         total=body.balance_id is None,
         reset_at=body.reset_at,
+        expires_at=body.expires_at,
     )
     return EditedOut(
         operation=OperationOut.of(operation),

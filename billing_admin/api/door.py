@@ -24,7 +24,8 @@ log = structlog.get_logger("billing_admin.api")
 View = Callable[..., HttpResponse]
 WRITES = {"POST", "PATCH", "DELETE"}
 # Use has keys of its own, which are kept for good: there the header is another place to write the event's key.
-HAVE_KEYS_OF_THEIR_OWN = {"track"}
+# An address is named after its first endpoint: that of setting use after the one that reads it.
+HAVE_KEYS_OF_THEIR_OWN = {"track", "track_batch", "get_usage"}
 WINDOW = 60
 
 

@@ -3,20 +3,23 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from django.core.exceptions import ValidationError
 from ninja import Query, Router
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer
 from billing_admin.api.parser import is_storable
 from billing_admin.api.refusals import BadValue, NotFound
-from billing_admin.api.shapes import Answer, Body, Id, Instant, Page, Quantity, Slug
+from billing_admin.api.shapes import Answer, Body, Id, Instant, Page, Quantity, Reason, Slug, Units
+from billing_admin.api.usage import TRACK, AccessOut, EventKey, EventOut, TrackedOut, chosen_key
 from billing_admin.event_search import LONGEST, PROPERTY, Cursor, Search, newest, parse_property, series, within
+from billing_admin.flows.set_usage import set_use
 from catalog.models import Feature
 from customers.models import Customer
+from entitlements.balances import Mode
 from entitlements.models import Balance, UsageEvent
 
 router = Router(tags=["Events"])
@@ -188,6 +191,20 @@ class UsageQuery(Body):
     to: Instant | None = None
 
 
+class UsageIn(Body):
+    feature_slug: Slug
+    value: Annotated[Units, Field(ge=0)] = Field(description="What the use of the open windows is to be.")
+    event_key: EventKey = Field(
+        default=None,
+        validation_alias=AliasChoices("eventKey", "event_key", "idempotencyKey", "idempotency_key"),
+        description="Counted once per customer and key, for good.",
+    )
+    mode: Literal["reject", "cap", "overflow"] = Field(
+        default="overflow", description="What to do with use that does not fit: it is a fact, so it is counted."
+    )
+    reason: Reason = ""
+
+
 @endpoint(router, "GET", "/customers/{customer_id}/events", needs=VIEW, gives=EventsOut, refuses=[404])
 def list_events(request: ApiRequest, customer_id: Id, asked: Query[EventQuery]) -> EventsOut:
     """The events of a customer, as they were reported, newest first.
@@ -243,6 +260,38 @@ def get_usage(request: ApiRequest, customer_id: Id, asked: Query[UsageQuery]) ->
         feature_slug=asked.feature_slug,
         per=asked.per,
         data=[PointOut(at=p.at, value=p.value if asked.by else None, units=p.units, events=p.events) for p in points],
+    )
+
+
+@endpoint(
+    router,
+    "POST",
+    "/customers/{customer_id}/usage",
+    needs=TRACK,
+    gives=TrackedOut,
+    refuses=[404, 409],
+    example={"featureSlug": "credits", "value": 1200, "eventKey": "sync-2026-03-01"},
+)
+def set_usage(request: ApiRequest, customer_id: Id, body: UsageIn) -> TrackedOut:
+    """Say what the use of the open windows is.
+
+    An event of the difference to what is counted is stored; what is tracked at the same moment is neither lost nor
+    counted twice. Of levels it is the level. The use of a feature whose meter keeps a maximum, distinct values, the
+    latest or a level over time follows from its events, and cannot be set.
+    """
+    tracked = set_use(
+        find_customer(customer_id),
+        feature=body.feature_slug,
+        value=body.value,
+        now=request.now,
+        key=chosen_key(body.event_key, request.headers.get("Idempotency-Key")),
+        mode=Mode(body.mode),
+        reason=body.reason,
+    )
+    return TrackedOut(
+        applied=tracked.applied,
+        event=EventOut.of(tracked.event, body.feature_slug),
+        access=AccessOut.of(tracked.access),
     )
 
 

@@ -87,10 +87,12 @@ class Error(Answer):
 
     code: str = Field(examples=["limit_reached"])
     message: str = Field(examples=["credits has 0 left, so nothing was counted."])
-    field: str | None = Field(None, examples=["customerId"])
-    errors: list["Problem"] | None = Field(None, description="Every problem, where there may be several.")
-    access: dict[str, Any] | None = Field(None, description="With `limit_reached`: what is left, and until when.")
-    preview: dict[str, Any] | None = Field(None, description="With `preview_outdated`: what would happen now.")
+    field: str | None = Field(default=None, examples=["customerId"])
+    errors: list["Problem"] | None = Field(default=None, description="Every problem, where there may be several.")
+    access: dict[str, Any] | None = Field(
+        default=None, description="With `limit_reached`: what is left, and until when."
+    )
+    preview: dict[str, Any] | None = Field(default=None, description="With `preview_outdated`: what would happen now.")
 
 
 class Problem(Answer):

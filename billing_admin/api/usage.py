@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from http import HTTPStatus
 from typing import Annotated, Any, Literal, Self
 
 from ninja import Query, Router
+from ninja.responses import Status
 from pydantic import AliasChoices, Field
 
 from billing_admin.api.endpoints import ApiRequest, endpoint
@@ -14,6 +16,7 @@ from billing_admin.api.finding import find_customer
 from billing_admin.api.refusals import BadValue, NotFound
 from billing_admin.api.shapes import Answer, Body, Id, Instant, Quantity, Slug, Units, as_number
 from billing_admin.api.upgrades import upgrade_to, upgrades
+from billing_admin.flows.accepted import Use, accept, refuse_uncountable
 from billing_admin.flows.customers import DuplicateCustomerId, create_customer
 from billing_admin.flows.explain import explain_use
 from billing_admin.flows.use import as_the_wallet_allows, check_all_use, check_use, track_use
@@ -23,6 +26,7 @@ from entitlements.access import INSUFFICIENT_FUNDS, Access
 from entitlements.balances import Bucket, Mode
 from entitlements.check import check_many
 from entitlements.models import UsageEvent
+from entitlements.track import Tracked
 
 router = Router(tags=["Access and use"])
 
@@ -56,11 +60,14 @@ class CheckIn(Body):
         return list(dict.fromkeys(self.feature_slugs))
 
 
+EventKey = Annotated[str, Field(min_length=1, max_length=255)] | None
+
+
 class TrackIn(Body):
     customer_id: Id
     feature_slug: Slug
     value: Units = Field(Decimal(1), description="Units used; negative gives back.")
-    event_key: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+    event_key: EventKey = Field(
         None,
         validation_alias=AliasChoices("eventKey", "event_key", "idempotencyKey", "idempotency_key"),
         description="Counted once per customer and key, for good. `idempotencyKey` is another word for it.",
@@ -73,6 +80,22 @@ class TrackIn(Body):
     )
     properties: dict[str, Any] = Field(default_factory=dict, max_length=50)
     auto_create: bool = Field(default=False, description="Create an unknown customer first.")
+    in_background: bool = Field(
+        default=False,
+        alias="async",
+        description="Do not wait: the answer is 202, and the event is counted soon. What became of it: its id says.",
+    )
+
+    def use(self, key: str | None) -> Use:
+        """The use that it reports, under the key that was chosen for it."""
+        return Use(
+            feature=self.feature_slug,
+            amount=self.value,
+            key=key,
+            mode=Mode(self.mode),
+            at=self.at,
+            properties=self.properties,
+        )
 
 
 class SourceOut(Answer):
@@ -212,6 +235,12 @@ class TrackedOut(Answer):
     access: AccessOut
 
 
+class AcceptedOut(Answer):
+    """Use that is kept, and counted soon: `GET /events/accepted/{id}` says what became of it."""
+
+    accepted_id: str = Field(examples=["acc_9aQ2mZ8TqVbNc1R4"])
+
+
 class AccessListOut(Answer):
     data: list[AccessOut]
 
@@ -261,34 +290,49 @@ def check_by_address(
     "/track",
     needs=TRACK,
     gives=TrackedOut,
+    also={HTTPStatus.ACCEPTED: AcceptedOut},
     refuses=[404, 409],
     example={**EXAMPLE, "value": 3, "eventKey": "job-4711", "properties": {"model": "large"}},
 )
-def track(request: ApiRequest, body: TrackIn) -> TrackedOut:
+def track(request: ApiRequest, body: TrackIn) -> TrackedOut | Status[AcceptedOut]:
     """Count use, once per event key.
 
     All or nothing: use that does not fit is refused with 409 `limit_reached`, and what the wallet has to pay at once
     and does not cover with 409 `insufficient_funds`; its key stays free. The header `Idempotency-Key` may carry the
     event key.
     """
-    key = body.event_key or request.headers.get("Idempotency-Key") or None
-    if key and (len(key) > 255 or not key.isprintable()):
-        raise BadValue("event_key", "An event key has at most 255 printable characters.")
+    use = body.use(chosen_key(body.event_key, request.headers.get("Idempotency-Key")))
     customer = found_or_created(request, body.customer_id, create=body.auto_create)
-    tracked = track_use(
-        customer,
-        feature=body.feature_slug,
-        amount=body.value,
-        at=body.at,
-        now=request.now,
-        key=key,
-        mode=Mode(body.mode),
-        properties=body.properties,
-    )
+    if body.in_background:
+        refuse_uncountable(use)
+        [row] = accept([(customer, use)], now=request.now)
+        return Status(HTTPStatus.ACCEPTED, AcceptedOut(accepted_id=row.public_id))
+    tracked = count(customer, use, now=request.now)
     return TrackedOut(
         applied=tracked.applied,
         event=EventOut.of(tracked.event, body.feature_slug),
         access=AccessOut.of(tracked.access),
+    )
+
+
+def chosen_key(own: str | None, header: str | None) -> str | None:
+    """The event's own key, else the header's. Raises `BadValue` for one that cannot be kept."""
+    key = own or header or None
+    if key and (len(key) > 255 or not key.isprintable()):
+        raise BadValue("event_key", "An event key has at most 255 printable characters.")
+    return key
+
+
+def count(customer: Customer, use: Use, *, now: datetime) -> Tracked:
+    return track_use(
+        customer,
+        feature=use.feature,
+        amount=use.amount,
+        at=use.at,
+        now=now,
+        key=use.key,
+        mode=use.mode,
+        properties=use.properties,
     )
 
 

@@ -196,6 +196,7 @@ class Migration(migrations.Migration):
                 ('public_id', models.CharField(default=entitlements.models.new_accepted_id, editable=False, max_length=24, unique=True)),
                 ('asked', models.JSONField(help_text='Feature, units, key, mode, properties, instant.')),
                 ('accepted_at', models.DateTimeField()),
+                ('revision', models.BigIntegerField(help_text="The customer's, when it was accepted.")),
                 ('settled_at', models.DateTimeField(null=True)),
                 ('event_id', models.CharField(blank=True, help_text='Public id of the event that it became.', max_length=24)),
                 ('applied', models.BooleanField(help_text='False: its key had been counted before.', null=True)),

@@ -141,3 +141,41 @@ def test_a_number_of_the_journal_is_the_keys(api):
     edit(api, who, 5)
 
     assert who.operations.newest().first().actor != STAFF.name
+
+
+def give(api, who, **more):
+    return api.post(
+        f"customers/{who.customer_id}/grants", {"featureSlug": "credits", "units": 50, "reason": "x", **more}
+    )
+
+
+def bonus(api, who) -> int:
+    found = api.get(f"customers/{who.customer_id}/balances")["data"]
+    return next(balance["id"] for balance in found if balance["kind"] == "bonus")
+
+
+def test_the_end_of_a_bonus_may_be_moved(api):
+    """A-34"""
+    who = on(pro())
+    made = give(api, who, endsAt="2026-03-16T00:00:00Z")
+
+    told = edit(api, who, 40, balanceId=bonus(api, who), expiresAt="2026-06-01T00:00:00Z")
+
+    assert [b["endsAt"][:10] for b in told["data"] if b["kind"] == "bonus"] == ["2026-06-01"]
+    later = api.at(APRIL_1).get(f"grants/{made['id']}")
+    assert (later["endsAt"][:10], later["remaining"], later["state"]) == ("2026-06-01", 40, "active")
+
+
+@pytest.mark.parametrize(
+    ("grant", "edited"),
+    [({}, {"expiresAt": "2026-06-01T00:00:00Z"}), ({}, {"expiresAt": "2026-02-01T00:00:00Z"}), ({"recurs": "P1M"}, {})],
+)
+def test_an_end_that_does_not_go_with_the_balance_is_refused(api, grant, edited):
+    """A-32"""
+    who = on(pro())
+    give(api, who, **grant)
+    named = {} if edited.get("expiresAt", "").startswith("2026-06") else {"balanceId": bonus(api, who)}
+
+    answer = edit(api, who, 40, **{"expiresAt": "2026-06-01T00:00:00Z", **edited, **named})
+
+    assert (answer.status, answer["code"], answer["field"]) == (400, "bad_reset_date", "expiresAt")
