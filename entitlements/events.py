@@ -85,5 +85,5 @@ def first_event(customer: Customer, key: str) -> UsageEvent | None:
 
 
 def opened_at(balance: Balance) -> datetime:
-    """The earliest instant at which an event may have been counted on a balance, from its (prefetched) ledger."""
-    return min([balance.starts_at, *(entry.at for entry in balance.entries.all())])
+    """The earliest instant at which an event may have been counted on a balance."""
+    return min(balance.starts_at, balance.opened_at)

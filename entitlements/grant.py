@@ -16,7 +16,7 @@ from catalog.terms import METERED
 from customers.models import Customer, Operation
 from entitlements.balances import Kind, extra
 from entitlements.models import UNITS, Balance, BalanceEntry, Grant
-from entitlements.provision import close, enter, hold, open_beside
+from entitlements.provision import close, enter, enter_grant, hold, open_beside
 from entitlements.readings import grant_terms
 
 MOST = Decimal(10) ** (UNITS["max_digits"] - UNITS["decimal_places"])
@@ -144,6 +144,7 @@ def change_grant(
     given.metadata = given.metadata if metadata is None else dict(metadata)
     given.save()
     before = row.granted or Decimal(0)
+    enter_grant(row)
     row.granted, row.label, row.priority = units, given.label, given.priority
     row.ends_at = grant_terms(given).window(max(now, row.starts_at)).ends_at
     row.save(update_fields=["granted", "ends_at", "label", "priority"])

@@ -19,8 +19,8 @@ from entitlements.allowances import contributions_of, sources_of
 from entitlements.balances import Bucket, Mode, burn, fresh
 from entitlements.check import UnknownFeature
 from entitlements.events import first_event, write_event
-from entitlements.models import Balance, BalanceEntry
-from entitlements.provision import enter, held_until, hold, settle
+from entitlements.models import Balance
+from entitlements.provision import held_until, hold, settle
 from entitlements.readings import bucket_of, find_feature, locked, open_rows, pool
 from entitlements.track import SMALLEST, Asked, LimitReached, NotMetered, Tracked, repeated
 
@@ -115,7 +115,7 @@ def _since(contract: Contract) -> datetime | None:
 
 def _open_closed(customer: Customer, bucket: Bucket, now: datetime) -> Balance:
     subscription_id, plan_id = bucket.owner
-    row = Balance.objects.create(
+    return Balance.objects.create(
         customer=customer,
         feature_id=bucket.item.feature_row,
         source=Balance.Source.DEFAULT if bucket.is_default else Balance.Source.PLAN_ITEM,
@@ -124,13 +124,11 @@ def _open_closed(customer: Customer, bucket: Bucket, now: datetime) -> Balance:
         item_id=bucket.item.row,
         starts_at=bucket.starts_at,
         ends_at=bucket.ends_at,
+        opened_at=now,
+        closed_at=now,
         granted=bucket.granted,
         priority=bucket.priority,
-        closed_at=now,
     )
-    enter(row, BalanceEntry.Kind.GRANT, row.granted, now=now)
-    enter(row, BalanceEntry.Kind.CLOSE, Decimal(0), now=now)
-    return row
 
 
 def count_late_on(

@@ -27,7 +27,7 @@ class LedgerLine:
 def ledger(balance: Balance) -> list[LedgerLine]:
     """Grants, edits (who, why), use per day and moves of one balance, oldest first, with the running sum."""
     raw: list[tuple[datetime, str, str, Decimal | None, str, str]] = []
-    for entry in balance.entries.select_related("operation"):
+    for entry in lines_of(balance):
         who = entry.operation.actor if entry.operation else ""
         why = entry.operation.reason if entry.operation else ""
         raw.append((entry.at, entry.kind, BalanceEntry.Kind(entry.kind).label, entry.amount, who, why))
@@ -42,6 +42,23 @@ def ledger(balance: Balance) -> list[LedgerLine]:
             granted, after = (Decimal(0), after - granted) if amount is None else (granted + amount, after)
         after += amount or Decimal(0)
         lines.append(LedgerLine(at, kind, title, amount, None if unlimited else after, who, why))
+    return lines
+
+
+def lines_of(balance: Balance) -> list[BalanceEntry]:
+    """The lines of a balance that are not use, in the order in which they were written; entries may be prefetched.
+
+    That it was opened with an allowance, and closed, the row says itself, unless it was an act that is on record.
+    """
+    known = "entries" in getattr(balance, "_prefetched_objects_cache", {})
+    lines = list(balance.entries.all() if known else balance.entries.select_related("operation"))
+    kinds, same = {line.kind for line in lines}, {"balance": balance, "item_id": balance.item_id}
+    if BalanceEntry.Kind.GRANT not in kinds:
+        opening = {"amount": balance.granted, "at": balance.opened_at}
+        lines.insert(0, BalanceEntry(kind=BalanceEntry.Kind.GRANT, **opening, **same))
+    if balance.closed_at is not None and BalanceEntry.Kind.CLOSE not in kinds:
+        closing = {"amount": Decimal(0), "at": balance.closed_at}
+        lines.append(BalanceEntry(kind=BalanceEntry.Kind.CLOSE, **closing, **same))
     return lines
 
 

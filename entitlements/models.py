@@ -21,6 +21,10 @@ def units(**options: Any) -> models.DecimalField:
     return models.DecimalField(max_digits=UNITS["max_digits"], decimal_places=UNITS["decimal_places"], **options)
 
 
+# A foreign key to the catalog that another row of ours holds for good: see `Balance`.
+IMPLIED: Any = {"db_index": False, "db_constraint": False}
+
+
 def new_event_id() -> str:
     return public_id("evt")
 
@@ -244,6 +248,9 @@ class Balance(models.Model):
     default plans: leaving and coming back resumes it), to a grant, or to an override. `granted` is what was promised
     (None: unlimited), `adjusted` what was added or taken since, `used` what was tracked; what is left is granted +
     adjusted − used. `withheld` is the part of `adjusted` that an override takes while it is in force.
+
+    A reset writes two of these rows for each window, so there is no index that no question needs, and what an item
+    implies (it names its feature and its plan, and a published one is never deleted) is not checked again.
     """
 
     class Source(models.TextChoices):
@@ -254,23 +261,30 @@ class Balance(models.Model):
         ROLLOVER = "rollover", "Rollover"
         OVERRIDE = "override", "Override"
 
-    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="balances")
-    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="balances")
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="balances", db_index=False)
+    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="balances", **IMPLIED)
     source = models.CharField(max_length=10, choices=Source, default=Source.PLAN_ITEM)
-    subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, null=True, related_name="balances")
-    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, null=True, related_name="balances")
-    item = models.ForeignKey(PlanItem, on_delete=models.PROTECT, null=True, related_name="balances")
-    grant = models.ForeignKey(Grant, on_delete=models.PROTECT, null=True, related_name="balances")
-    override = models.ForeignKey(FeatureOverride, on_delete=models.PROTECT, null=True, related_name="balances")
+    subscription = models.ForeignKey(
+        Subscription, on_delete=models.PROTECT, null=True, related_name="balances", db_index=False
+    )
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, null=True, related_name="balances", **IMPLIED)
+    item = models.ForeignKey(PlanItem, on_delete=models.PROTECT, null=True, related_name="balances", **IMPLIED)
+    grant = models.ForeignKey(Grant, on_delete=models.PROTECT, null=True, related_name="balances", db_index=False)
+    override = models.ForeignKey(
+        FeatureOverride, on_delete=models.PROTECT, null=True, related_name="balances", db_index=False
+    )
     label = models.CharField(max_length=120, blank=True, help_text="A bonus or purchase: what it is called.")
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True)
+    opened_at = models.DateTimeField(help_text="When the row was written: a window begins whether or not it is.")
     closed_at = models.DateTimeField(null=True)
     granted = units(null=True)
     adjusted = units(default=Decimal(0))
     used = units(default=Decimal(0))
     withheld = units(default=Decimal(0))
-    withheld_by = models.ForeignKey(FeatureOverride, on_delete=models.PROTECT, null=True, related_name="withholds")
+    withheld_by = models.ForeignKey(
+        FeatureOverride, on_delete=models.PROTECT, null=True, related_name="withholds", db_index=False
+    )
     priority = models.SmallIntegerField(default=0)
     # What a meter keeps of the window: see entitlements/meters.py, `Gauge`.
     level = units(null=True)
@@ -294,9 +308,13 @@ class Balance(models.Model):
                 name="one_open_bucket_per_plan",
             ),
             models.UniqueConstraint(
-                fields=["override"], condition=Q(closed_at=None), name="one_open_bucket_per_override"
+                fields=["override"],
+                condition=Q(closed_at=None, override__isnull=False),
+                name="one_open_bucket_per_override",
             ),
-            models.UniqueConstraint(fields=["grant"], condition=Q(closed_at=None), name="one_open_bucket_per_grant"),
+            models.UniqueConstraint(
+                fields=["grant"], condition=Q(closed_at=None, grant__isnull=False), name="one_open_bucket_per_grant"
+            ),
             models.UniqueConstraint(
                 fields=["customer", "feature", "subscription", "plan", "starts_at"],
                 condition=Q(source="rollover", closed_at=None),
@@ -320,9 +338,22 @@ class Balance(models.Model):
         ]
         indexes = [
             models.Index(fields=["customer", "feature"], condition=Q(closed_at=None), name="balance_open"),
-            models.Index(fields=["ends_at"], condition=Q(closed_at=None), name="balance_due"),
-            models.Index(fields=["subscription", "ends_at"], name="balance_of_contract"),
+            models.Index(fields=["ends_at", "customer"], condition=Q(closed_at=None), name="balance_due"),
+            models.Index(
+                fields=["subscription", "ends_at"],
+                condition=Q(subscription__isnull=False),
+                name="balance_of_contract",
+            ),
             models.Index(fields=["customer", "feature", "-starts_at"], name="balance_history"),
+            # Most rows have none of these.
+            models.Index(fields=["grant"], condition=Q(grant__isnull=False), name="balance_of_grant"),
+            models.Index(fields=["override"], condition=Q(override__isnull=False), name="balance_of_override"),
+            models.Index(fields=["withheld_by"], condition=Q(withheld_by__isnull=False), name="balance_withheld_by"),
+            models.Index(
+                fields=["customer", "feature"],
+                condition=Q(closed_at=None, level_units__isnull=False),
+                name="balance_level",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -347,8 +378,10 @@ class Balance(models.Model):
 class BalanceEntry(models.Model):
     """One line of a balance's ledger that is not use: the grant, an edit, a new allowance, a move of usage.
 
-    Together with the use of its events the entries sum to what is left. `rates_from` is set where the item of the
-    bucket changed: units used from that total on are rated by the entry's item.
+    Together with the use of its events the lines sum to what is left. What the balance's row says itself, that a
+    window was opened with an allowance and that it was closed, is written only where an act did it, or where the
+    allowance changed since; `ledger.lines_of` has all of them. `rates_from` is set where the item of the bucket
+    changed: units used from that total on are rated by the entry's item.
     """
 
     class Kind(models.TextChoices):
@@ -361,17 +394,22 @@ class BalanceEntry(models.Model):
         OVERRIDE = "override", "Override"
         CLOSE = "close", "Window ended"
 
-    balance = models.ForeignKey(Balance, on_delete=models.PROTECT, related_name="entries")
+    balance = models.ForeignKey(Balance, on_delete=models.PROTECT, related_name="entries", db_index=False)
     kind = models.CharField(max_length=10, choices=Kind)
     amount = units(null=True, help_text="Null: no limit.")
-    item = models.ForeignKey(PlanItem, on_delete=models.PROTECT, null=True, related_name="+")
+    item = models.ForeignKey(PlanItem, on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
     rates_from = units(null=True)
-    operation = models.ForeignKey(Operation, on_delete=models.PROTECT, null=True, related_name="balance_entries")
+    operation = models.ForeignKey(
+        Operation, on_delete=models.PROTECT, null=True, related_name="balance_entries", db_index=False
+    )
     at = models.DateTimeField()
 
     class Meta:
         ordering = ("id",)
-        indexes = [models.Index(fields=["balance", "id"], name="entry_of_balance")]
+        indexes = [
+            models.Index(fields=["balance", "id"], name="entry_of_balance"),
+            models.Index(fields=["operation"], condition=Q(operation__isnull=False), name="entry_of_act"),
+        ]
 
 
 # The clock of whoever reports use may be ahead of ours by so much.

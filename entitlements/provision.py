@@ -44,7 +44,7 @@ SOURCES = {
 }
 
 
-def row_of(customer: Customer, bucket: Bucket) -> Balance:
+def row_of(customer: Customer, bucket: Bucket, *, now: datetime) -> Balance:
     """A bucket as a row that is not written yet."""
     assert bucket.item.feature is not None and bucket.item.feature.id is not None
     subscription_id, plan_id = bucket.owner
@@ -62,6 +62,7 @@ def row_of(customer: Customer, bucket: Bucket) -> Balance:
         label=bucket.label,
         starts_at=bucket.starts_at,
         ends_at=bucket.ends_at,
+        opened_at=now,
         granted=bucket.granted,
         used=bucket.used,
         adjusted=bucket.adjusted,
@@ -92,20 +93,35 @@ def keep(balance: Balance, gauge: Gauge | None) -> None:
 
 
 def open_bucket(customer: Customer, bucket: Bucket, *, now: datetime, operation: Operation | None = None) -> Balance:
-    """Write a projected bucket with its grant; one that is open already is returned, with what the other brings."""
-    row = row_of(customer, bucket)
-    Balance.objects.bulk_create([row], ignore_conflicts=True)
+    """Write a projected bucket; one that is open already is returned, with what the other brings.
+
+    The caller holds the customer alone, so nobody else opens it meanwhile.
+    """
+    row = row_of(customer, bucket, now=now)
     same = {"subscription_id": row.subscription_id, "plan_id": row.plan_id}
     promised = open_rows(customer, [row.feature_id]).filter(source__in=[*PROMISED])
-    [present] = locked(promised.filter(**same))
-    if not present.entries.exists():
-        enter(present, BalanceEntry.Kind.GRANT, present.granted, now=now, operation=operation)
-        _enter_brought(present, bucket, now=now, operation=operation)
-    elif bucket.used or bucket.adjusted:
-        present.used, present.adjusted = present.used + bucket.used, present.adjusted + bucket.adjusted
-        present.save(update_fields=["used", "adjusted"])
-        enter(present, BalanceEntry.Kind.MOVED, bucket.adjusted - bucket.used, now=now, operation=operation)
-    return present
+    for present in locked(promised.filter(**same)):
+        if bucket.used or bucket.adjusted:
+            present.used, present.adjusted = present.used + bucket.used, present.adjusted + bucket.adjusted
+            present.save(update_fields=["used", "adjusted"])
+            enter(present, BalanceEntry.Kind.MOVED, bucket.adjusted - bucket.used, now=now, operation=operation)
+        return present
+    row.save(force_insert=True)
+    _enter_opening(row, now=now, operation=operation)
+    _enter_brought(row, bucket, now=now, operation=operation)
+    return row
+
+
+def _enter_opening(row: Balance, *, now: datetime, operation: Operation | None) -> None:
+    """The line of who opened it; when nobody did, the row says all there is to say."""
+    if operation is not None:
+        enter(row, BalanceEntry.Kind.GRANT, row.granted, now=now, operation=operation)
+
+
+def enter_grant(row: Balance) -> None:
+    """Keep what a row was opened with as a line of its ledger, before its allowance or its item changes."""
+    if not row.entries.filter(kind=BalanceEntry.Kind.GRANT).exists():
+        enter(row, BalanceEntry.Kind.GRANT, row.granted, now=row.opened_at)
 
 
 def _enter_brought(row: Balance, bucket: Bucket, *, now: datetime, operation: Operation | None) -> None:
@@ -141,10 +157,10 @@ def keep_bought(customer: Customer, row: Balance, kept: Bucket, *, now: datetime
 
 
 def open_beside(customer: Customer, bucket: Bucket, *, now: datetime, operation: Operation | None = None) -> Balance:
-    """Write a bucket that stands beside what the plans promise, with its grant."""
-    row = row_of(customer, bucket)
+    """Write a bucket that stands beside what the plans promise."""
+    row = row_of(customer, bucket, now=now)
     row.save(force_insert=True)
-    enter(row, BalanceEntry.Kind.GRANT, row.granted, now=now, operation=operation)
+    _enter_opening(row, now=now, operation=operation)
     if row.adjusted:
         enter(row, BalanceEntry.Kind.ROLLED, row.adjusted, now=now, operation=operation)
     return row
@@ -196,7 +212,8 @@ def close(balance: Balance, *, ended_at: datetime | None, now: datetime, operati
         balance.ends_at = max(ended_at, balance.starts_at)
     balance.closed_at = now
     balance.save(update_fields=["ends_at", "closed_at"])
-    enter(balance, BalanceEntry.Kind.CLOSE, Decimal(0), now=now, operation=operation)
+    if operation is not None:
+        enter(balance, BalanceEntry.Kind.CLOSE, Decimal(0), now=now, operation=operation)
 
 
 def regrant(
@@ -214,6 +231,7 @@ def regrant(
     if before is None and granted is not None:
         changed = granted
     give_back(balance, now=now, operation=operation)
+    enter_grant(balance)
     balance.item_id, balance.granted, balance.ends_at = item.row, granted, ends_at
     balance.save(update_fields=["item", "granted", "ends_at"])
     enter(balance, BalanceEntry.Kind.REGRANT, changed, now=now, operation=operation, rates_from=balance.used)
@@ -284,6 +302,7 @@ def _settle_beside(
     row = by_id[bucket.id]
     if row.granted != bucket.granted:
         changed = bucket.granted if row.granted is None or bucket.granted is None else bucket.granted - row.granted
+        enter_grant(row)
         row.granted = bucket.granted
         row.save(update_fields=["granted"])
         enter(row, BalanceEntry.Kind.REGRANT, changed, now=now, operation=operation)
@@ -370,6 +389,7 @@ def _roll_on(
             open_beside(customer, replace(after, granted=rest), now=now, operation=operation)
         return
     cut = max(Decimal(0), row.adjusted - after.adjusted - later)
+    enter_grant(row)
     row.item_id, row.adjusted = after.item.row, row.adjusted - cut
     row.save(update_fields=["item", "adjusted"])
     if cut:

@@ -13,6 +13,7 @@ from catalog.charges import PERCENTAGE
 from catalog.periods import Period
 from customers.models import Customer, Subscription
 from entitlements.events import opened_at
+from entitlements.ledger import lines_of
 from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, UsageEvent
 from entitlements.readings import item_terms, remember_items
 from invoicing.commitment import COUNTED
@@ -183,22 +184,24 @@ def _with_use_to_bill(balances: BalanceQuerySet) -> list[Balance]:
     What has no limit includes everything; what was used in a trial is free.
     """
     lines = InvoiceLine.objects.filter(balance=OuterRef("pk"), kind=USAGE, is_replaced=False)
-    priced = BalanceEntry.objects.filter(balance=OuterRef("pk"), item__price__isnull=False)
+    priced = Q(item__price__isnull=False) | Exists(
+        BalanceEntry.objects.filter(balance=OuterRef("pk"), item__price__isnull=False)
+    )
     at_zero = Q(item__price__has_key="at_zero")
     rows = list(
-        balances.filter(Exists(priced), Q(used__gt=F("granted") + F("adjusted")) | at_zero, granted__isnull=False)
+        balances.filter(priced, Q(used__gt=F("granted") + F("adjusted")) | at_zero, granted__isnull=False)
         .exclude(Exists(lines))
         .exclude(subscription__trial_ends_at__gt=F("starts_at"))
         .prefetch_related("entries")
         .order_by("ends_at", "id")
     )
-    remember_items(entry.item_id for row in rows for entry in row.entries.all() if entry.item_id)
+    remember_items(line.item_id for row in rows for line in lines_of(row) if line.item_id)
     return [row for row in rows if _is_billed_by_use(row)]
 
 
 def _is_billed_by_use(row: Balance) -> bool:
     """Whether any item that its use was rated by bills it afterwards."""
-    return any(item_terms(entry.item_id).is_usage for entry in row.entries.all() if entry.item_id)
+    return any(item_terms(line.item_id).is_usage for line in lines_of(row) if line.item_id)
 
 
 def _transactions(row: Balance) -> tuple[Decimal, ...]:
@@ -221,7 +224,7 @@ def rated_use(row: Balance, *, used: Decimal | None = None) -> RatedUse:
     """The use of one window with the items that were in force while it was used, from its (prefetched) ledger."""
     used = row.used if used is None else used
     grants = (BalanceEntry.Kind.GRANT, BalanceEntry.Kind.REGRANT)
-    marks = sorted((entry for entry in row.entries.all() if entry.kind in grants), key=lambda entry: entry.pk)
+    marks = [line for line in lines_of(row) if line.kind in grants]
     segments = []
     for place, mark in enumerate(marks):
         item_id = mark.item_id or row.item_id or 0

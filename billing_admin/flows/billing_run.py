@@ -33,7 +33,7 @@ from customers.journal import CLOCKWORK, draft
 from customers.models import AppliedCoupon, Customer, Operation, Phase, PriceOverride, Subscription
 from customers.switch import next_bill, plan_period
 from entitlements.balances import Standing
-from entitlements.models import Balance, BalanceEntry
+from entitlements.models import Balance
 from entitlements.readings import pool_under
 from invoicing.documents import BillingRules, Document, bounds_of, draw
 from invoicing.issue import Issuing, draft_of, invoice_number, line_row, open_as
@@ -53,7 +53,7 @@ from invoicing.rules import TaxTable
 from invoicing.states import InvoiceState
 
 # In this order they are written; all are ledgers, so rows are only added.
-WRITTEN: tuple[type[Model], ...] = (Operation, Balance, BalanceEntry, Invoice, InvoiceLine, CreditEntry)
+WRITTEN: tuple[type[Model], ...] = (Operation, Balance, Invoice, InvoiceLine, CreditEntry)
 # How many ids are taken from a sequence at once. Those that are not needed are lost; ids are no numbers of anything.
 BLOCK = 500
 
@@ -328,8 +328,8 @@ class Ids:
 def _rows_of(
     windows: Sequence[Standing], subscription: Subscription, now: datetime, ids: Ids
 ) -> dict[type[Model], Sequence[Model]]:
-    """The windows that follow those that ended, and the lines of their ledgers."""
-    opened, entries = [], []
+    """The windows that follow those that ended."""
+    opened = []
     for standing in windows:
         bucket, ended = standing.bucket, standing.ended
         if ended is None or bucket.id is not None:
@@ -343,23 +343,13 @@ def _rows_of(
             item_id=bucket.item.row,
             starts_at=bucket.starts_at,
             ends_at=bucket.ends_at,
+            opened_at=now,
             granted=bucket.granted,
             priority=bucket.priority,
         )
         opened.append(row)
-        entries += [
-            _entry(ended.id, BalanceEntry.Kind.CLOSE, Decimal(0), ended.item.id, now, ids),
-            _entry(row.pk, BalanceEntry.Kind.GRANT, row.granted, row.item_id, now, ids),
-        ]
     empty: dict[type[Model], Sequence[Model]] = dict.fromkeys(WRITTEN, ())
-    return empty | {Balance: opened, BalanceEntry: entries}
-
-
-def _entry(
-    balance_id: int | None, kind: str, amount: Decimal | None, item_id: int | None, now: datetime, ids: Ids
-) -> BalanceEntry:
-    values = {"balance_id": balance_id, "kind": kind, "amount": amount, "item_id": item_id, "at": now}
-    return BalanceEntry(id=ids.next(BalanceEntry), **values)
+    return empty | {Balance: opened}
 
 
 def _issued(

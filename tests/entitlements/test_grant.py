@@ -239,6 +239,7 @@ def test_the_ledger_of_a_bonus_sums_to_what_is_left():
     a.use(who, 15)
     void_grant(terms(own), now=MARCH_16)
 
+    own.refresh_from_db()
     assert [(line.amount, line.after) for line in ledger(own)] == [(40, 40), (-15, 25), (-25, 0), (0, 0)]
 
 
