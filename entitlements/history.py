@@ -24,7 +24,7 @@ from customers.states import SubscriptionState
 from entitlements.allowances import contributions_of
 from entitlements.balances import ZERO, Contribution
 from entitlements.events import opened_at
-from entitlements.ledger import lines_of
+from entitlements.metered import RECOUNT
 from entitlements.models import (
     CLOCKS_DIFFER,
     ArchivedMonth,
@@ -33,10 +33,12 @@ from entitlements.models import (
     BalanceEntry,
     FeatureOverride,
     Grant,
+    UsageEvent,
 )
 from entitlements.overrides import Override
 from entitlements.partitions import ends
 from entitlements.pool import Pool
+from entitlements.provision import ACCRUED
 from entitlements.readings import grant_terms, item_terms, override_of, pool_under, remember_items
 
 Kind = BalanceEntry.Kind
@@ -200,7 +202,8 @@ def rows_then(
     anchor: Anchor,
 ) -> list[Balance]:
     """The balances that were open, as they were; not to be saved."""
-    alive = Balance.objects.filter(Q(closed_at=None) | Q(closed_at__gt=at), opened_at__lte=at, customer=customer)
+    lines = BalanceEntry.objects.filter(balance=OuterRef("pk"), at__lte=at)
+    alive = Balance.objects.filter(Q(closed_at=None) | Q(closed_at__gt=at), Exists(lines), customer=customer)
     entries = Prefetch("entries", BalanceEntry.objects.select_related("operation").order_by("id"))
     rows = list(
         alive.filter(feature_id=feature.id or 0)
@@ -209,9 +212,34 @@ def rows_then(
         .order_by("id")
     )
     used = _used_then(customer, feature, rows, at)
-    remember_items(line.item_id for row in rows for line in lines_of(row) if line.item_id)
+    remember_items(entry.item_id for row in rows for entry in row.entries.all() if entry.item_id)
     owners = {contribution.owner: contribution for contribution in contributions_of(contracts, feature.slug)}
-    return [_Replay(row, at, owners, overrides, anchor).row(used.get(row.pk, ZERO)) for row in rows]
+    replayed = [_Replay(row, at, owners, overrides, anchor).row(used.get(row.pk, ZERO)) for row in rows]
+    _put_level(customer, feature, replayed, at)
+    return replayed
+
+
+def _put_level(customer: Customer, feature: FeatureTerms, rows: Sequence[Balance], at: datetime) -> None:
+    """What a meter kept of the window: of levels that are averaged over time, what was held and counted until when.
+
+    What other meters keep has no part in an answer. Up to the last event a level is as exact as its events are, which
+    are rounded to a millionth of a unit.
+    """
+    accruing = [row for row in rows if row.level_units is not None]
+    for row in rows:
+        row.level = row.level_at = row.level_units = row.level_counted = None
+    if not accruing:
+        return
+    main = accruing[0]
+    events = UsageEvent.objects.filter(customer=customer, feature_id=feature.id or 0, recorded_at__lte=at)
+    events = events.filter(Q(voided_at=None) | Q(voided_at__gt=at))
+    last = events.exclude(reported=None).exclude(mode=RECOUNT).order_by("-recorded_at", "-id").first()
+    if last is None or last.reported is None:
+        return
+    until = datetime.fromisoformat(last.properties["until"]) if last.mode == ACCRUED else last.at
+    counted = events.filter(at__gte=main.starts_at).aggregate(sum=Sum("taken"))["sum"] or ZERO
+    main.level, main.level_at = last.reported, max(until, main.starts_at)
+    main.level_units = main.level_counted = counted
 
 
 class _Replay:
@@ -223,7 +251,7 @@ class _Replay:
         self.present, self.at, self.anchor = row, at, anchor
         self.contribution = _beside(row, owners) if row.override_id else owners.get((row.subscription_id, row.plan_id))
         self.overrides = overrides
-        self.all = lines_of(row)
+        self.all = list(row.entries.all())
         self.lines = [entry for entry in self.all if entry.at <= at]
 
     def row(self, counted: Decimal) -> Balance:
@@ -286,7 +314,7 @@ class _Replay:
         moved_at, contribution = self.anchor.moved_at, self.contribution
         was_moved = moved_at is not None and (self.present.closed_at is None or self.present.closed_at >= moved_at)
         if was_moved and contribution is not None and row.plan_id is not None and row.ends_at is not None:
-            window = contribution.window(self.present.opened_at)
+            window = contribution.window(self.lines[0].at)
             return window.starts_at, window.ends_at
         return row.starts_at, self._end(row)
 

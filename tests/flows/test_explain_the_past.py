@@ -13,6 +13,8 @@ from billing_admin.flows.customers import update_customer
 from billing_admin.flows.explain import explain_use
 from billing_admin.flows.gate import collect
 from billing_admin.flows.plan_change import Activation
+from billing_admin.flows.use import report_use
+from catalog.models import Meter
 from catalog.rollovers import Rollover
 from customers.models import Customer
 from entitlements.access import Access
@@ -330,3 +332,23 @@ def test_an_unlimited_plan_under_a_limit_is_told_as_it_was():
     diary.at(day("2026-03-23"))
 
     diary.reads_the_same(now=JUNE_1)
+
+
+def test_a_level_over_time_is_told_up_to_the_instant():
+    feature = a.feature("storage")
+    feature.meter = Meter.objects.create(
+        slug="storage", name="Storage", event_name="stored", aggregation="time_average", property="", filters={}
+    )
+    feature.save()
+    who = a.on(a.plan("pro", a.fee(50), a.allowance(100, of="storage")))
+    asked = [day("2026-03-06"), day("2026-03-16"), day("2026-04-06")]
+    report_use(who, name="stored", value=Decimal(31), properties={}, at=MARCH_1, now=MARCH_1)
+    answered = [check(who, "storage", now=asked[0]).used]
+    report_use(who, name="stored", value=Decimal(62), properties={}, at=day("2026-03-11"), now=day("2026-03-11"))
+    answered += [check(who, "storage", now=at).used for at in asked[1:]]
+    a.pass_time(who, to=MAY_1)
+
+    told = [explain_use(who, "storage", now=JUNE_1, at=at).access.used for at in asked]
+
+    assert answered[:2] == [5, 20]  # 31 for 5 of 31 days; for 10 of them, then 62 for 5
+    assert told == answered
