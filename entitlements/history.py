@@ -24,6 +24,7 @@ from customers.states import SubscriptionState
 from entitlements.allowances import contributions_of
 from entitlements.balances import ZERO, Contribution
 from entitlements.events import opened_at
+from entitlements.ledger import lines_of
 from entitlements.metered import RECOUNT
 from entitlements.models import (
     CLOCKS_DIFFER,
@@ -202,8 +203,7 @@ def rows_then(
     anchor: Anchor,
 ) -> list[Balance]:
     """The balances that were open, as they were; not to be saved."""
-    lines = BalanceEntry.objects.filter(balance=OuterRef("pk"), at__lte=at)
-    alive = Balance.objects.filter(Q(closed_at=None) | Q(closed_at__gt=at), Exists(lines), customer=customer)
+    alive = Balance.objects.filter(Q(closed_at=None) | Q(closed_at__gt=at), opened_at__lte=at, customer=customer)
     entries = Prefetch("entries", BalanceEntry.objects.select_related("operation").order_by("id"))
     rows = list(
         alive.filter(feature_id=feature.id or 0)
@@ -212,7 +212,7 @@ def rows_then(
         .order_by("id")
     )
     used = _used_then(customer, feature, rows, at)
-    remember_items(entry.item_id for row in rows for entry in row.entries.all() if entry.item_id)
+    remember_items(line.item_id for row in rows for line in lines_of(row) if line.item_id)
     owners = {contribution.owner: contribution for contribution in contributions_of(contracts, feature.slug)}
     replayed = [_Replay(row, at, owners, overrides, anchor).row(used.get(row.pk, ZERO)) for row in rows]
     _put_level(customer, feature, replayed, at)
@@ -251,7 +251,7 @@ class _Replay:
         self.present, self.at, self.anchor = row, at, anchor
         self.contribution = _beside(row, owners) if row.override_id else owners.get((row.subscription_id, row.plan_id))
         self.overrides = overrides
-        self.all = list(row.entries.all())
+        self.all = lines_of(row)
         self.lines = [entry for entry in self.all if entry.at <= at]
 
     def row(self, counted: Decimal) -> Balance:
@@ -314,7 +314,7 @@ class _Replay:
         moved_at, contribution = self.anchor.moved_at, self.contribution
         was_moved = moved_at is not None and (self.present.closed_at is None or self.present.closed_at >= moved_at)
         if was_moved and contribution is not None and row.plan_id is not None and row.ends_at is not None:
-            window = contribution.window(self.lines[0].at)
+            window = contribution.window(self.present.opened_at)
             return window.starts_at, window.ends_at
         return row.starts_at, self._end(row)
 
