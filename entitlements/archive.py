@@ -20,16 +20,20 @@ from dateutil.relativedelta import relativedelta
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
+from django.db.models import Exists, OuterRef, Q
 from psycopg.sql import SQL, Identifier
 
 from catalog.charges import PERCENTAGE
+from catalog.models import Meter
 from customers.models import Customer
-from entitlements.models import ArchivedMonth, Balance
+from entitlements.models import ArchivedMonth, Balance, UsageEvent
 from entitlements.partitions import TABLE, begins, ends, months, patience, table_of
 
 ARCHIVERS = 7_100_000_000_000_000_002
 # Whoever erases may have read the clock a while before it was written.
 A_PASS = timedelta(days=1)
+# What such meters make of their events stands on the balance; others read all events of a window when one is corrected.
+SUMMED = (Meter.Aggregation.SUM, Meter.Aggregation.COUNT)
 
 _SUM = """
 INSERT INTO entitlements_archiveduse (balance_id, day, at, used, events)
@@ -50,13 +54,13 @@ COPY (
 """
 
 
-class StillRated(ValidationError):
-    """An open window prices each event by itself, so its events have to stay."""
+class StillRead(ValidationError):
+    """An open window prices each event by itself, or its meter has to see them all, so its events have to stay."""
 
     def __init__(self, month: date, balance: Balance):
         super().__init__(
-            f"The events of {month:%B %Y} stay: those of balance {balance.pk} are still priced one by one.",
-            code="still_rated",
+            f"The events of {month:%B %Y} stay: balance {balance.pk} still counts them one by one.",
+            code="still_read",
         )
 
 
@@ -69,7 +73,7 @@ def due_months(*, now: datetime, keep: int) -> list[date]:
 def archive_month(month: date, *, folder: Path, now: datetime) -> ArchivedMonth | None:
     """Move the events of a month into a file of the folder; None when somebody else has, or is at it.
 
-    Raises `StillRated`, and `OperationalError` when the tables are too busy to be changed; then nothing has changed.
+    Raises `StillRead`, and `OperationalError` when the tables are too busy to be changed; then nothing has changed.
     """
     table = Identifier(table_of(month))
     with connection.cursor() as cursor:
@@ -80,7 +84,7 @@ def archive_month(month: date, *, folder: Path, now: datetime) -> ArchivedMonth 
         with patience(cursor):
             cursor.execute(SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(table))
         cursor.execute(SQL(_SUM).format(month=table))
-        _require_rated(month)
+        _require_no_reader(month)
         file = folder / _name(month)
         with _replaced(file) as out:
             events = _copy(cursor, table, out)
@@ -100,12 +104,17 @@ def _name(month: date) -> str:
     return f"usage-{month:%Y-%m}{f'-{before + 1}' if before else ''}.csv.gz"
 
 
-def _require_rated(month: date) -> None:
-    """Look at what has just been summed, before anything of it is given up."""
-    rated = Balance.objects.filter(closed_at=None, item__price__model=PERCENTAGE)
-    found = rated.filter(archived_use__day__gte=begins(month).date(), archived_use__day__lt=ends(month).date()).first()
+def _require_no_reader(month: date) -> None:
+    """Open windows that read their events again: priced one by one, or by a meter that sees them all at once."""
+    events = UsageEvent.objects.filter(recorded_at__gte=begins(month), recorded_at__lt=ends(month))
+    own = events.filter(customer=OuterRef("customer"), feature=OuterRef("feature"), at__gte=OuterRef("starts_at"))
+    meters = Q(feature__meter__isnull=False) & ~Q(feature__meter__aggregation__in=SUMMED)
+    reading = Balance.objects.filter(
+        Q(item__price__model=PERCENTAGE) | meters, closed_at=None, starts_at__lt=ends(month)
+    )
+    found = reading.filter(Exists(own)).first()
     if found is not None:
-        raise StillRated(month, found)
+        raise StillRead(month, found)
 
 
 def _copy(cursor: CursorWrapper, table: Identifier, out: IO[bytes]) -> int:

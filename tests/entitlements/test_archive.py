@@ -13,9 +13,10 @@ from django.db import transaction
 
 from billing_admin.flows.customers import erase
 from catalog.charges import PERCENTAGE, Price
+from catalog.models import Feature, Meter
 from customers.models import Customer
 from entitlements import partitions
-from entitlements.archive import StillRated, archive_month, due_months, scrub, to_scrub
+from entitlements.archive import StillRead, archive_month, due_months, scrub, to_scrub
 from entitlements.edit import edit_balance
 from entitlements.events import EventArchived
 from entitlements.ledger import ledger
@@ -160,9 +161,27 @@ def test_a_month_stays_while_its_events_are_priced_one_by_one(tmp_path: Path):
     who = a.on(a.plan("shop", a.fee(10), item))
     a.use(who, 30, now=MARCH_16)
 
-    with pytest.raises(StillRated):
+    with pytest.raises(StillRead):
         archive_month(MARCH, folder=tmp_path, now=MAY_1)
     assert UsageEvent.objects.count() == 1
+
+
+@pytest.mark.parametrize(("aggregation", "stays"), [("unique_count", True), ("sum", False)])
+def test_a_month_stays_while_a_meter_has_to_see_its_events_again(tmp_path: Path, aggregation: str, stays: bool):
+    partitions.make_months(since=MARCH_1, until=JUNE_1)
+    who = a.on(a.plan("pro", a.lasting()))
+    a.use(who, 1, of="tokens", now=MARCH_16)
+    meter = Meter.objects.create(
+        slug="people", name="People", event_name="login", aggregation=aggregation, property="who"
+    )
+    Feature.objects.filter(slug="tokens").update(meter=meter)
+
+    if stays:
+        with pytest.raises(StillRead):
+            archive_month(MARCH, folder=tmp_path, now=LATER)
+    else:
+        archived(tmp_path)
+    assert UsageEvent.objects.exists() == stays
 
 
 def test_an_import_into_an_archived_month_gets_a_file_of_its_own(acme: Customer, tmp_path: Path):
