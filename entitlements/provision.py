@@ -4,22 +4,33 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from django.db import connection
 
-from catalog.terms import ItemTerms
+from catalog.terms import ItemTerms, PlanTerms
 from customers.contracts import Contract
 from customers.holdings import contracts_at, next_edges
 from customers.models import Customer, Operation
-from entitlements.accrual import Piece, dates_of, gauges_of, next_piece
+from entitlements.accrual import MONTH, Piece, dates_of, gauges_of, next_piece
 from entitlements.allowances import contributions_of
-from entitlements.balances import Bucket, BucketMove, Fate, Kind, Standing, fresh
+from entitlements.balances import Bucket, BucketMove, Contribution, Fate, Kind, Standing, fresh
 from entitlements.events import write_event
-from entitlements.meters import Gauge
+from entitlements.meters import Gauge, rounded
 from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, Grant, MeterMember, UsageEvent
-from entitlements.pool import Beside, Pool
-from entitlements.readings import bucket_of, gauge_of, grant_terms, locked, open_rows, overrides_of, pool, pool_under
+from entitlements.pool import Beside, Pool, is_level
+from entitlements.readings import (
+    bucket_of,
+    gauge_of,
+    grant_terms,
+    item_terms,
+    locked,
+    open_rows,
+    overrides_of,
+    pool,
+    pool_under,
+)
 
 PROMISED = (Balance.Source.PLAN_ITEM, Balance.Source.DEFAULT)
 BESIDE_OTHERS = "SELECT 1 FROM customers_customer WHERE id = %s FOR KEY SHARE"
@@ -253,6 +264,7 @@ def settle(
     by_id = {row.pk: row for row in rows}
     for bucket in there.over:
         if bucket.id in by_id:
+            _move_level_out(by_id[bucket.id], bucket, now=now, operation=operation)
             close(by_id[bucket.id], ended_at=bucket.ends_at, now=now, operation=operation)
     written = [_settle_standing(customer, standing, by_id, now, operation) for standing in there.standings]
     return written + [_settle_beside(customer, beside, by_id, now, operation) for beside in there.beside]
@@ -277,7 +289,19 @@ def _settle_standing(
     if (row.item_id, row.granted) != (bucket.item.id, bucket.granted):
         regrant(row, bucket.item, bucket.granted, ends_at=bucket.ends_at, now=now, operation=operation)
     _put_under_override(row, bucket, now=now, operation=operation)
+    if is_level(bucket) and row.used != bucket.used:
+        moved, row.used = row.used - bucket.used, bucket.used
+        row.save(update_fields=["used"])
+        enter(row, BalanceEntry.Kind.MOVED, moved, now=now, operation=operation)
     return row
+
+
+def _move_level_out(row: Balance, bucket: Bucket, *, now: datetime, operation: Operation | None) -> None:
+    """Take the part of a level out of a bucket that ends: it is in use still, and counts on the plan's own."""
+    if is_level(bucket) and row.used:
+        enter(row, BalanceEntry.Kind.MOVED, row.used, now=now, operation=operation)
+        row.used = Decimal(0)
+        row.save(update_fields=["used"])
 
 
 def _put_under_override(row: Balance, bucket: Bucket, *, now: datetime, operation: Operation | None) -> None:
@@ -296,6 +320,7 @@ def _settle_beside(
 ) -> Balance:
     bucket, ended = beside.bucket, beside.ended
     if ended is not None and ended.id is not None:
+        _move_level_out(by_id[ended.id], ended, now=now, operation=operation)
         close(by_id[ended.id], ended_at=ended.ends_at, now=now, operation=operation)
     if bucket.id is None:
         return open_beside(customer, bucket, now=now, operation=operation)
@@ -306,6 +331,9 @@ def _settle_beside(
         row.granted = bucket.granted
         row.save(update_fields=["granted"])
         enter(row, BalanceEntry.Kind.REGRANT, changed, now=now, operation=operation)
+    if row.ends_at != bucket.ends_at:
+        row.ends_at = bucket.ends_at
+        row.save(update_fields=["ends_at"])
     if row.adjusted != bucket.adjusted:
         trimmed = bucket.adjusted - row.adjusted
         row.adjusted = bucket.adjusted
@@ -468,7 +496,8 @@ def close_all(customer: Customer, subscription_id: int, *, ended_at: datetime, n
 def reanchor(customer: Customer, contracts: list[Contract], *, now: datetime, operation: Operation) -> list[Balance]:
     """Move the open buckets of assigned and default plans to the windows of a new usage anchor.
 
-    Their use is recounted from the events of the new window; edits move along; closed windows stay as they were.
+    Their use is recounted from the events of the new window; edits move along; closed windows stay as they were. Those
+    of plans that the customer has left move, too: whoever comes back finds the window that holds then.
     """
     contributions = {
         (c.owner, c.item.feature.slug): c
@@ -476,29 +505,64 @@ def reanchor(customer: Customer, contracts: list[Contract], *, now: datetime, op
         if c.item.feature and not c.contract.follows_contract
     }
     moved = []
-    own = open_rows(customer).filter(plan__isnull=False, source__in=PROMISED).select_related("feature")
-    for row in locked(own):
-        contribution = contributions.get(((None, row.plan_id), row.feature.slug))
-        if contribution is None or row.ends_at is None:
-            continue
-        target = fresh(contribution, now)
-        used = _counted(row, target.starts_at)
+    own = open_rows(customer).filter(plan__isnull=False, ends_at__isnull=False, source__in=PROMISED)
+    for row in held_until(customer, own.select_related("feature", "plan", "grant"), now, now=now):
+        held = contributions.get(((None, row.plan_id), row.feature.slug))
+        target = fresh(held or _left_behind(customer, row), now)
+        accrued = _accrued(row, target.starts_at)
+        used = _counted(row, target.starts_at) + accrued
         if used != row.used:
             enter(row, BalanceEntry.Kind.MOVED, row.used - used, now=now, operation=operation)
         row.starts_at, row.ends_at, row.used = target.starts_at, target.ends_at, used
-        row.save(update_fields=["starts_at", "ends_at", "used"])
+        if row.level_units is not None:
+            row.level_units = row.level_counted = accrued
+        row.save(update_fields=["starts_at", "ends_at", "used", "level_units", "level_counted"])
         moved.append(row)
     return moved
 
 
+def _left_behind(customer: Customer, row: Balance) -> Contribution:
+    """What the bucket of a plan that the customer has left would contribute if they came back."""
+    assert row.plan is not None and row.item_id is not None, "buckets of assigned plans are of an item"
+    item, anchor = item_terms(row.item_id), customer.usage_anchor
+    terms = PlanTerms(row.plan.pk, row.plan.currency, MONTH, (item,), kind=row.plan.kind)
+    contract = Contract(
+        plan_id=row.plan.pk,
+        plan_name=row.plan.name,
+        kind=row.plan.kind,
+        version_id=None,
+        terms=terms,
+        anchor=anchor,
+        since=anchor,
+        phase_starts_at=anchor,
+    )
+    return Contribution(contract, item)
+
+
+def _accrued(row: Balance, since: datetime) -> Decimal:
+    """Units that a level came to on this bucket since the instant; of a piece that began before it, its share."""
+    if row.level_units is None:
+        return Decimal(0)
+    total = Fraction(0)
+    pieces = UsageEvent.objects.counted_on(row, since=row.starts_at).filter(mode=ACCRUED, voided_at=None)
+    for piece in pieces:
+        until = datetime.fromisoformat(piece.properties["until"])
+        part = piece.amounts[piece.balance_ids.index(row.pk)]
+        if until > since:
+            total += Fraction(part) * Fraction((until - max(since, piece.at)) / (until - piece.at))
+    return rounded(Decimal(total.numerator) / Decimal(total.denominator))
+
+
 def _counted(row: Balance, since: datetime) -> Decimal:
-    """Units of the plan's buckets of this feature that events since the instant were counted on."""
+    """Units of the plan's buckets of this feature that events since the instant were counted on, but for levels."""
     same = Balance.objects.filter(customer_id=row.customer_id, feature_id=row.feature_id, plan=row.plan)
     siblings = set(same.values_list("pk", flat=True))
     total = Decimal(0)
     events = UsageEvent.objects.since(since).filter(
         customer_id=row.customer_id, feature_id=row.feature_id, voided_at=None
     )
+    if row.level_units is not None:
+        events = events.exclude(mode=ACCRUED)
     for balance_ids, amounts in events.values_list("balance_ids", "amounts"):
         pairs = zip(balance_ids, amounts, strict=True)
         total += sum((amount for balance_id, amount in pairs if balance_id in siblings), Decimal(0))
