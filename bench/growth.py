@@ -115,9 +115,12 @@ def fill(first: int, last: int, customers: int, now: datetime) -> None:
 
     feature = Feature.objects.get(slug="credits").pk
     with connection.cursor() as cursor:
+        # The rows fit by their making; without looking each customer up they are there in a third of the time.
+        cursor.execute("SET session_replication_role = replica")
         for begin in range(first, last + 1, MILLION):
             values = {"from": begin, "to": min(begin + MILLION - 1, last), "now": now, "feature": feature}
             cursor.execute(FILL, values | {"first": world.FIRST_ON_PLAN, "customers": customers})
+        cursor.execute("RESET session_replication_role")
         cursor.execute("VACUUM (ANALYZE) entitlements_usageevent, entitlements_usagekey")
         cursor.execute("CHECKPOINT")
 
