@@ -11,7 +11,6 @@ from billing_admin.flows.gate import waits
 from billing_admin.middleware import DeskRequest
 from invoicing.models import Invoice
 from invoicing.paper import Paper, find_issued, read_paper
-from invoicing.pdf import print_paper
 from invoicing.tongue import Tongue
 
 # Nothing but our own stylesheet and font; nothing may frame the page, and the link goes nowhere with a click.
@@ -39,6 +38,8 @@ def document_pdf(request: DeskRequest, token: str) -> HttpResponse:
     invoice = found(token)
     if invoice is None:
         return missing(request)
+    from invoicing.pdf import print_paper  # its library takes memory that few web processes need
+
     printed = HttpResponse(print_paper(paper_of(invoice, request)), content_type="application/pdf", headers=HEADERS)
     printed["Content-Disposition"] = f'inline; filename="{invoice.number}.pdf"'
     return printed

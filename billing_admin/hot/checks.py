@@ -111,7 +111,8 @@ class Checks:
         access = present.access(present.buckets, ask.required)
         if not (present.is_plain and access.allowed):
             return Instead.DJANGO
-        body = as_json(access_body(access))
+        # A copy of its own size: what the writer gives holds on to all the room that it took to write.
+        body = bytes(memoryview(as_json(access_body(access))))
         self._keep(name, Made(ask.holding, read.versions, ask.now, present.next_edge(ask.now), body))
         return body
 
