@@ -14,6 +14,7 @@ from billing_admin.flows.explain import explain_use
 from billing_admin.flows.gate import collect
 from billing_admin.flows.plan_change import Activation
 from billing_admin.flows.use import report_use
+from billing_admin.flows.void_use import void_use
 from catalog.models import Meter
 from catalog.rollovers import Rollover
 from customers.models import Customer
@@ -352,3 +353,15 @@ def test_a_level_over_time_is_told_up_to_the_instant():
 
     assert answered[:2] == [5, 20]  # 31 for 5 of 31 days; for 10 of them, then 62 for 5
     assert told == answered
+
+
+def test_an_event_that_was_voided_later_still_counted():
+    who = a.on(a.pro(credits=100))
+    diary = Diary(who)
+    event = a.use(who, 98, now=day("2026-03-05")).event
+    diary.at(day("2026-03-06"))
+    void_use(event, reason="sent twice", actor=a.STAFF, now=day("2026-03-08"))
+    diary.at(day("2026-03-08"))
+
+    assert [answered.allowed for _, _, answered in diary.entries] == [False, True]
+    diary.reads_the_same(now=JUNE_1)
