@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from back_office import Conflict, Forbidden, KeyUsedOtherwise, LimitReached, NotFound, Unauthorized
+from back_office import Conflict, Forbidden, KeyUsedOtherwise, LimitReached, NotFound, Unauthorized, Use
 from billing_admin.models import ApiKey
 from catalog.models import Feature, Meter
 from conftest import Make
@@ -248,3 +248,49 @@ def test_a_reported_event_feeds_the_features_that_read_it(billing: Any, acme_id:
     [voided] = billing.void_event(told.id, reason="reported twice")
     assert voided.voided_at is not None
     assert billing.check(acme_id, "credits").remaining == 100
+
+
+def test_a_bad_event_of_a_batch_stops_no_other(either: Any, acme_id: str) -> None:
+    """P-35"""
+    told = either.track_batch(
+        [
+            Use(acme_id, "credits", 3, key="job-1"),
+            Use("nobody", "credits"),
+            Use(acme_id, "credits", 98),
+            Use(acme_id, "credits", Decimal("0.5")),
+        ]
+    )
+
+    assert [item.applied for item in told] == [True, False, False, True]
+    assert [type(item.error) for item in told] == [type(None), NotFound, LimitReached, type(None)]
+    assert told[2].error.remaining == 97
+    assert told[3].remaining == Decimal("96.5")
+
+
+def test_a_batch_whose_answer_was_lost_counts_once(
+    connect_blocking: Make, live_server: Any, secret: str, patient: Any, acme_id: str
+) -> None:
+    url = live_server.url
+    with Misbehaving(forwards(url, loses_the_answer=True), forwards(url)) as proxy:
+        billing = connect_blocking(proxy.url, patient, secret)
+        told = billing.track_batch([Use(acme_id, "credits", 3), Use(acme_id, "credits", 5, key="job-2")])
+
+    assert [item.applied for item in told] == [True, False]
+    assert sorted(UsageEvent.objects.values_list("taken", flat=True)) == [3, 5]
+
+
+def test_accepted_use_waits_to_be_counted(billing: Any, acme_id: str) -> None:
+    [item, unknown] = billing.accept([Use(acme_id, "credits", 3, key="job-1"), Use("nobody", "credits")])
+
+    found = billing.accepted(item.accepted_id)
+    assert (found.state, found.customer, found.key) == ("waiting", acme_id, "job-1")
+    assert isinstance(unknown.error, NotFound)
+
+
+def test_usage_is_said_as_a_whole(billing: Any, acme_id: str) -> None:
+    """P-34"""
+    billing.track(acme_id, "credits", 10)
+
+    told = billing.set_usage(acme_id, "credits", 25, reason="as counted elsewhere")
+
+    assert (told.applied, told.event.counted, told.access.used) == (True, 15, 25)

@@ -262,11 +262,19 @@ def test_items_of_a_batch_have_errors_of_their_own(connect: Make) -> None:
         {"applied": False, "event": None, "error": denied, "remaining": 0, "hasReachedLimit": True},
         {"applied": False, "event": None, "error": unknown, "remaining": None, "hasReachedLimit": None},
         {"applied": False, "event": EVENT, "error": None, "remaining": 97, "hasReachedLimit": False},
+        {"applied": False, "error": UNAVAILABLE},
     ]
-    uses = [Use("acme", "credits"), Use("acme", "credits"), Use("nobody", "credits"), Use("acme", "credits", key="k")]
+    uses = [
+        Use("acme", "credits"),
+        Use("acme", "credits"),
+        Use("nobody", "credits"),
+        Use("acme", "credits", key="job-4"),
+        Use("acme", "credits", key="job-5"),
+    ]
     with Misbehaving(says(200, {"data": items})) as server:
         told = connect(server.url).track_batch(uses)
 
-    assert [item.applied for item in told] == [True, False, False, False]
-    assert [type(item.error) for item in told] == [type(None), LimitReached, NotFound, type(None)]
-    assert [item.remaining for item in told] == [97, 0, None, 97]
+    assert [item.applied for item in told] == [True, False, False, False, False]
+    assert [type(item.error) for item in told] == [type(None), LimitReached, NotFound, type(None), Unavailable]
+    assert [item.remaining for item in told] == [97, 0, None, 97, None]
+    assert told[4].error.key == "job-5"

@@ -2,6 +2,7 @@
 
 from back_office.access import Access, Bucket, PlanRef, Source
 from back_office.answers import (
+    Accepted,
     Balance,
     BatchItem,
     Counted,
@@ -42,6 +43,7 @@ from back_office.retries import Retries
 from back_office.settings import OnOutage, Settings
 
 __all__ = [
+    "Accepted",
     "Access",
     "AsyncClient",
     "BackOfficeError",

@@ -118,9 +118,9 @@ class Access:
             has_reached_limit=found["hasReachedLimit"],
             next_reset_at=maybe_instant(found.get("nextResetAt")),
             conflicts=found.get("conflicts", False),
-            sources=tuple(Source.of(source) for source in found.get("sources", ())),
-            buckets=tuple(Bucket.of(bucket) for bucket in found.get("buckets", ())),
-            upgrade_to=tuple(PlanRef.of(plan) for plan in found.get("upgradeTo", ())),
+            sources=tuple(Source.of(source) for source in found.get("sources") or ()),
+            buckets=tuple(Bucket.of(bucket) for bucket in found.get("buckets") or ()),
+            upgrade_to=tuple(PlanRef.of(plan) for plan in found.get("upgradeTo") or ()),
             explanation=found.get("explanation"),
         )
 

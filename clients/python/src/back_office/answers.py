@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from back_office.access import Access, Bucket
-from back_office.errors import Refused
+from back_office.errors import BackOfficeError, Problem
 from back_office.fields import Json, Units, instant_in, maybe_instant, maybe_units, units_in, value_in
 
 Row = TypeVar("Row")
@@ -98,7 +98,7 @@ class Counted:
             feature=found["featureSlug"],
             value=units_in(found["value"]),
             counted=units_in(found["counted"]),
-            buckets=tuple(Used.of(used) for used in found.get("buckets", ())),
+            buckets=tuple(Used.of(used) for used in found.get("buckets") or ()),
         )
 
 
@@ -162,16 +162,48 @@ class Use:
 
 @dataclass(frozen=True)
 class BatchItem:
-    """What became of one event of a batch: counted, counted before, or refused with an `error`.
+    """What became of one event of a batch: counted, counted before, or not, with an `error`.
 
-    `remaining` is None without a limit, and where nothing is known of the customer and feature.
+    `remaining` is None without a limit, and where nothing is known of the customer and feature. An event that was only
+    accepted has an `accepted_id` to ask with. An `Unavailable` has the `key` to send it again with.
     """
 
     applied: bool
     event: Event | None = None
-    error: Refused | None = None
+    error: BackOfficeError | None = None
     remaining: Decimal | None = None
     has_reached_limit: bool | None = None
+    accepted_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Use that the service keeps and counts soon: `waiting`, `counted`, `repeated` (counted before) or `refused`."""
+
+    id: str
+    state: Literal["waiting", "counted", "repeated", "refused"]
+    customer: str
+    feature: str
+    key: str | None
+    accepted_at: datetime
+    settled_at: datetime | None
+    event_id: str | None
+    problem: Problem | None
+
+    @classmethod
+    def of(cls, found: Json) -> Self:
+        error = found.get("error")
+        return cls(
+            id=found["id"],
+            state=found["state"],
+            customer=found["customerId"],
+            feature=found["featureSlug"],
+            key=found.get("eventKey"),
+            accepted_at=instant_in(found["acceptedAt"]),
+            settled_at=maybe_instant(found.get("settledAt")),
+            event_id=found.get("eventId"),
+            problem=Problem(error["code"], error["message"], error.get("field")) if error else None,
+        )
 
 
 @dataclass(frozen=True)

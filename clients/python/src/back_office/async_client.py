@@ -54,6 +54,8 @@ class AsyncClient:
     explain = awaitable(Operations.explain)
     track = awaitable(Operations.track)
     track_batch = awaitable(Operations.track_batch)
+    accept = awaitable(Operations.accept)
+    accepted = awaitable(Operations.accepted)
     report = awaitable(Operations.report)
     void_event = awaitable(Operations.void_event)
     set_usage = awaitable(Operations.set_usage)

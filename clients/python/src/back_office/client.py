@@ -52,6 +52,8 @@ class Client:
     explain = blocking(Operations.explain)
     track = blocking(Operations.track)
     track_batch = blocking(Operations.track_batch)
+    accept = blocking(Operations.accept)
+    accepted = blocking(Operations.accepted)
     report = blocking(Operations.report)
     void_event = blocking(Operations.void_event)
     set_usage = blocking(Operations.set_usage)

@@ -61,7 +61,9 @@ def failure(outcome: Reply | Lost) -> BackOfficeError | None:
 def refusal(status: int, code: str, message: str, said: Json) -> Refused:
     """The typed error of a refusal: by its code where that has a type, else by its status."""
     kind = BY_CODE.get(code) or BY_STATUS.get(status, Refused)
-    problems = tuple(Problem(p.get("code", code), p.get("message", ""), p.get("field")) for p in said.get("errors", ()))
+    problems = tuple(
+        Problem(p.get("code", code), p.get("message", ""), p.get("field")) for p in said.get("errors") or ()
+    )
     refused = kind(message, code=code, status=status, field=said.get("field"), errors=problems, details=said)
     if isinstance(refused, LimitReached) and said.get("access"):
         refused.access = Access.of(said["access"])

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from back_office.access import Access
 from back_office.answers import (
+    Accepted,
     Balance,
     BatchItem,
     Event,
@@ -136,16 +137,20 @@ class Operations:
     def track_batch(self, events: Sequence[Use]) -> Flow[list[BatchItem]]:
         """Count many events in one call, each by itself: what became of them, in their order.
 
-        Those without a key get one for this call. A refused one has its `error`, which is not raised.
+        Those without a key get one for this call. One that was not counted has its `error`, which is not raised.
         """
-        keys = [Key.of(event.key) for event in events]
-        body = {"events": [_as_json(event, key) for event, key in zip(events, keys, strict=True)]}
-        request = post("track", "batch", body=body)
-        try:
-            return (yield from self.exchange.read(request, batch_items(keys), keys=[key.text for key in keys]))
-        finally:
-            for event in events:
-                self.cache.drop((event.customer, event.feature))
+        return self._batch(events)
+
+    def accept(self, events: Sequence[Use]) -> Flow[list[BatchItem]]:
+        """Hand over events without waiting until they are counted; each gets an `accepted_id`, or its `error`.
+
+        The service keeps them. Checks that are remembered do not see them before `max_age`.
+        """
+        return self._batch(events, {"async": True})
+
+    def accepted(self, accepted_id: str) -> Flow[Accepted]:
+        """What became of an event that was accepted."""
+        return self.exchange.read(get("events", "accepted", accepted_id), Accepted.of)
 
     def set_usage(
         self, customer: str, feature: str, value: Units, *, reason: str | None = None, key: str | None = None
@@ -349,6 +354,16 @@ class Operations:
             "property": None if where is None else "=".join(where),
         }
         return self.exchange.read(get("customers", customer, "usage", **asked), usage_points)
+
+    def _batch(self, events: Sequence[Use], how: Mapping[str, Any] | None = None) -> Flow[list[BatchItem]]:
+        keys = [Key.of(event.key) for event in events]
+        body = {"events": [_as_json(event, key) for event, key in zip(events, keys, strict=True)], **(how or {})}
+        request = post("track", "batch", body=body)
+        try:
+            return (yield from self.exchange.read(request, batch_items(keys), keys=[key.text for key in keys]))
+        finally:
+            for event in events:
+                self.cache.drop((event.customer, event.feature))
 
     def _write(
         self, request: Request, understand: Callable[[Any], Answer], key: str | None, changes: Place | None = None

@@ -4,10 +4,13 @@ from collections.abc import Callable, Sequence
 
 from back_office.access import Access
 from back_office.answers import Balance, BatchItem, CountedAccess, Event, Page, Reported, Row, Tracked, UsagePoint
-from back_office.errors import Refused
+from back_office.errors import BackOfficeError, Unavailable
 from back_office.failures import BY_CODE, refusal
 from back_office.fields import Json, maybe_units
 from back_office.keys import Key
+
+BROKEN = {"unavailable", "internal_error"}
+STATUS = {"forbidden": 403} | dict.fromkeys(BY_CODE, 409)
 
 
 def accesses(found: Json) -> list[Access]:
@@ -57,14 +60,18 @@ def _item(found: Json, key: Key) -> BatchItem:
     return BatchItem(
         applied=found["applied"] or (key.is_made and event is not None and error is None),
         event=Event.of(event) if event else None,
-        error=_refused(error) if error else None,
+        error=_error(error, key) if error else None,
         remaining=maybe_units(found.get("remaining")),
         has_reached_limit=found.get("hasReachedLimit"),
+        accepted_id=found.get("acceptedId"),
     )
 
 
-def _refused(error: Json) -> Refused:
-    """An item has no status of its own; its code says what kind of refusal it is."""
-    code = str(error["code"])
-    status = 404 if code.endswith("_not_found") else 409 if code in BY_CODE else 400
-    return refusal(status, code, error["message"], error)
+def _error(said: Json, key: Key) -> BackOfficeError:
+    """An item has no status of its own; its code says what it would have been alone."""
+    code, message = str(said["code"]), str(said["message"])
+    if code in BROKEN:
+        unavailable = Unavailable(message, code=code)
+        unavailable.keys = (key.text,)
+        return unavailable
+    return refusal(STATUS.get(code, 404 if code.endswith("_not_found") else 400), code, message, said)
