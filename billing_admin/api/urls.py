@@ -32,5 +32,5 @@ urlpatterns = [
         "",
         ([behind_the_door(pattern) for pattern in patterns if isinstance(pattern, URLPattern)], app_label, namespace),
     ),
-    re_path(r"^(?P<rest>.*)$", nothing_here),
+    re_path(r"^(?P<rest>[\s\S]*)\Z", nothing_here),  # line breaks, too
 ]

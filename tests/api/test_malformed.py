@@ -3,6 +3,7 @@
 import json
 import re
 from copy import deepcopy
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -13,10 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billing_admin.api.v1 import api as described
+from billing_admin.flows.accepted import Use, accept
 from billing_admin.flows.corrections import credit_invoice
 from billing_admin.flows.drafts import add_line
-from catalog.models import PromoCode
+from billing_admin.flows.override_batch import Row, begin
+from catalog.models import Feature, Meter, PromoCode
 from customers.models import Customer
+from entitlements.grant import grant
+from entitlements.models import FeatureOverride
+from entitlements.override import override
 from invoicing.models import Invoice, InvoiceLine, PendingLine
 from tests import builders as world
 from tests.builders import allowance, assigned, customer, enable, feature, fee, on, plan, static, switch
@@ -94,6 +100,8 @@ def ids(api) -> dict[str, list[str]]:
     for slug, kind in (("tokens", "metered"), ("sso", "boolean"), ("rate-limit", "static")):
         feature(slug, type=kind)
     who = on(plan("pro", fee(50), allowance(100), switch("sso"), static("100")))
+    calls = Meter.objects.create(slug="credits", name="Calls", event_name="completion", aggregation="count")
+    Feature.objects.create(slug="calls", name="Calls", type="metered", meter=calls)
     Customer.objects.update(customer_id="acme")
     who.refresh_from_db()
     assigned("partner")
@@ -109,7 +117,11 @@ def ids(api) -> dict[str, list[str]]:
         "credit_note_id": [refund_of(who).public_id],
         "line_id": [str(line_of(who).pk), "0", str(2**63), "x"],
         "tax_rate_id": [str(world.tax_rate().pk), "0", "-1", "x"],
-        "override_id": [world.special_price(other).public_id],
+        "override_id": [world.special_price(other).public_id, feature_override(other).public_id],
+        "batch_id": [begin([Row(0, "globex", "sso", True, None)], "x", world.STAFF, MARCH_1).public_id],
+        "grant_id": [grant(other, feature("tokens"), Decimal(5), ends_at=None, label="x", now=MARCH_1).public_id],
+        "event_id": [world.use(who, 1).event.public_id],
+        "accepted_id": [accept([(who, Use("credits"))], now=MARCH_1)[0].public_id],
         "code": [percent(20, name="Welcome").code, percent(10, name="Spring").code],
         "applied_id": [apply(other, credit()).public_id],
         "credit_id": [other.invoice_credits.get().public_id],
@@ -117,6 +129,11 @@ def ids(api) -> dict[str, list[str]]:
         "slug": ["credits"],
         "number": ["1", "2"],
     }
+
+
+def feature_override(who: Customer) -> FeatureOverride:
+    asked = {"effective_until": None, "reason": "pilot", "actor": world.STAFF, "now": MARCH_1}
+    return override(who, feature("tokens"), 50, **asked)
 
 
 def refund_of(who: Customer) -> Invoice:
@@ -189,6 +206,8 @@ def test_plain_examples_are_accepted(api, ids):
             continue
         body = {k: v for k, v in example.items() if k != "fingerprint"}
         known = ids | {"code": ["SPRING"]} if "/promo-codes/{code}" in path else ids
+        if "/overrides/{override_id}" in path:
+            known = known | {"override_id": ids["override_id"][1:]}
         address = re.sub(r"{(\w+)}", lambda m, known=known: quote(known[m.group(1)][0]), path)
         answer = api.call(method, address.removeprefix("/api/v1/"), body)
         # What does not go with how this world stands by then (409) is a fair answer to a good example.
