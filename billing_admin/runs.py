@@ -38,6 +38,7 @@ from entitlements.archive import archive_month, due_months, scrub, to_scrub
 from entitlements.models import Balance
 from entitlements.partitions import make_ahead
 from entitlements.reset import bring_up_to_date, reset_due
+from entitlements.reset_many import START, Place, reset_many
 from invoicing.models import Invoice
 
 RENEWALS, RESETS, ERASURES = "renew_due", "reset_due", "erase_due"
@@ -302,9 +303,13 @@ def _park_if_hopeless(subscription: Subscription, now: datetime) -> None:
 
 
 def resets(*, now: datetime, most: int = MOST) -> Pass:
-    """Open the next window of every balance that has ended, batch after batch until nothing is left."""
+    """Open the next window of every balance that has ended: those that are alike together, whatever their number, and
+    then batch after batch, at most so many customers, until nothing is left."""
     this = Pass(RESETS, now)
     failing: set[int] = set()
+    if Balance.objects.due(now).exists():
+        _reset_alike(this)
+    most += this.done
     while this.done < most and Balance.objects.due(now).exclude(customer_id__in=failing).exists():
         this.begin()
         before = this.counts
@@ -322,6 +327,17 @@ def resets(*, now: datetime, most: int = MOST) -> Pass:
         if not batch.customers:
             break
     return this
+
+
+def _reset_alike(this: Pass) -> None:
+    this.begin()
+    place: Place | None = START
+    while place is not None:
+        with transaction.atomic():
+            step = reset_many(now=this.now, after=place)
+            if step.reset.customers:
+                this.wrote(done=step.reset.customers, windows=step.reset.closed)
+        place = step.upto
 
 
 def _reset_apart(this: Pass, *, skip: Collection[int]) -> set[int]:

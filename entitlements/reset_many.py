@@ -1,0 +1,220 @@
+"""Verb: reset the windows that are like most others, thousands of customers in one statement.
+
+Most windows that end are followed by the same window of the same item: the contract is the one that it was, nothing
+rolls over, no override has a say. For those there is nothing to compute that SQL could not, and a statement writes in
+milliseconds what takes a verb per customer minutes. Whatever is out of the ordinary is left for `reset_due`, which
+writes the very same rows for these windows, too (the tests compare them).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from django.db import DataError, IntegrityError, connection, transaction
+
+from catalog.periods import NEVER, RESETS, Cadence, calendar_anchor
+from catalog.terms import CALENDAR, IN_ADVANCE
+from customers.contracts import MULTIPLYING
+from customers.holdings import default_plan
+from customers.states import LIVE, SubscriptionState
+from entitlements.models import Balance
+from entitlements.reset import Reset
+
+log = structlog.get_logger("entitlements.reset_many")
+
+# Customers in one transaction: so many that it is fast, so few that whoever waits for one of them does not wait long.
+CHUNK = 10_000
+
+# Where a walk through the windows that are due has come: the end of a window, and its customer.
+Place = tuple[datetime | str, int]
+START: Place = ("-infinity", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one transaction of a walk did, and the place it came to; None when there is nothing behind it."""
+
+    reset: Reset
+    upto: Place | None
+
+
+def reset_many(*, now: datetime, after: Place = START, most: int = CHUNK) -> Step:
+    """Reset what is simple among the next windows that are due, at most `most` of them, in order of their ends.
+
+    Several walks share the work: each passes by the customers that another one holds. One that is killed has either
+    done all of a step or nothing.
+    """
+    with transaction.atomic():
+        customers, upto = _hold(now, after, most)
+        reset = _reset(customers, now) if customers else Reset()
+    return Step(reset, upto)
+
+
+# Locked in a statement of their own: the next one sees what was committed before they were.
+_HOLD = """
+WITH waiting AS MATERIALIZED (
+  SELECT ends_at, customer_id FROM entitlements_balance
+  WHERE closed_at IS NULL AND ends_at <= %(now)s AND (ends_at, customer_id) > (%(end)s::timestamptz, %(customer)s)
+  ORDER BY ends_at, customer_id LIMIT %(most)s
+), held AS (
+  SELECT id FROM customers_customer WHERE id IN (SELECT customer_id FROM waiting)
+  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+), last AS (
+  SELECT ends_at, customer_id FROM waiting ORDER BY ends_at DESC, customer_id DESC LIMIT 1
+)
+SELECT (SELECT array_agg(id) FROM held), last.ends_at, last.customer_id FROM last
+"""
+
+
+def _hold(now: datetime, after: Place, most: int) -> tuple[list[int], Place | None]:
+    """Customers of the next windows that are due, held as `provision.hold` does for who opens windows alone."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HOLD, {"now": now, "end": after[0], "customer": after[1], "most": most})
+        found = cursor.fetchone()
+    if found is None:
+        return [], None
+    held, *last = found
+    return held or [], (last[0], last[1])
+
+
+def _reset(customers: list[int], now: datetime) -> Reset:
+    """Reset what is simple of customers who are held; whom the database refuses is left for `reset_due` to name."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(_STATEMENT, _values(customers, now))
+            return Reset(*cursor.fetchone())
+    except (IntegrityError, DataError) as error:
+        if len(customers) == 1:
+            log.warning("a reset was refused", customer=customers[0], error=str(error))
+            return Reset()
+    middle = len(customers) // 2
+    one, other = _reset(customers[:middle], now), _reset(customers[middle:], now)
+    return Reset(one.customers + other.customers, one.closed + other.closed)
+
+
+# The windows of `s` (reset, reset_anchor, anchor) that contain now, as `catalog.periods.window` has them: the n-th
+# boundary is counted from the anchor, so that adding months clamps the day once. `w` says when they begin and end.
+WINDOW = """
+JOIN unnest(%(resets)s::text[], %(months)s::int[], %(hours)s::int[], %(calendar)s::timestamptz[])
+  AS c (reset, months, hours, anchor) ON c.reset = s.reset
+CROSS JOIN LATERAL (
+  SELECT CASE WHEN s.reset_anchor = %(on_calendar)s THEN c.anchor ELSE s.anchor END AT TIME ZONE 'UTC' AS a,
+    %(now)s::timestamptz AT TIME ZONE 'UTC' AS t
+) AS x
+CROSS JOIN LATERAL (
+  SELECT floor(CASE WHEN c.months = 0 THEN extract(epoch FROM x.t - x.a) / (c.hours * 3600)
+    ELSE (12 * (extract(year FROM x.t) - extract(year FROM x.a)) + extract(month FROM x.t) - extract(month FROM x.a))
+      / c.months END)::int AS n
+) AS y
+CROSS JOIN LATERAL (
+  SELECT y.n - (x.a + make_interval(months => y.n * c.months, hours => y.n * c.hours) > x.t)::int AS n
+) AS z
+CROSS JOIN LATERAL (
+  SELECT (x.a + make_interval(months => z.n * c.months, hours => z.n * c.hours)) AT TIME ZONE 'UTC' AS begins,
+    (x.a + make_interval(months => (z.n + 1) * c.months, hours => (z.n + 1) * c.hours)) AT TIME ZONE 'UTC' AS ends
+) AS w
+"""
+
+
+def window_values(now: datetime) -> dict[str, Any]:
+    """What `WINDOW` is filled in with."""
+    cadences = {reset: Cadence.parse(reset) for reset in RESETS if reset != NEVER}
+    return {
+        "now": now,
+        "resets": list(cadences),
+        "months": [cadence.months for cadence in cadences.values()],
+        "hours": [int(cadence.span.total_seconds()) // 3600 for cadence in cadences.values()],
+        "calendar": [calendar_anchor(cadence, now) for cadence in cadences.values()],
+        "on_calendar": CALENDAR,
+    }
+
+
+# `due` is held in the order in which everybody locks balances. `plain` is what an item promised and nothing else has a
+# say in, neither an override nor a level that has to be counted until now. `simple` is what goes on as it is: under
+# the phase that was in force when the window began (phases of a contract do not overlap, so nothing was switched
+# since), or under the default product of who has no contract. What it was granted is granted again, so it has to be
+# what the item promises; only of bought units the phase knows the number.
+_STATEMENT = f"""
+WITH due AS MATERIALIZED (
+  SELECT id, customer_id, feature_id, source, subscription_id, plan_id, item_id, starts_at, ends_at, granted,
+    withheld_by_id
+  FROM entitlements_balance
+  WHERE customer_id = ANY(%(customers)s) AND closed_at IS NULL AND ends_at <= %(now)s
+  ORDER BY id FOR NO KEY UPDATE
+), plain AS MATERIALIZED (
+  SELECT due.*, i.version_id, i.reset, i.reset_anchor, i.term = %(in_advance)s AND i.price IS NOT NULL AS is_bought,
+    CASE WHEN NOT i.unlimited THEN coalesce(i.included, 0) END AS included,
+    coalesce(c.usage_started_at, c.created_at) AS usage_anchor
+  FROM due
+  JOIN catalog_planitem i ON i.id = due.item_id
+  JOIN customers_customer c ON c.id = due.customer_id
+  WHERE due.source = ANY(%(promised)s) AND due.withheld_by_id IS NULL
+    AND i.reset <> %(never)s AND i.rollover IS NULL AND NOT i.keeps_overage
+    AND NOT EXISTS (
+      SELECT 1 FROM entitlements_featureoverride o
+      WHERE o.customer_id = due.customer_id AND o.feature_id = due.feature_id
+        AND (o.stops_at IS NULL OR o.stops_at >= due.ends_at))
+    AND NOT EXISTS (
+      SELECT 1 FROM entitlements_balance level
+      WHERE level.customer_id = due.customer_id AND level.feature_id = due.feature_id
+        AND level.closed_at IS NULL AND level.level_units IS NOT NULL)
+), simple AS (
+  SELECT b.id, b.ends_at, b.reset, b.reset_anchor, %(plan_item)s AS source,
+    CASE WHEN follows THEN p.anchor ELSE b.usage_anchor END AS anchor,
+    CASE WHEN follows THEN s.started_at END AS since
+  FROM plain b
+  JOIN customers_subscription s ON s.customer_id = b.customer_id
+  JOIN customers_phase p ON p.subscription_id = s.id AND p.version_id = b.version_id
+  JOIN catalog_planversion v ON v.id = p.version_id
+  JOIN catalog_plan plan ON plan.id = v.plan_id
+  CROSS JOIN LATERAL (SELECT plan.kind = ANY(%(multiplying)s) AS follows) AS k
+  WHERE b.subscription_id IS NOT DISTINCT FROM CASE WHEN follows THEN s.id END
+    AND b.plan_id IS NOT DISTINCT FROM CASE WHEN NOT follows THEN plan.id END
+    AND s.state = ANY(%(goes_on)s) AND NOT s.add_on AND (s.ends_at IS NULL OR s.ends_at > %(now)s)
+    AND p.withdrawn_at IS NULL AND p.pending_since IS NULL AND NOT p.is_trial
+    AND p.starts_at <= b.starts_at AND (p.ends_at IS NULL OR p.ends_at > %(now)s)
+    AND (b.is_bought
+      OR b.granted IS NOT DISTINCT FROM b.included * CASE WHEN follows THEN p.quantity ELSE 1 END)
+  UNION ALL
+  SELECT b.id, b.ends_at, b.reset, b.reset_anchor, %(default)s, b.usage_anchor, NULL
+  FROM plain b
+  WHERE b.plan_id = %(default_plan)s AND b.version_id = %(default_version)s
+    AND b.granted IS NOT DISTINCT FROM b.included
+    AND NOT EXISTS (
+      SELECT 1 FROM customers_subscription s JOIN customers_phase p ON p.subscription_id = s.id
+      WHERE s.customer_id = b.customer_id AND s.state = ANY(%(live)s) AND p.withdrawn_at IS NULL
+        AND p.pending_since IS NULL AND p.starts_at <= %(now)s AND (p.ends_at IS NULL OR p.ends_at > %(now)s))
+), next AS (
+  SELECT s.id, s.source, greatest(w.begins, s.ends_at, s.since) AS starts_at, w.ends AS ends_at
+  FROM simple s {WINDOW}
+), closed AS (
+  UPDATE entitlements_balance b SET closed_at = %(now)s FROM next WHERE b.id = next.id
+  RETURNING b.customer_id, b.feature_id, b.subscription_id, b.plan_id, b.item_id, b.granted, next.source,
+    next.starts_at, next.ends_at
+), opened AS (
+  -- It reads what was closed, so that no two windows of a bucket are open at once, not even for a moment.
+  INSERT INTO entitlements_balance (customer_id, feature_id, subscription_id, plan_id, item_id, granted, source,
+    starts_at, ends_at, opened_at, label, adjusted, used, withheld, priority)
+  SELECT closed.*, %(now)s, '', 0, 0, 0, 0 FROM closed
+  RETURNING customer_id
+)
+SELECT count(DISTINCT customer_id), count(*) FROM opened
+"""  # noqa: S608  our own text
+
+
+def _values(customers: list[int], now: datetime) -> dict[str, Any]:
+    default = default_plan()
+    return window_values(now) | {
+        "customers": customers,
+        "promised": [Balance.Source.PLAN_ITEM.value, Balance.Source.DEFAULT.value],
+        "plan_item": Balance.Source.PLAN_ITEM.value,
+        "default": Balance.Source.DEFAULT.value,
+        "never": NEVER,
+        "in_advance": IN_ADVANCE,
+        "multiplying": list(MULTIPLYING),
+        "live": [state.value for state in LIVE],
+        "goes_on": [state.value for state in LIVE if state != SubscriptionState.TRIALING],
+        "default_plan": default.pk if default else None,
+        "default_version": default.current_version_id if default else None,
+    }
