@@ -61,14 +61,18 @@ def total_of(there: Pool, place: int, events: Iterable[Happened], since: datetim
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A level over a time in which nothing of the pool changed: units by place, and the gauge afterwards."""
+    """A level over a time in which nothing of the pool changed: units by place, and the gauge afterwards.
+
+    `main` is None while nobody promises the feature; then, and while an override closes it, nothing is counted.
+    """
 
     level: Decimal
     since: datetime
     until: datetime
-    main: int
+    main: int | None
     parts: tuple[tuple[int, Decimal], ...]
     gauge: Gauge
+    is_closed: bool = False
 
     @property
     def units(self) -> Decimal:
@@ -98,20 +102,19 @@ def with_gauges(there: Pool, gauges: dict[str, Gauge]) -> Pool:
     return there
 
 
-def next_piece(there: Pool, slug: str, until: datetime, dates: Collection[datetime]) -> Piece | None:
-    """From where the level was counted to the next date, at most to an instant; None where nobody counts it.
+def next_piece(there: Pool, slug: str, gauge: Gauge, until: datetime, dates: Collection[datetime]) -> Piece:
+    """From where a level was counted to the next date, at most to an instant.
 
     `there` is the pool at the gauge's instant; `dates` are those of what is not in it yet.
     """
     main = main_place(there, slug)
     places = [place for place in there.usable if slug_of(there.buckets[place]) == slug]
-    if main is None or not places:
-        return None
-    gauge = there.buckets[main].gauge
-    if gauge is None or gauge.units is None or gauge.at >= until:
-        return None
     own = [b.ends_at for b in there.buckets if slug_of(b) == slug and b.ends_at is not None]
     stop = min(date for date in [*own, *dates, until] if date > gauge.at)
+    if main is not None:
+        gauge = there.buckets[main].gauge or gauge.carried(gauge.at)
+    if main is None or not places:
+        return Piece(gauge.level, gauge.at, stop, main, (), replace(gauge, at=stop), is_closed=True)
     after = gauge.after(share(there, main, gauge.at, stop), stop)
     burnt = burn([there.buckets[place] for place in places], after.due, Mode.OVERFLOW)
     parts = tuple((places[i], part) for i, part in burnt.parts)
@@ -145,13 +148,12 @@ def accrued(rows: Sequence[Bucket], at: datetime, pool_at: PoolAt, dates: Iterab
 def _held_until(
     at: datetime, rows: list[Bucket], slug: str, pool_at: PoolAt, dates: Collection[datetime], numbers: "count[int]"
 ) -> list[Bucket]:
-    gauge: Gauge | None = gauges_of(rows)[slug]
-    while gauge is not None and gauge.at < at:
+    while (gauge := gauges_of(rows)[slug]).at < at:
         there = pool_at(gauge.at, rows, slug)
-        piece = next_piece(there, slug, at, dates)
-        if piece is not None:
+        piece = next_piece(there, slug, gauge, at, dates)
+        rows = [replace(row, gauge=piece.gauge if row.gauge == gauge else row.gauge) for row in rows]
+        if piece.main is not None:
             rows = _left_by(there, piece, rows, numbers)
-        gauge = piece.gauge if piece else None
     return rows
 
 

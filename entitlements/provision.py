@@ -460,18 +460,24 @@ def _count_piece(customer: Customer, feature_id: int, *, until: datetime, now: d
     overrides = overrides_of(customer, min([gauge.at, *ends]))
     there = pool_under(overrides, contracts_at(customer, gauge.at), rows, gauge.at, slug)
     dates = dates_of(overrides, buckets) | set(next_edges([customer], gauge.at).values())
-    piece = next_piece(there, slug, until, dates)
-    if piece is None:
-        return False
+    piece = next_piece(there, slug, gauge, until, dates)
+    if piece.main is None:  # nobody promises it at present, so the level is only kept
+        for row in rows:
+            if gauge_of(row) == gauge:
+                keep(row, piece.gauge)
+        return True
     _write_piece(customer, piece, settle(customer, there, rows, now=now), now=now)
     return True
 
 
 def _write_piece(customer: Customer, piece: Piece, rows: Sequence[Balance], *, now: datetime) -> None:
+    assert piece.main is not None, "what is counted has a main bucket"
     for place, part in piece.parts:
         rows[place].used += part
         rows[place].save(update_fields=["used"])
     keep(rows[piece.main], piece.gauge)
+    if piece.is_closed:
+        return
     write_event(
         customer,
         feature_id=rows[piece.main].feature_id,

@@ -16,6 +16,7 @@ from entitlements.ledger import ledger
 from entitlements.metered import Reported, UnknownEvent
 from entitlements.meters import BadEvent
 from entitlements.models import Balance, UsageEvent
+from entitlements.override import override
 from entitlements.reset import reset_due
 from entitlements.track import KeyReused, LimitReached
 from tests import builders as a
@@ -212,6 +213,34 @@ def test_the_ledger_of_a_level_sums_to_its_balance():
 
     [main, _] = Balance.objects.order_by("starts_at")
     assert ledger(main)[-1].after == main.left
+
+
+def test_a_level_is_not_counted_while_an_override_closes_the_feature():
+    metered("time_average")
+    who = a.on(a.pro(), since=APRIL_1)
+    report(who, 30, at=APRIL_1)
+    week = [APRIL_1 + n * 24 * HOUR for n in (7, 14)]
+    override(
+        who, a.feature(), False, effective_from=week[0], effective_until=week[1], reason="x", actor=a.STAFF, now=APRIL_1
+    )
+
+    read = used(who, at=MAY_1 - 24 * HOUR)
+    reset_due(now=MAY_1)
+
+    assert read == 22 and Balance.objects.earliest("starts_at").used == 23
+
+
+def test_a_level_waits_while_no_plan_has_the_feature():
+    metered("time_average")
+    who = a.customer()
+    plan = a.assigned("storage", a.allowance(100))
+    a.enable(who, plan, now=MARCH_1)
+    report(who, 31)
+    a.enable(who, a.assigned("other", a.allowance(5, of="calls")), now=MARCH_1 + 10 * 24 * HOUR)
+
+    a.enable(who, plan, now=MARCH_1 + 20 * 24 * HOUR)
+
+    assert used(who, at=APRIL_1 - HOUR) == Decimal("20.958333")
 
 
 # Several features, filters, keys --------------------------------------------------------------------------------------
