@@ -66,7 +66,7 @@ def test_a_meter_is_archived_and_restored():
     client = staff()
 
     client.post(f"/catalog/meter/{meter.pk}/archive/")
-    hidden = "Zebras seen" not in read(client, "/catalog/meter/")
+    hidden = f"/catalog/meter/{meter.pk}/change/" not in read(client, "/catalog/meter/")
     client.post(f"/catalog/meter/{meter.pk}/restore/")
 
     meter.refresh_from_db()
