@@ -20,6 +20,14 @@ from catalog.models import Meter, unique_key
 from customers.journal import Actor
 from entitlements.meters import Aggregation
 
+WORDS = {
+    Aggregation.SUM: "Sum",
+    Aggregation.COUNT: "Number of events",
+    Aggregation.MAX: "Largest value",
+    Aggregation.UNIQUE_COUNT: "Different values",
+    Aggregation.LATEST: "Latest value",
+    Aggregation.TIME_AVERAGE: "Average over time",
+}
 EXAMPLES = {Aggregation.UNIQUE_COUNT: "user-7", Aggregation.TIME_AVERAGE: 12.5}
 
 
@@ -75,6 +83,7 @@ class MeterForm(forms.ModelForm):
         if is_fixed:
             for name in ("slug", *acts.RULE):
                 self.fields[name].disabled = True
+            self.fields["slug"].help_text = "What the API calls it."
             self.fields["event_name"].help_text = "Fixed: it has counted events. Another rule is another meter."
 
     def clean_slug(self) -> str:
@@ -217,8 +226,7 @@ class MeterAdmin(DeskAdmin):
 
     @display(description="What counts", ordering="aggregation")
     def rule(self, meter: Meter) -> str:
-        of = f" of {meter.property}" if meter.property else ""
-        return f"{meter.get_aggregation_display()}{of}"
+        return f"{WORDS[Aggregation(meter.aggregation)]}{f' of {meter.property}' if meter.property else ''}"
 
     @display(description="Features", ordering="using")
     def used_by(self, meter: Any) -> str:
