@@ -52,8 +52,7 @@ def measure(report: Report, port: int, made: world.World, numbers: range, second
         best = max(report.value(f"track at {connections}: rate") for connections in CONNECTIONS[1:])
         report.add("track, best", best, "/s", floor=least, against="pgbench, least statement")
         compare(report, "one hot customer", CONNECTIONS[1:], asks.track, scripts.track, one, seconds)
-        floor = BATCH * sql.pgbench(scripts.batch(numbers), connections=8, seconds=seconds)
-        report.add(f"pgbench, {BATCH} events in a statement", floor, "/s")
+        batches(report, asks, scripts, numbers, seconds)
     report.add("memory of a web worker", web_memory(), "MB")
 
 
@@ -74,6 +73,15 @@ def compare(
             report.add(f"{name} at {count}: {share}", found[share], "ms")
 
 
+def batches(report: Report, asks: "Asks", scripts: "Scripts", numbers: range, seconds: float) -> None:
+    """Events per second in batches, of random customers and of one, beside one statement for as many events."""
+    one = range(numbers.start + 7, numbers.start + 8)
+    floor = BATCH * sql.pgbench(scripts.batch(numbers), connections=8, seconds=seconds)
+    for name, who in (("batch track", numbers), ("batch track of one customer", one)):
+        rate = BATCH * asks.batch(who, connections=8, seconds=seconds)["rate"]
+        report.add(f"{name} at 8: events", rate, "/s", floor=floor, against=f"pgbench, {BATCH} in a statement")
+
+
 class Asks:
     """Requests to the server."""
 
@@ -91,6 +99,9 @@ class Asks:
 
     def track(self, numbers: range, **how: Any) -> dict[str, Any]:
         return web.load(self.port, self.request("track", TRACK), numbers, **how)
+
+    def batch(self, numbers: range, **how: Any) -> dict[str, Any]:
+        return web.load(self.port, self.request("track/batch", {"events": [TRACK] * BATCH}), numbers, **how)
 
     def request(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return {"method": "POST", "path": f"/api/v1/{path}", "headers": self.headers, "body": json.dumps(body)}

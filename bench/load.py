@@ -17,6 +17,7 @@ from typing import Any
 import uvloop
 
 PLACES = re.compile(r"(\{n\}|\{k\})")
+WORDS = {"{n}", "{k}"}
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 END_OF_HEAD = b"\r\n\r\n"
 END_OF_CHUNKS = b"0\r\n\r\n"
@@ -37,13 +38,17 @@ class Requests:
         self.run = f"{time.time_ns():x}-{seed}-"
 
     def next(self) -> bytes:
-        n = str(self.first + int(self.chance.random() * (self.last - self.first + 1)))
-        path, body = self.fill(self.path, n), self.fill(self.body, n)
+        path, body = self.fill(self.path), self.fill(self.body)
         head = f"{self.method} {path} HTTP/1.1\r\n{self.headers}Content-Length: {len(body)}\r\n\r\n"
         return (head + body).encode()
 
-    def fill(self, parts: list[str], n: str) -> str:
-        return "".join(n if p == "{n}" else f"{self.run}{next(self.turns)}" if p == "{k}" else p for p in parts)
+    def fill(self, parts: list[str]) -> str:
+        return "".join([self.word(part) if part in WORDS else part for part in parts])
+
+    def word(self, name: str) -> str:
+        if name == "{k}":
+            return f"{self.run}{next(self.turns)}"
+        return str(self.first + int(self.chance.random() * (self.last - self.first + 1)))
 
 
 class Connection(asyncio.Protocol):

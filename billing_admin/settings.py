@@ -104,6 +104,7 @@ WEB_THREADS = env.int("WEB_THREADS", default=8)
 # which the database counts as away.
 HOT_CHECK_CONNECTIONS = env.int("HOT_CHECK_CONNECTIONS", default=2)
 HOT_TRACK_CONNECTIONS = env.int("HOT_TRACK_CONNECTIONS", default=2)
+HOT_BATCH_CONNECTIONS = env.int("HOT_BATCH_CONNECTIONS", default=1)
 HOT_BATCH = env.int("HOT_BATCH", default=64)
 HOT_TIMEOUT = env.float("HOT_TIMEOUT", default=5.0)
 

@@ -28,6 +28,9 @@ CUSTOMER, FEATURE = ("customerId", "customer_id"), ("featureSlug", "feature_slug
 KEY = ("eventKey", "event_key", "idempotencyKey", "idempotency_key")
 CHECK_FIELDS = frozenset({*CUSTOMER, *FEATURE, "required"})
 TRACK_FIELDS = frozenset({*CUSTOMER, *FEATURE, *KEY, "value", "mode", "properties"})
+BATCH_FIELDS = frozenset({"events"})
+MOST_EVENTS = 1_000
+LONGEST_HEADER = 240
 MODES = {"reject": Mode.REJECT, "cap": Mode.CAP, "overflow": Mode.OVERFLOW}
 ONE = Decimal(1)
 LARGEST = Decimal(10) ** 18
@@ -83,6 +86,15 @@ class TrackAsk:
             self.digest = digest_of_key(self.body.key)
 
 
+@dataclass(slots=True, eq=False)
+class BatchAsk:
+    """Events that came in one call, to be kept together or left to Django together."""
+
+    key_id: int
+    events: list[TrackAsk]
+    answer: "asyncio.Future[Any]"
+
+
 def read_check(body: bytes) -> CheckBody | None:
     found = _object(body, CHECK_FIELDS)
     return None if found is None else _check(found)
@@ -136,6 +148,25 @@ def track_body(found: dict[str, Any], header_key: str | None = None) -> TrackBod
     return TrackBody(customer, feature, amount, key, MODES[mode], properties)
 
 
+def read_batch(body: bytes, header_key: str | None = None) -> list[TrackBody] | None:
+    """The events of a batch, which have keys by their place where the header bears one."""
+    found = _object(body, BATCH_FIELDS)
+    events = None if found is None else found.get("events")
+    if not isinstance(events, list) or not 0 < len(events) <= MOST_EVENTS:
+        return None
+    if header_key and not (len(header_key) <= LONGEST_HEADER and header_key.isprintable()):
+        return None
+    read = []
+    for place, event in enumerate(events):
+        if not (isinstance(event, dict) and event.keys() <= TRACK_FIELDS):
+            return None
+        one = track_body(event, f"{header_key}:{place}" if header_key else None)
+        if one is None:
+            return None
+        read.append(one)
+    return read
+
+
 def units(value: Any) -> Decimal | None:
     """A number of units: at most 18 digits before and six after the point."""
     if type(value) is int:
@@ -179,4 +210,9 @@ def read_json(body: bytes) -> Any:
 
 
 def _has_fraction(found: Any) -> bool:
-    return isinstance(found, dict) and (type(found.get("value")) is float or type(found.get("required")) is float)
+    if not isinstance(found, dict):
+        return False
+    events = found.get("events")
+    if isinstance(events, list):
+        return any(isinstance(event, dict) and type(event.get("value")) is float for event in events)
+    return type(found.get("value")) is float or type(found.get("required")) is float

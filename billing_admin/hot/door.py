@@ -21,10 +21,12 @@ from psycopg.conninfo import make_conninfo
 from billing_admin.api.usage import CHECK, TRACK
 from billing_admin.hot.asgi import App, Message, Receive, Scope, Send
 from billing_admin.hot.asks import (
+    BatchAsk,
     CheckAsk,
     CheckBody,
     TrackAsk,
     TrackBody,
+    read_batch,
     read_check,
     read_check_address,
     read_track,
@@ -46,8 +48,9 @@ from catalog.terms import METERED
 
 log = structlog.get_logger("billing_admin.hot")
 
-CHECK_PATH, TRACK_PATH = "/api/v1/check", "/api/v1/track"
-LARGEST_BODY = 64 * 1024
+CHECK_PATH, TRACK_PATH, BATCH_PATH = "/api/v1/check", "/api/v1/track", "/api/v1/track/batch"
+PATHS = {CHECK_PATH, TRACK_PATH, BATCH_PATH}
+LARGEST_BODY = 1024 * 1024
 Headers = dict[bytes, bytes]
 
 
@@ -67,7 +70,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "http" and scope["path"] in (CHECK_PATH, TRACK_PATH):
+        elif scope["type"] == "http" and scope["path"] in PATHS:
             await self._answer(scope, receive, send)
         else:
             await self._django(with_one_cookie(scope), receive, send)
@@ -99,8 +102,10 @@ class Door:
                 reply = None
             elif path == CHECK_PATH:
                 reply = await desk.check(headers, read_check(body))
-            else:
+            elif path == TRACK_PATH:
                 reply = await desk.track(headers, read_track(body, idempotency_key(headers)))
+            else:
+                reply = await desk.track_all(headers, read_batch(body, idempotency_key(headers)))
         else:
             reply, read = None, []
         if reply is None:
@@ -139,6 +144,9 @@ class Desk:
             tracks.carry_out, opener(STATEMENTS), refuse, wires=settings.HOT_TRACK_CONNECTIONS, most=settings.HOT_BATCH
         )
 
+        self._batches: Line[BatchAsk] = Line(
+            tracks.carry_out_whole, opener(STATEMENTS), refuse, wires=settings.HOT_BATCH_CONNECTIONS, most=1
+        )
         self._readings: Line[HoldingAsk] = Line(
             self._holdings.carry_out, opener(HELD_STATEMENTS), refuse, wires=1, most=settings.HOT_BATCH
         )
@@ -156,6 +164,7 @@ class Desk:
         self._watching.cancel()
         await self._checks.close()
         await self._tracks.close()
+        await self._batches.close()
         await self._readings.close()
         self._executor.shutdown(wait=False)
 
@@ -183,13 +192,58 @@ class Desk:
         def put(
             caller: KnownCaller, holding: Holding, feature: KnownFeature, now: datetime
         ) -> "asyncio.Future[Reply] | None":
-            if feature.terms.type != METERED or feature.terms.is_allocated or feature.has_rule:
+            if not is_counted_plainly(feature):
                 return None
             answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
             self._tracks.put(TrackAsk(caller.key_id, holding, feature, body, now, answer))
             return answer
 
         return await self._asked(headers, TRACK, body, put)
+
+    async def track_all(self, headers: Headers, bodies: list[TrackBody] | None) -> Answer | None:
+        """Many events of one call: all of them, or None and nothing counted."""
+        if bodies is None:
+            return None
+        now = self._clock()
+        try:
+            caller = await self._caller(headers)
+            if caller is None or TRACK not in caller.permissions or not self._limits.would_pass(caller.public_id, now):
+                return None
+            for _ in range(2):
+                answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+                events = await self._events(caller, bodies, now, answer)
+                if events is None:
+                    return None
+                self._batches.put(BatchAsk(caller.key_id, events, answer))
+                reply = await answer
+                if reply is not Instead.AGAIN:
+                    return self._answer(caller, reply, now)
+                for event in events:
+                    self._holdings.forget(event.body.customer, event.holding)
+        except DatabaseError as error:
+            log.warning("readings failed", cause=str(error))
+        return None
+
+    async def _events(
+        self, caller: KnownCaller, bodies: list[TrackBody], now: datetime, answer: "asyncio.Future[Reply]"
+    ) -> list[TrackAsk] | None:
+        """With what is known of each; None when any of them is not of the plain kind."""
+        features: dict[str, KnownFeature] = {}
+        for slug in {body.feature for body in bodies}:
+            feature = self._features.get(slug) or await self._features.fetch(slug)
+            if feature is None or not is_counted_plainly(feature):
+                return None
+            features[slug] = feature
+        held = {name: self._holdings.get(name) for name in {body.customer for body in bodies}}
+        unmet = [name for name, holding in held.items() if holding is None]
+        held.update(zip(unmet, await asyncio.gather(*(self._held(name, now) for name in unmet)), strict=True))
+        events = []
+        for body in bodies:
+            holding = held[body.customer]
+            if holding is None:
+                return None
+            events.append(TrackAsk(caller.key_id, holding, features[body.feature], body, now, answer))
+        return events
 
     async def _asked(
         self,
@@ -243,11 +297,16 @@ class Desk:
         return status, [*self._headers, (b"content-length", b"%d" % len(body)), *counted], body
 
 
-def refuse(asks: list[Any]) -> None:
-    """The database cannot be reached: nothing was sent."""
+def is_counted_plainly(feature: KnownFeature) -> bool:
+    """Units as they are reported: no level, which is billed, and nothing that a meter makes of them."""
+    return feature.terms.type == METERED and not feature.terms.is_allocated and not feature.has_rule
+
+
+def refuse(asks: list[Any], instead: Instead) -> None:
+    """Nothing was counted of these."""
     for ask in asks:
         if not ask.answer.done():
-            ask.answer.set_result(Instead.AWAY)
+            ask.answer.set_result(instead)
 
 
 def opener(statements: dict[str, str]) -> Callable[[], Awaitable[Wire]]:

@@ -5,7 +5,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+import structlog
+
+from billing_admin.hot.replies import Instead
 from billing_admin.hot.wire import Away, Wire
+
+log = structlog.get_logger("billing_admin.hot")
 
 PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)  # seconds before the next try to connect
 
@@ -21,7 +26,7 @@ class Line(Generic[Ask]):
         self,
         carry_out: CarryOut[Ask],
         open_wire: Callable[[], Awaitable[Wire]],
-        refuse: Callable[[list[Ask]], None],
+        refuse: Callable[[list[Ask], Instead], None],
         *,
         wires: int,
         most: int,
@@ -63,7 +68,7 @@ class Line(Generic[Ask]):
                     wire = await self._wire()
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
                 if wire is None:
-                    self._refuse(batch)
+                    self._refuse(batch, Instead.AWAY)
                     continue
                 try:
                     if batch:  # while we connected, another wire may have taken them
@@ -71,6 +76,11 @@ class Line(Generic[Ask]):
                 except Away:
                     wire.close()
                     wire = None
+                except Exception as error:  # a fault of ours: nobody may wait for ever because of it
+                    log.exception("a batch failed", exc_info=error)
+                    wire.close()  # which takes back what was not committed
+                    wire = None
+                    self._refuse(batch, Instead.DJANGO)
         finally:
             self._busy -= 1
             if wire is not None and wire.is_open:

@@ -9,6 +9,7 @@ waited for: who changes a plan holds the customer alone, and that customer's eve
 by id, then the keys.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,8 +21,8 @@ import structlog
 from django.core.exceptions import SynchronousOnlyOperation
 
 from billing_admin.hot import rows
-from billing_admin.hot.answers import access_body, as_json, event_body, new_event_id
-from billing_admin.hot.asks import TrackAsk
+from billing_admin.hot.answers import access_body, as_json, event_body, new_event_id, number
+from billing_admin.hot.asks import BatchAsk, TrackAsk
 from billing_admin.hot.deciding import Situation, situation
 from billing_admin.hot.replies import Instead, Reply
 from billing_admin.hot.rows import Values
@@ -87,6 +88,7 @@ STATEMENTS = {
 }
 DEADLOCK, SERIALIZATION = "40P01", "40001"
 TRIES = 2
+TURN = 50  # events between two looks at what else the loop has to do
 
 Place = tuple[int, int]  # customer, feature
 KeyOf = tuple[int, Any]  # customer, digest
@@ -101,7 +103,7 @@ class Counted:
     amount: Decimal
     taken: Decimal
     parts: tuple[tuple[int, Decimal], ...]
-    body: bytes
+    body: Any
 
 
 @dataclass(slots=True)
@@ -110,6 +112,7 @@ class Counting:
 
     situation: Situation
     buckets: list[Bucket]
+    tell: "Tell"
 
     def count(self, ask: TrackAsk, now: datetime) -> Counted | None:
         """The event, burnt; None when it does not fit, which the ordinary endpoint explains."""
@@ -124,58 +127,87 @@ class Counting:
             self.buckets[place] = replace(bucket, used=bucket.used + part)
             parts.append((bucket.id, part))
         event_id = new_event_id()
-        access = self.situation.access(self.buckets, Decimal(1))
         event = event_body(event_id, ask.feature.terms.slug, amount, burnt.taken, now, ask.body)
-        body = as_json({"applied": True, "event": event, "access": access_body(access)})
-        return Counted(ask, event_id, amount, burnt.taken, tuple(parts), body)
+        return Counted(ask, event_id, amount, burnt.taken, tuple(parts), self.tell(self, event))
+
+
+Tell = Callable[[Counting, dict[str, Any]], Any]
+
+
+def tell_alone(counting: Counting, event: dict[str, Any]) -> bytes:
+    """The answer to an event that came alone."""
+    access = counting.situation.access(counting.buckets, Decimal(1))
+    return as_json({"applied": True, "event": event, "access": access_body(access)})
+
+
+def tell_in_batch(counting: Counting, event: dict[str, Any]) -> dict[str, Any]:
+    """The item of an event that came with others."""
+    remaining = remaining_of(counting.buckets)
+    return {
+        "applied": True,
+        "event": event,
+        "error": None,
+        "remaining": number(remaining),
+        "hasReachedLimit": remaining is not None and remaining <= 0,
+        "acceptedId": None,
+    }
+
+
+def remaining_of(buckets: Sequence[Bucket]) -> Decimal | None:
+    """As `Access.remaining`; None without a limit."""
+    left = [bucket.remaining for bucket in buckets]
+    return None if None in left else sum((part for part in left if part is not None), Decimal(0))
 
 
 class Batch:
     """One batch between its two round trips: what is held, and what was counted so far."""
 
-    def __init__(self, asks: Sequence[TrackAsk]) -> None:
+    def __init__(self, asks: Sequence[TrackAsk], tell: Tell = tell_alone) -> None:
         self.asks = asks
+        self.tell = tell
         # Everything of a batch happens at one instant, as it is written by one transaction.
         self.now = max(ask.now for ask in asks)
-        self.replies: list[Reply] = []
+        self.replies: list[Any] = []
         self.counted: list[Counted] = []
         self._counting: dict[Place, Counting | None] = {}
 
-    def decide(self, held: set[int], found: Sequence[Values], true: Sequence[Values], known: Sequence[Values]) -> None:
-        """Count what is of the plain kind, in the order of arrival; say what becomes of the rest."""
-        revisions = {values[0]: values for values in true if values[0] in held}
-        balances: dict[Place, list[Values]] = {}
+    def take(self, held: set[int], found: Sequence[Values], true: Sequence[Values], known: Sequence[Values]) -> None:
+        """What the first trip brought."""
+        self._revisions = {values[0]: values for values in true if values[0] in held}
+        self._balances: dict[Place, list[Values]] = {}
         for values in found:
-            balances.setdefault((values[rows.CUSTOMER], values[rows.FEATURE]), []).append(values)
-        keys = {(values[0], values[1]) for values in known}
-        for ask in self.asks:
-            place = (ask.holding.pk, ask.feature.id)
-            of_customer = revisions.get(ask.holding.pk)
+            self._balances.setdefault((values[rows.CUSTOMER], values[rows.FEATURE]), []).append(values)
+        self._keys: set[KeyOf] = {(values[0], values[1]) for values in known}
+
+    def decide(self, asks: Iterable[TrackAsk]) -> None:
+        """Count what is of the plain kind, in the order of arrival; say what becomes of the rest."""
+        for ask in asks:
+            of_customer = self._revisions.get(ask.holding.pk)
             if of_customer is None:
                 self.replies.append(Instead.DJANGO)
             elif not ask.holding.is_true(of_customer[1], of_customer[2], self.now):
                 self.replies.append(Instead.AGAIN)
             else:
-                self.replies.append(self._count(ask, balances.get(place, []), keys))
+                self.replies.append(self._count(ask))
 
-    def _count(self, ask: TrackAsk, found: list[Values], keys: set[KeyOf]) -> Reply:
+    def _count(self, ask: TrackAsk) -> Any:
         key = (ask.holding.pk, ask.digest)
-        if ask.digest is not None and key in keys:
+        if ask.digest is not None and key in self._keys:
             return Instead.DJANGO
-        counting = self._begun(ask, found)
+        counting = self._begun(ask)
         counted = None if counting is None else counting.count(ask, self.now)
         if counted is None:
             return Instead.DJANGO
         if ask.digest is not None:
-            keys.add(key)
+            self._keys.add(key)
         self.counted.append(counted)
         return counted.body
 
-    def _begun(self, ask: TrackAsk, found: list[Values]) -> Counting | None:
+    def _begun(self, ask: TrackAsk) -> Counting | None:
         """The buckets to count on; None where something has to be written or paid beside the use."""
         place = (ask.holding.pk, ask.feature.id)
         if place not in self._counting:
-            self._counting[place] = begin(ask, found, self.now)
+            self._counting[place] = begin(ask, self._balances.get(place, []), self.now, self.tell)
         return self._counting[place]
 
     def parameters(self) -> list[bytes | None]:
@@ -204,14 +236,14 @@ class Batch:
         ]
 
 
-def begin(ask: TrackAsk, found: list[Values], now: datetime) -> Counting | None:
+def begin(ask: TrackAsk, found: list[Values], now: datetime, tell: Tell) -> Counting | None:
     try:
         present = situation(ask.holding, ask.feature, found, now)
     except SynchronousOnlyOperation:
         return None
     if present.pool.needs_writing or not present.is_plain:
         return None
-    return Counting(present, list(present.buckets))
+    return Counting(present, list(present.buckets), tell)
 
 
 def json_of(properties: dict[str, Any]) -> str:
@@ -237,50 +269,85 @@ class Tracks:
 
     async def carry_out(self, wire: Wire, asks: list[TrackAsk]) -> None:
         """Count and answer each of them. Raises `Away` after telling them so."""
+        try:
+            batch = Batch(asks)
+            replies = await self._tried(wire, batch, {ask.key_id for ask in asks})
+        except Lost as lost:
+            settle(asks, [lost.reply_to([ask]) for ask in asks])
+            raise
+        settle(asks, replies)
+
+    async def carry_out_whole(self, wire: Wire, batches: list[BatchAsk]) -> None:
+        """The same of batches that callers made, each in a transaction of its own that keeps all of it or nothing."""
+        for place, whole in enumerate(batches):
+            try:
+                batch = Batch(whole.events, tell_in_batch)
+                replies = await self._tried(wire, batch, {whole.key_id}, keeps_a_part=False)
+            except Lost as lost:
+                answer_whole(whole, lost.reply_to(whole.events))
+                for waiting in batches[place + 1 :]:
+                    answer_whole(waiting, Instead.DJANGO)
+                raise
+            instead = {reply for reply in replies if isinstance(reply, Instead)}
+            if instead:
+                answer_whole(whole, Instead.AGAIN if instead == {Instead.AGAIN} else Instead.DJANGO)
+            else:
+                answer_whole(whole, as_json({"data": replies}))
+
+    async def _tried(self, wire: Wire, batch: Batch, keys: set[int], *, keeps_a_part: bool = True) -> Sequence[Any]:
+        """The replies, once what was counted is committed. Raises `Lost` when the database went away."""
         for turn in range(TRIES):
             try:
-                replies = await self._once(wire, asks)
+                return await self._once(wire, batch, keys, keeps_a_part=keeps_a_part)
             except Refused as refusal:
-                await self._roll_back(wire, asks)
-                if refusal.code in (DEADLOCK, SERIALIZATION) and turn + 1 < TRIES:
-                    continue
+                await self._roll_back(wire)
                 log.warning("track was refused", cause=str(refusal), code=refusal.code)
-                replies = [Instead.DJANGO] * len(asks)
-            settle(asks, replies)
-            return
+                if refusal.code not in (DEADLOCK, SERIALIZATION) or turn + 1 == TRIES:
+                    break
+                batch = Batch(batch.asks, batch.tell)
+        return [Instead.DJANGO] * len(batch.asks)
 
-    async def _once(self, wire: Wire, asks: list[TrackAsk]) -> Sequence[Reply]:
-        keys = {ask.key_id for ask in asks}
-        batch = Batch(asks)
+    async def _once(self, wire: Wire, batch: Batch, keys: set[int], *, keeps_a_part: bool) -> Sequence[Any]:
         try:
-            _, held, found, true, known = await wire.run(*first_trip(asks, keys))
-        except Away:
-            settle(asks, [Instead.DJANGO] * len(asks))  # nothing was counted
-            raise
+            _, held, found, true, known = await wire.run(*first_trip(batch.asks, keys))
+        except Away as away:
+            raise Lost(str(away), is_counted=False) from away
         facts = wire.rows(true)
         if facts and facts[0][3] < len(keys):
             self._revoked()
             facts = []
-        batch.decide({values[0] for values in wire.rows(held)}, wire.rows(found), facts, wire.rows(known))
-        if not batch.counted:
-            await self._roll_back(wire, asks)
+        batch.take({values[0] for values in wire.rows(held)}, wire.rows(found), facts, wire.rows(known))
+        for first in range(0, len(batch.asks), TURN):
+            if first:
+                await asyncio.sleep(0)  # whoever asks meanwhile is not held up by a long batch
+            batch.decide(batch.asks[first : first + TURN])
+        if not batch.counted or not (keeps_a_part or len(batch.counted) == len(batch.asks)):
+            await self._roll_back(wire)
             return batch.replies
         try:
             await wire.run(("write", batch.parameters()), ("commit", []))
-        except Away:
-            # Whether it was committed nobody knows: a key tells the ordinary endpoint, without one nobody can.
-            settle(asks, [Instead.AWAY if ask.digest is None else Instead.DJANGO for ask in asks])
-            raise
+        except Away as away:
+            raise Lost(str(away), is_counted=None) from away
         return batch.replies
 
-    async def _roll_back(self, wire: Wire, asks: list[TrackAsk]) -> None:
+    async def _roll_back(self, wire: Wire) -> None:
         try:
             await wire.run(("rollback", []))
-        except Refused as refusal:
-            raise Away(str(refusal)) from refusal
-        except Away:
-            settle(asks, [Instead.DJANGO] * len(asks))
-            raise
+        except (Refused, Away) as error:
+            raise Lost(str(error), is_counted=False) from error
+
+
+class Lost(Away):
+    """The connection is gone. `is_counted` is None when nobody knows: the commit was sent, and not answered."""
+
+    def __init__(self, why: str, *, is_counted: bool | None) -> None:
+        self.is_counted = is_counted
+        super().__init__(why)
+
+    def reply_to(self, events: Sequence[TrackAsk]) -> Instead:
+        """A key tells the ordinary endpoint what was counted; without one nobody can tell it."""
+        is_told = all(event.digest is not None for event in events)
+        return Instead.DJANGO if self.is_counted is False or is_told else Instead.AWAY
 
 
 def first_trip(asks: Sequence[TrackAsk], keys: set[int]) -> list[tuple[str, Parameters]]:
@@ -299,6 +366,11 @@ def first_trip(asks: Sequence[TrackAsk], keys: set[int]) -> list[tuple[str, Para
 
 def numbers(values: Iterable[int]) -> bytes:
     return f"{{{','.join(map(str, values))}}}".encode()
+
+
+def answer_whole(whole: BatchAsk, reply: Reply) -> None:
+    if not whole.answer.done():
+        whole.answer.set_result(reply)
 
 
 def settle(asks: Sequence[TrackAsk], replies: Sequence[Reply]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from billing_admin.hot.asks import read_check, read_track
+from billing_admin.hot.asks import read_batch, read_check, read_track
 from billing_admin.hot.door import Answer, Desk
 from customers.models import Customer
 from entitlements.readings import forget_items
@@ -57,6 +57,14 @@ class Hot:
         self.now = at or self.now
         answer = self.run(self.desk.track(self.headers, read_track(body_of(who, feature, more))))
         return shown(answer)
+
+    def track_batch(
+        self, bodies: list[dict[str, Any]], *, at: datetime | None = None, header: str | None = None
+    ) -> Any:
+        """Many in one call."""
+        self.now = at or self.now
+        read = read_batch(json.dumps({"events": bodies}).encode(), header)
+        return shown(self.run(self.desk.track_all(self.headers, read)))
 
     def track_all(self, bodies: list[dict[str, Any]]) -> list[Any]:
         """All at once, as if they had come in one turn of the loop."""

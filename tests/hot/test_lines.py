@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from billing_admin.hot.lines import Line
+from billing_admin.hot.replies import Instead
 from billing_admin.hot.wire import Away
 
 
@@ -13,7 +14,7 @@ class Statement:
 
     batches: list[list[int]] = field(default_factory=list)
     may_end: asyncio.Event = field(default_factory=asyncio.Event)
-    refused: list[int] = field(default_factory=list)
+    refused: list[tuple[int, Instead]] = field(default_factory=list)
 
     async def carry_out(self, wire, asks):
         self.batches.append(asks)
@@ -25,7 +26,10 @@ class Statement:
                 raise Away("nobody there")
             return Open()
 
-        return Line(self.carry_out, open_wire, self.refused.extend, wires=wires, most=most)
+        return Line(self.carry_out, open_wire, self.refuse, wires=wires, most=most)
+
+    def refuse(self, asks, instead):
+        self.refused += [(ask, instead) for ask in asks]
 
 
 class Open:
@@ -97,7 +101,19 @@ def test_without_a_database_asks_are_refused_instead_of_kept():
         await turns()
         return statement.batches, statement.refused
 
-    assert asyncio.run(scenario()) == ([], [1, 2, 3])
+    assert asyncio.run(scenario()) == ([], [(ask, Instead.AWAY) for ask in (1, 2, 3)])
+
+
+def test_a_fault_leaves_nobody_waiting():
+    async def scenario():
+        statement = Statement()
+        line = statement.line()
+        statement.may_end = None  # nothing that can be waited for
+        line.put(1)
+        await turns()
+        return statement.refused
+
+    assert asyncio.run(scenario()) == [(1, Instead.DJANGO)]
 
 
 async def turns() -> None:
