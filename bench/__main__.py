@@ -18,9 +18,12 @@ def main() -> int:
     # Imported late: what follows needs Django.
     from bench.measure import measure
     from bench.report import Report
+    from bench.resets import resets
 
     report = Report(quick=options.quick)
     measure(report, only_hot=options.hot)
+    if not options.hot:
+        resets(report)
     report.write(places.ROOT / "var" / "bench.json")
     print(f"\n{time.monotonic() - began:.0f} s in all; figures in var/bench.json")
     return 0

@@ -7,13 +7,13 @@ writes the very same rows for these windows, too (the tests compare them).
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from django.db import DataError, IntegrityError, connection, transaction
 
-from catalog.periods import NEVER, RESETS, Cadence, calendar_anchor
+from catalog.periods import NEVER, RESETS, Cadence, window
 from catalog.terms import CALENDAR, IN_ADVANCE
 from customers.contracts import MULTIPLYING
 from customers.holdings import default_plan
@@ -95,24 +95,26 @@ def _reset(customers: list[int], now: datetime) -> Reset:
 
 # The windows of `s` (reset, reset_anchor, anchor) that contain now, as `catalog.periods.window` has them: the n-th
 # boundary is counted from the anchor, so that adding months clamps the day once. `w` says when they begin and end.
+# Without OFFSET 0 each number would be computed again wherever it is used.
 WINDOW = """
-JOIN unnest(%(resets)s::text[], %(months)s::int[], %(hours)s::int[], %(calendar)s::timestamptz[])
-  AS c (reset, months, hours, anchor) ON c.reset = s.reset
+JOIN unnest(%(resets)s::text[], %(months)s::int[], %(hours)s::int[], %(begins)s::timestamptz[], %(ends)s::timestamptz[])
+  AS c (reset, months, hours, begins, ends) ON c.reset = s.reset
 CROSS JOIN LATERAL (
-  SELECT CASE WHEN s.reset_anchor = %(on_calendar)s THEN c.anchor ELSE s.anchor END AT TIME ZONE 'UTC' AS a,
-    %(now)s::timestamptz AT TIME ZONE 'UTC' AS t
-) AS x
+  SELECT floor(CASE WHEN c.months = 0 THEN date_part('epoch', %(now)s - s.anchor) / (c.hours * 3600)
+    ELSE (%(month)s - 12 * date_part('year', at) - date_part('month', at)) / c.months END)::int AS n, at
+  FROM (SELECT s.anchor AT TIME ZONE 'UTC' AS at OFFSET 0) AS anchor OFFSET 0
+) AS a
 CROSS JOIN LATERAL (
-  SELECT floor(CASE WHEN c.months = 0 THEN extract(epoch FROM x.t - x.a) / (c.hours * 3600)
-    ELSE (12 * (extract(year FROM x.t) - extract(year FROM x.a)) + extract(month FROM x.t) - extract(month FROM x.a))
-      / c.months END)::int AS n
-) AS y
+  SELECT a.n - (a.at + make_interval(months => a.n * c.months, hours => a.n * c.hours)
+    > %(now)s AT TIME ZONE 'UTC')::int AS n OFFSET 0
+) AS b
 CROSS JOIN LATERAL (
-  SELECT y.n - (x.a + make_interval(months => y.n * c.months, hours => y.n * c.hours) > x.t)::int AS n
-) AS z
-CROSS JOIN LATERAL (
-  SELECT (x.a + make_interval(months => z.n * c.months, hours => z.n * c.hours)) AT TIME ZONE 'UTC' AS begins,
-    (x.a + make_interval(months => (z.n + 1) * c.months, hours => (z.n + 1) * c.hours)) AT TIME ZONE 'UTC' AS ends
+  SELECT CASE WHEN s.reset_anchor = %(on_calendar)s THEN c.begins
+      ELSE (a.at + make_interval(months => b.n * c.months, hours => b.n * c.hours)) AT TIME ZONE 'UTC' END AS begins,
+    CASE WHEN s.reset_anchor = %(on_calendar)s THEN c.ends
+      ELSE (a.at + make_interval(months => (b.n + 1) * c.months, hours => (b.n + 1) * c.hours)) AT TIME ZONE 'UTC'
+      END AS ends
+  OFFSET 0
 ) AS w
 """
 
@@ -120,12 +122,16 @@ CROSS JOIN LATERAL (
 def window_values(now: datetime) -> dict[str, Any]:
     """What `WINDOW` is filled in with."""
     cadences = {reset: Cadence.parse(reset) for reset in RESETS if reset != NEVER}
+    on_calendar = [window(reset, now, now, on_calendar=True) for reset in cadences]
+    utc = now.astimezone(UTC)
     return {
         "now": now,
+        "month": 12 * utc.year + utc.month,
         "resets": list(cadences),
         "months": [cadence.months for cadence in cadences.values()],
         "hours": [int(cadence.span.total_seconds()) // 3600 for cadence in cadences.values()],
-        "calendar": [calendar_anchor(cadence, now) for cadence in cadences.values()],
+        "begins": [period.starts_at for period in on_calendar],
+        "ends": [period.ends_at for period in on_calendar],
         "on_calendar": CALENDAR,
     }
 
