@@ -218,7 +218,7 @@ class AppliedListOut(Answer):
     data: list[AppliedOut]
 
 
-class NextInvoiceOut(Answer):
+class InvoiceWithCouponOut(Answer):
     subscription_id: str
     at: datetime
     plan: str
@@ -240,7 +240,7 @@ class NextInvoiceOut(Answer):
 
 
 class CouponPreviewOut(Answer):
-    next_invoices: list[NextInvoiceOut]
+    next_invoices: list[InvoiceWithCouponOut]
 
 
 class InvoiceCreditIn(Body):
@@ -445,7 +445,7 @@ def preview_for_customer(request: ApiRequest, customer_id: Id, body: CouponPrevi
     customer = find_customer(customer_id)
     contract = _contract(customer, body.subscription_id)
     found = preview_coupon(customer, body.code, subscription=contract, at=Begins(body.at), now=request.now)
-    return CouponPreviewOut(next_invoices=[NextInvoiceOut.of(one) for one in found])
+    return CouponPreviewOut(next_invoices=[InvoiceWithCouponOut.of(one) for one in found])
 
 
 @endpoint(
@@ -501,7 +501,7 @@ def create_invoice_credit(request: ApiRequest, customer_id: Id, body: InvoiceCre
     return InvoiceCreditOut.of(CreditRow(credit, 0))
 
 
-class VoidedOut(Answer):
+class VoidedCreditOut(Answer):
     operation: OperationOut
     credit: InvoiceCreditOut
 
@@ -511,18 +511,18 @@ class VoidedOut(Answer):
     "POST",
     "/invoice-credits/{credit_id}/void",
     needs="invoicing.change_invoicecredit",
-    gives=VoidedOut,
+    gives=VoidedCreditOut,
     refuses=[404, 409],
     example={"reason": "given to the wrong customer"},
 )
-def void_credit(request: ApiRequest, credit_id: Id, body: VoidCreditIn) -> VoidedOut:
+def void_credit(request: ApiRequest, credit_id: Id, body: VoidCreditIn) -> VoidedCreditOut:
     """Take back what is left of an invoice credit. Invoices that had some of it keep it."""
     credit = InvoiceCredit.objects.select_related("customer").filter(public_id=credit_id).first()
     if credit is None:
         raise NotFound("invoice_credit", credit_id)
     operation = void_invoice_credit(credit, reason=body.reason, actor=request.auth.actor, now=request.now)
     credit.refresh_from_db()
-    return VoidedOut(operation=OperationOut.of(operation), credit=InvoiceCreditOut.of(credit_rows([credit])[0]))
+    return VoidedCreditOut(operation=OperationOut.of(operation), credit=InvoiceCreditOut.of(credit_rows([credit])[0]))
 
 
 # Finding ------------------------------------------------------------------------------------------------------------

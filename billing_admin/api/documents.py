@@ -13,7 +13,7 @@ from invoicing.documents import Document
 from invoicing.taxes import TaxTotal
 
 
-class DeductionOut(Answer):
+class DrawnDeductionOut(Answer):
     kind: str = Field(description="`discount` or `invoice_credit`")
     label: str = Field(examples=["Half off"])
     amount: Money = Field(description="Above zero; it is taken off.")
@@ -46,7 +46,7 @@ class DocumentOut(Answer):
     kind: str = Field(description="`invoice` or `credit_note`")
     lines: list[LineOut]
     subtotal: Money
-    deductions: list[DeductionOut]
+    deductions: list[DrawnDeductionOut]
     taxes: list[TaxTotalOut]
     total: Money
     from_account_credit: Money
@@ -60,7 +60,7 @@ class DocumentOut(Answer):
             kind="credit_note" if document.is_credit_note else "invoice",
             lines=[LineOut.of(line) for line in document.lines],
             subtotal=Money.of(drawn.subtotal, currency),
-            deductions=[DeductionOut.of(taken, currency) for taken in drawn.deductions],
+            deductions=[DrawnDeductionOut.of(taken, currency) for taken in drawn.deductions],
             taxes=[TaxTotalOut.of(tax, currency) for tax in drawn.tax_totals],
             total=Money.of(document.total, currency),
             from_account_credit=Money.of(drawn.account_credit, currency),

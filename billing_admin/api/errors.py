@@ -67,7 +67,6 @@ CONFLICT = {
     "override_overlaps",
     "grant_is_over",
     "grant_is_used",
-    "event_archived",
     "plan_not_offered",
     "preview_outdated",
     "product_held",

@@ -13,7 +13,7 @@ from entitlements.access import LIMIT_REACHED
 from entitlements.explain import Applied, Beyond, Contributor, Decider, Explanation, Given, Limit, Merge, Rule
 
 
-class PlanOut(Answer):
+class HeldPlanOut(Answer):
     """A plan in force. The default product has no subscription."""
 
     plan_key: str
@@ -44,7 +44,7 @@ class PlanOut(Answer):
         return cls.model_validate(cls.fields(contract, rows))
 
 
-class ContributorOut(PlanOut):
+class ContributorOut(HeldPlanOut):
     """A plan that mentions the feature."""
 
     item_key: str
@@ -199,7 +199,7 @@ class ExplanationOut(Answer):
     decided_by: Decider = Field(description="The step that settled the answer.")
     sentence: str = Field(examples=["5 asked for, 2 left, and the limit is hard. It resets on 1 Apr 2026."])
     contributors: list[ContributorOut]
-    without: list[PlanOut] = Field(description="Plans in force that do not mention the feature.")
+    without: list[HeldPlanOut] = Field(description="Plans in force that do not mention the feature.")
     default_product: bool = Field(description="The default product answers, because there is no subscription.")
     overrides: list[OverrideStep] = Field(description="Those of subscriptions first, that of the customer last.")
     merge: MergeStep
@@ -216,7 +216,7 @@ class ExplanationOut(Answer):
             decided_by=found.decided_by,
             sentence=found.sentence,
             contributors=[ContributorOut.told(c, rows) for c in found.contributors],
-            without=[PlanOut.of(contract, rows) for contract in found.silent],
+            without=[HeldPlanOut.of(contract, rows) for contract in found.silent],
             default_product=found.is_default,
             overrides=[OverrideStep.of(applied, rows) for applied in found.overrides],
             merge=MergeStep.of(found.merge),

@@ -68,7 +68,7 @@ class GrantChange(Body):
     metadata: Metadata | None = None
 
 
-class VoidIn(Body):
+class GrantVoidIn(Body):
     reason: Reason = ""
 
 
@@ -186,7 +186,7 @@ def change_grant(request: ApiRequest, grant_id: Id, body: GrantChange) -> GrantO
     refuses=[404],
     example={"reason": "given to the wrong customer"},
 )
-def void_grant(request: ApiRequest, grant_id: Id, body: VoidIn) -> GrantOut:
+def void_grant(request: ApiRequest, grant_id: Id, body: GrantVoidIn) -> GrantOut:
     """Take back what is left of a grant, and all that would still come of it. Voided again: no change."""
     given = _find(grant_id)
     if given.voided_at is None:

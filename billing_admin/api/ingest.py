@@ -65,7 +65,7 @@ class AnyReport(RootModel[OneOrMany]):
     """One event, or `{"events": […]}`."""
 
 
-class CountedOut(Answer):
+class CountedOnOut(Answer):
     """What an event did to one feature."""
 
     feature_slug: str
@@ -83,14 +83,14 @@ class CountedOut(Answer):
 class ReportOut(Answer):
     applied: bool = Field(description="False: the key was known, or the filters of all meters leave the event out.")
     id: str | None = Field(description="Of the event, which every feature shares.")
-    features: list[CountedOut]
+    features: list[CountedOnOut]
 
     @classmethod
     def of(cls, found: Reported) -> Self:
         return cls(
             applied=found.applied,
             id=found.tracked[0].event.public_id if found.tracked else None,
-            features=[CountedOut.of(tracked) for tracked in found.tracked],
+            features=[CountedOnOut.of(tracked) for tracked in found.tracked],
         )
 
 
@@ -99,7 +99,7 @@ class ResultOut(Answer):
 
     applied: bool
     id: str | None = None
-    features: list[CountedOut] = Field(default_factory=list)
+    features: list[CountedOnOut] = Field(default_factory=list)
     error: Problem | None = None
 
 
@@ -111,7 +111,7 @@ class VoidIn(Body):
     reason: Reason
 
 
-class VoidedOut(Answer):
+class VoidedEventOut(Answer):
     data: list[EventRowOut] = Field(description="The event, as each feature had counted it.")
     operation_id: str
     reason: str
@@ -184,11 +184,11 @@ def _located(found: Any) -> dict[str, Any]:
     "POST",
     "/events/{event_id}/void",
     needs=VOID,
-    gives=VoidedOut,
+    gives=VoidedEventOut,
     refuses=[404, 409],
     example={"reason": "Reported twice by a retry"},
 )
-def void_reported_event(request: ApiRequest, event_id: Id, body: VoidIn) -> VoidedOut:
+def void_reported_event(request: ApiRequest, event_id: Id, body: VoidIn) -> VoidedEventOut:
     """Void an event: give back what it took.
 
     Its balances get back what they gave, meters count their windows anew, and what was paid for it at once comes back.
@@ -198,7 +198,7 @@ def void_reported_event(request: ApiRequest, event_id: Id, body: VoidIn) -> Void
     if event is None or event.customer.closed_at is not None:
         raise NotFound("event", event_id)
     voided = void_use(event, reason=body.reason, actor=request.auth.actor, now=request.now)
-    return VoidedOut(
+    return VoidedEventOut(
         data=[EventRowOut.of(row) for row in voided.events],
         operation_id=voided.operation.public_id,
         reason=voided.operation.reason,

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.errors import OVERRIDE_FIELDS
-from billing_admin.api.overrides import GIVE, UNTIL, VALUE, OverrideValue, RevokeIn, refuse_what_stays
+from billing_admin.api.overrides import GIVE, UNTIL, VALUE, OverrideRevokeIn, OverrideValue, refuse_what_stays
 from billing_admin.api.refusals import BadValue, NotFound
 from billing_admin.api.shapes import Answer, Body, Id, Instant, Problem, Reason, Slug
 from billing_admin.flows.override_batch import (
@@ -56,16 +56,16 @@ class Asked(Body):
     reason: Reason = ""
 
 
-class RowIn(Asked):
+class OverrideRowIn(Asked):
     customer_id: Id
     subscription_id: Id | None = None
 
 
-class BulkIn(Asked):
+class OverrideBulkIn(Asked):
     customers: Annotated[list[Id], Field(min_length=1, max_length=MOST)] | None = Field(
         default=None, description="The same for all of these."
     )
-    rows: Annotated[list[RowIn], Field(min_length=1, max_length=MOST)] | None = Field(
+    rows: Annotated[list[OverrideRowIn], Field(min_length=1, max_length=MOST)] | None = Field(
         default=None, description="What a row leaves out is as beside `rows`."
     )
     dry_run: bool = Field(default=False, description="Say what would happen; give nothing.")
@@ -75,10 +75,10 @@ class BulkIn(Asked):
         if (self.customers is None) == (self.rows is None):
             raise BadValue("rows", "Send either customers or rows.")
         if self.rows is None:
-            return [self._row(RowIn(customer_id=name), n) for n, name in enumerate(self.customers or [])]
+            return [self._row(OverrideRowIn(customer_id=name), n) for n, name in enumerate(self.customers or [])]
         return [self._row(row, n) for n, row in enumerate(self.rows)]
 
-    def _row(self, row: RowIn, place: int) -> Row:
+    def _row(self, row: OverrideRowIn, place: int) -> Row:
         def said(name: str, field: str, *, needed: bool = False) -> Any:
             for who in (row, self):
                 if name in who.model_fields_set:
@@ -101,7 +101,7 @@ class BulkIn(Asked):
         )
 
 
-class BulkRowOut(Answer):
+class OverrideRowOut(Answer):
     row: int = Field(description="Its place in the request, from 0.")
     customer_id: str
     feature_slug: str
@@ -137,7 +137,7 @@ class BulkRowOut(Answer):
         )
 
 
-class BatchOut(Answer):
+class OverrideBatchOut(Answer):
     id: str | None = Field(description="Null for a dry run.", examples=["bat_9aQ2mZ8TqVbNc1R4"])
     state: Literal["dry_run", "running", "finished", "revoked"]
     total: int
@@ -150,7 +150,7 @@ class BatchOut(Answer):
     revoked_at: datetime | None = None
     revoked_by: str | None = None
     revoke_reason: str | None = None
-    rows: list[BulkRowOut]
+    rows: list[OverrideRowOut]
 
     @classmethod
     def of(cls, batch: OverrideBatch) -> Self:
@@ -168,7 +168,7 @@ class BatchOut(Answer):
             revoked_at=batch.revoked_at,
             revoked_by=batch.revoked_by or None,
             revoke_reason=batch.revoke_reason or None,
-            rows=[BulkRowOut.did(result) for result in results(batch)],
+            rows=[OverrideRowOut.did(result) for result in results(batch)],
         )
 
     @classmethod
@@ -182,7 +182,7 @@ class BatchOut(Answer):
             reason=reason,
             created_by=None,
             created_at=now,
-            rows=[BulkRowOut.would(outcome) for outcome in outcomes],
+            rows=[OverrideRowOut.would(outcome) for outcome in outcomes],
         )
 
 
@@ -190,8 +190,8 @@ def _problem(code: str, message: str, column: str) -> Problem | None:
     return Problem(code=code, message=message, field=FIELDS.get(column, column) or None) if message else None
 
 
-@endpoint(router, "POST", "/overrides/bulk", needs=BULK, gives=BatchOut, refuses=[409], example=EXAMPLE)
-def override_many(request: ApiRequest, body: BulkIn) -> BatchOut:
+@endpoint(router, "POST", "/overrides/bulk", needs=BULK, gives=OverrideBatchOut, refuses=[409], example=EXAMPLE)
+def override_many(request: ApiRequest, body: OverrideBulkIn) -> OverrideBatchOut:
     """Give overrides to up to 1,000 customers as one batch.
 
     Each row stands by itself: one that is refused is told with its reason, and holds up no other. Up to 50 rows are
@@ -203,19 +203,19 @@ def override_many(request: ApiRequest, body: BulkIn) -> BatchOut:
         refuse_what_stays(request.auth, None)
     reason = require_reason(body.reason, "overrides of many customers")
     if body.dry_run:
-        return BatchOut.tried(dry_run(rows, now), reason, now)
+        return OverrideBatchOut.tried(dry_run(rows, now), reason, now)
     batch = begin(rows, reason, request.auth.actor, now)
     if len(rows) <= AT_ONCE:
         carry_out(batch, now)
     else:
         hand_over(batch)
-    return BatchOut.of(_find(batch.public_id))
+    return OverrideBatchOut.of(_find(batch.public_id))
 
 
-@endpoint(router, "GET", "/override-batches/{batch_id}", needs=BULK, gives=BatchOut, refuses=[404])
-def read_override_batch(request: ApiRequest, batch_id: Id) -> BatchOut:
+@endpoint(router, "GET", "/override-batches/{batch_id}", needs=BULK, gives=OverrideBatchOut, refuses=[404])
+def read_override_batch(request: ApiRequest, batch_id: Id) -> OverrideBatchOut:
     """How far a batch is, and what became of each row."""
-    return BatchOut.of(_find(batch_id))
+    return OverrideBatchOut.of(_find(batch_id))
 
 
 @endpoint(
@@ -223,17 +223,17 @@ def read_override_batch(request: ApiRequest, batch_id: Id) -> BatchOut:
     "POST",
     "/override-batches/{batch_id}/revoke",
     needs=BULK,
-    gives=BatchOut,
+    gives=OverrideBatchOut,
     refuses=[404],
     example={"reason": "the wrong list"},
 )
-def revoke_override_batch(request: ApiRequest, batch_id: Id, body: RevokeIn) -> BatchOut:
+def revoke_override_batch(request: ApiRequest, batch_id: Id, body: OverrideRevokeIn) -> OverrideBatchOut:
     """Stop all overrides of a batch at once; rows that wait are never given. Again: no error, no change."""
     batch = _find(batch_id)
     if batch.overrides.filter(effective_until=None).exists():
         request.auth.require(GIVE)
     revoke_batch(batch, body.reason, request.auth.actor, request.now)
-    return BatchOut.of(_find(batch_id))
+    return OverrideBatchOut.of(_find(batch_id))
 
 
 def hand_over(batch: OverrideBatch) -> None:

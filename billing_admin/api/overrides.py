@@ -72,7 +72,7 @@ class OverrideIn(Body):
     supersede: bool = Field(default=False, description="End what holds in that time at the new start.")
 
 
-class RevokeIn(Body):
+class OverrideRevokeIn(Body):
     reason: Reason = ""
 
 
@@ -245,7 +245,7 @@ def read_override(request: ApiRequest, override_id: Id) -> OverrideOut:
     refuses=[404],
     example={"reason": "the test is over"},
 )
-def revoke_feature_override(request: ApiRequest, override_id: Id, body: RevokeIn) -> OverrideOut:
+def revoke_feature_override(request: ApiRequest, override_id: Id, body: OverrideRevokeIn) -> OverrideOut:
     """Stop an override at once; it stays for the record. One that is over already stays as it is."""
     row = _find(override_id)
     refuse_what_stays(request.auth, row.effective_until)

@@ -34,7 +34,7 @@ EXAMPLE = {
 }
 
 
-class BatchIn(Body):
+class TrackBatchIn(Body):
     # Each event is judged by itself, so that a bad one does not stop the good ones.
     events: Annotated[list[SkipValidation[TrackIn]], Field(min_length=1, max_length=MOST)]
     in_background: bool = Field(
@@ -42,7 +42,7 @@ class BatchIn(Body):
     )
 
 
-class ItemOut(Answer):
+class TrackedItemOut(Answer):
     """What became of one event: counted (`applied`), counted before (`event` is the first one), or `error`."""
 
     applied: bool
@@ -53,8 +53,8 @@ class ItemOut(Answer):
     accepted_id: str | None = Field(default=None, description="With `async`: where to ask what became of it.")
 
 
-class BatchOut(Answer):
-    data: list[ItemOut] = Field(description="In the order of the request.")
+class TrackBatchOut(Answer):
+    data: list[TrackedItemOut] = Field(description="In the order of the request.")
 
 
 class AcceptedEventOut(Answer):
@@ -93,11 +93,11 @@ class AcceptedEventOut(Answer):
     "POST",
     "/track/batch",
     needs=TRACK,
-    gives=BatchOut,
-    also={HTTPStatus.ACCEPTED: BatchOut},
+    gives=TrackBatchOut,
+    also={HTTPStatus.ACCEPTED: TrackBatchOut},
     example=EXAMPLE,
 )
-def track_batch(request: ApiRequest, body: BatchIn) -> BatchOut | Status[BatchOut]:
+def track_batch(request: ApiRequest, body: TrackBatchIn) -> TrackBatchOut | Status[TrackBatchOut]:
     """Count up to 1,000 events, each by itself.
 
     One that is refused has its `error` and stops no other. Events have keys of their own; of those without one the
@@ -108,8 +108,8 @@ def track_batch(request: ApiRequest, body: BatchIn) -> BatchOut | Status[BatchOu
         items = [batch.counted(raw, place) for place, raw in enumerate(body.events)]
         if batch.away is not None and len(items) == batch.unanswered:
             raise batch.away
-        return BatchOut(data=items)
-    return Status(HTTPStatus.ACCEPTED, BatchOut(data=batch.accepted(list(body.events))))
+        return TrackBatchOut(data=items)
+    return Status(HTTPStatus.ACCEPTED, TrackBatchOut(data=batch.accepted(list(body.events))))
 
 
 @endpoint(router, "GET", "/events/accepted/{accepted_id}", needs=TRACK, gives=AcceptedEventOut, refuses=[404])
@@ -134,25 +134,25 @@ class _Batch:
         self.away: OperationalError | None = None
         self.unanswered = 0
 
-    def counted(self, raw: Any, place: int) -> ItemOut:
+    def counted(self, raw: Any, place: int) -> TrackedItemOut:
         try:
             customer, use = self._read(raw, place)
             tracked = count(customer, use, now=self.request.now)
         except OperationalError as away:
             self.away, self.unanswered = away, self.unanswered + 1
-            return ItemOut(applied=False, error=told(away))
+            return TrackedItemOut(applied=False, error=told(away))
         except Exception as error:
-            return ItemOut(applied=False, error=told(error))
-        return ItemOut(
+            return TrackedItemOut(applied=False, error=told(error))
+        return TrackedItemOut(
             applied=tracked.applied,
             event=EventOut.of(tracked.event, use.feature),
             remaining=tracked.access.remaining,
             has_reached_limit=tracked.access.has_reached_limit,
         )
 
-    def accepted(self, events: list[Any]) -> list[ItemOut]:
+    def accepted(self, events: list[Any]) -> list[TrackedItemOut]:
         """Keep those that may be counted; one statement for all of them."""
-        items: list[ItemOut | None] = []
+        items: list[TrackedItemOut | None] = []
         uses: list[tuple[Customer, Use]] = []
         for place, raw in enumerate(events):
             try:
@@ -161,12 +161,12 @@ class _Batch:
             except OperationalError:
                 raise  # nothing was kept
             except Exception as error:
-                items.append(ItemOut(applied=False, error=told(error)))
+                items.append(TrackedItemOut(applied=False, error=told(error)))
             else:
                 uses.append((customer, use))
                 items.append(None)
         rows = iter(accept(uses, now=self.request.now))
-        return [item or ItemOut(applied=False, accepted_id=next(rows).public_id) for item in items]
+        return [item or TrackedItemOut(applied=False, accepted_id=next(rows).public_id) for item in items]
 
     def _read(self, raw: Any, place: int) -> tuple[Customer, Use]:
         body = TrackIn.model_validate(raw)
