@@ -79,8 +79,11 @@ CELLS = {
 # Refusals stand at these cells; those of the folded part at the very field.
 CELL_OF = {
     **{name: cell for cell, names in CELLS.items() if cell != "more" for name in names},
-    **dict.fromkeys(REST, "rest"),
-    **dict.fromkeys(("rollover", "rollover.lasts", "rollover.most", "rollover.percent"), "rest"),
+    **{name: name for name in REST},
+    "rollover": "rolls",
+    "rollover.lasts": "rolls",
+    "rollover.most": "roll_most",
+    "rollover.percent": "roll_percent",
     "key": "name",
     "feature": "name",
     "rate": "price",
@@ -233,8 +236,8 @@ class Row:
         """How long what is left of a window lives on; the empty choice is the usual one."""
         own = self.typed["rolls"]
         codes = ROLLS if own in (*ROLLS, "") or own not in LASTS else (*ROLLS, own)
-        lasting = (Choice(code, "stays for good" if code == NEVER else f"stays {duration(code)}") for code in codes)
-        return [Choice("", "is gone"), *lasting]
+        lasting = (Choice(code, "for good" if code == NEVER else f"for {duration(code)}") for code in codes)
+        return [Choice("", "not at all"), *lasting]
 
     @property
     def rest_words(self) -> str:
@@ -243,8 +246,13 @@ class Row:
         return ", ".join([*words, *(["overage kept"] if self.typed["keeps_overage"] else [])])
 
     @property
-    def has_rest(self) -> bool:
-        return any(self.typed[name] for name in REST)
+    def rest_open(self) -> bool:
+        return any(self.typed[name] or name in self.errors for name in REST)
+
+    @property
+    def rest_errors(self) -> list[Choice]:
+        """The refused fields of the rest, each with its sentence."""
+        return [Choice(name, self.errors[name]) for name in REST if name in self.errors]
 
     @property
     def scales(self) -> list[Choice]:
@@ -293,7 +301,7 @@ class Row:
 
     @property
     def unfolded(self) -> bool:
-        return self.was_unfolded or any(cell not in (*CELLS, "rest") for cell in self.errors)
+        return self.was_unfolded or any(cell not in (*CELLS, *REST) for cell in self.errors)
 
     @property
     def way(self) -> str:

@@ -157,7 +157,7 @@ def _chosen(request: HttpRequest) -> HttpResponse:
             except BadRows as refused:
                 add_refusal(form, refused)
     else:
-        kept = ("feature", "starts", "until", "permanent", "reason", "supersede")
+        kept = ("feature", "value", "starts", "until", "permanent", "reason", "supersede")
         form = ChosenForm(initial={name: request.GET[name] for name in kept if name in request.GET}, **kwargs)
     dress(form)
     return _page(request, "overrides/many_chosen.html", form=form, customers=customers)
@@ -222,7 +222,7 @@ def _tried(request: HttpRequest, text: str, reason: str, *, moved: bool = False)
         reason=reason,
         seen=digest(outcomes),
         moved=moved,
-        features=names_of({row.row.feature for row in outcomes}),
+        features=names_of({row.feature for row in good}),
         back_url=link("override_batch_new"),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Floor
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import URLPattern, path
@@ -25,7 +25,7 @@ from billing_admin.flows.override_outlook import SAME_ON, WHOLE, planned, words_
 from billing_admin.pages import dress, render_page
 from catalog.models import Feature
 from customers.holdings import contracts_of_all
-from customers.models import Customer, Phase
+from customers.models import Customer
 from customers.states import LIVE
 from entitlements.models import FeatureOverride, FeatureOverrideQuerySet
 
@@ -210,12 +210,12 @@ def read_groups(rows: FeatureOverrideQuerySet, request: HttpRequest) -> list[Gro
     counted = rows.order_by().values(*VALUE).annotate(customers=Count("customer", distinct=True), one=Min("id"))
     spread = list(counted.filter(customers__gte=SAME_ON).order_by("-customers", "one")[:MOST_GROUPS])
     ones = FeatureOverride.objects.select_related("feature").in_bulk([group["one"] for group in spread])
-    plans = plans_with({row.feature_id for row in ones.values()}, rows, moment(request))
+    plans = plans_of(rows, {row.feature_id for row in ones.values()}, moment(request))
     may_publish = allowed(request, "catalog.change_plan")
     found = []
     for group in spread:
         one = ones[group["one"]]
-        plan_id, plan = plans.get(one.feature_id, (0, ""))
+        plan_id, plan = plans.get(tuple(group[name] for name in VALUE), (0, ""))
         found.append(
             Group(
                 feature=one.feature.name,
@@ -229,19 +229,26 @@ def read_groups(rows: FeatureOverrideQuerySet, request: HttpRequest) -> list[Gro
     return found
 
 
-def plans_with(feature_ids: set[int], rows: FeatureOverrideQuerySet, now: datetime) -> dict[int, tuple[int, str]]:
-    """By feature, the plan with it that most of these customers are on: its key and its name."""
-    held = Phase.objects.in_force(now).filter(
-        subscription__state__in=LIVE,
-        subscription__customer__in=rows.filter(feature__in=feature_ids).order_by().values("customer"),
-        version__items__feature__in=feature_ids,
+def plans_of(
+    rows: FeatureOverrideQuerySet, features: set[int], now: datetime
+) -> dict[tuple[Any, ...], tuple[int, str]]:
+    """By value, the plan with its feature that most of the customers are on who have it: its key and its name."""
+    phases = "customer__subscriptions__phases"
+    held = rows.filter(
+        Q(**{f"{phases}__ends_at": None}) | Q(**{f"{phases}__ends_at__gt": now}),
+        feature__in=features,
+        customer__subscriptions__state__in=LIVE,
+        **{
+            f"{phases}__withdrawn_at": None,
+            f"{phases}__pending_since": None,
+            f"{phases}__starts_at__lte": now,
+            f"{phases}__version__items__feature": F("feature"),
+        },
     )
-    counted = held.order_by().values_list("version__items__feature", "version__plan", "version__plan__name")
-    found: dict[int, tuple[int, str]] = {}
-    for feature_id, plan_id, name, _ in counted.annotate(n=Count("subscription__customer", distinct=True)).order_by(
-        "n"
-    ):
-        found[feature_id] = (plan_id, name)
+    counted = held.order_by().values_list(*VALUE, f"{phases}__version__plan", f"{phases}__version__plan__name")
+    found = {}
+    for *value, plan_id, name, _ in counted.annotate(n=Count("customer", distinct=True)).order_by("n"):
+        found[tuple(value)] = (plan_id, name)
     return found
 
 

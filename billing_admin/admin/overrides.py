@@ -335,7 +335,7 @@ class GiveOverride(CustomerAct):
         asked = self.request.GET
         kept = {
             name: asked[name]
-            for name in ("feature", "level", "starts", "until", "permanent", "reason")
+            for name in ("feature", "value", "level", "starts", "until", "permanent", "reason")
             if name in asked
         }
         return {**super().get_initial(), **kept}

@@ -272,7 +272,7 @@ class BucketRow:
     @property
     def kind(self) -> str:
         """What it comes from, where its name does not say so."""
-        return "" if self.bucket.is_plan or self.bucket.kind is Kind.ROLLOVER else self.bucket.kind.value
+        return self.bucket.kind.value if self.bucket.is_extra else ""
 
     @property
     def recurs(self) -> str:
@@ -282,8 +282,12 @@ class BucketRow:
 
 
 def bucket_name(bucket: Bucket, owners: Mapping[tuple[int | None, int | None], str]) -> str:
-    """What a bucket is called: after its plan, or by its own label."""
-    return owners.get(bucket.owner, "Plan") if bucket.is_plan else bucket.label or bucket.kind.value.capitalize()
+    """What a bucket is called: after its plan, or by its own label; an override says on which level it stands."""
+    if bucket.is_plan:
+        return owners.get(bucket.owner, "Plan")
+    if bucket.kind is Kind.OVERRIDE:
+        return f"Override on {owners.get(bucket.owner, 'a plan')}" if bucket.owner[0] else "Override"
+    return bucket.label or bucket.kind.value.capitalize()
 
 
 @dataclass(frozen=True, slots=True)

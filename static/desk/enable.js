@@ -2,7 +2,7 @@
    narrowed, and a second click waits for the first. */
 (() => {
   "use strict";
-  const controls = { more: ["term"], tiers: ["up_to"], name: ["name"], included: ["included", "value", "unlimited"], reset: ["reset"], rest: ["roll_most", "roll_percent", "rolls"], limit: ["max_overage", "limit"], price: ["amount", "price"] };
+  const controls = { more: ["term"], tiers: ["up_to"], name: ["name"], included: ["included", "value", "unlimited"], reset: ["reset"], limit: ["max_overage", "limit"], price: ["amount", "price"] };
 
   // Refusals of the preview, at their cells: nothing that is being typed is redrawn.
   function mark(panel) {
@@ -18,7 +18,7 @@
       if (!control) continue;
       const fold = control.closest(".items__more")?.previousElementSibling.querySelector(".items__unfold input");
       if (fold) fold.checked = true;
-      if (cell === "rest") control.closest("details").open = true;
+      control.closest(".items__rest")?.setAttribute("open", "");
       const id = `${found.dataset.cellError}-${found.dataset.cell}-error`;
       control.setAttribute("aria-invalid", "true");
       control.setAttribute("aria-describedby", id);

@@ -278,23 +278,22 @@ def test_what_becomes_of_the_rest_is_shown_and_read_again():
 
 
 @pytest.mark.parametrize(
-    ("item", "changed"),
+    ("item", "changed", "field"),
     [
-        (rolling, {"roll_most": "0"}),
-        (rolling, {"roll_most": "many"}),
-        (rolling, {"roll_percent": "2000"}),
-        (rolling, {"rolls": "", "keeps_overage": ""}),
-        (rolling, {"rolls": "P5D"}),
-        (rolling, {"included": "", "unlimited": "on"}),
-        (a.allowance, {"limit": "soft", "price": "0.5", "keeps_overage": "on"}),
+        (rolling, {"roll_most": "0"}, "roll_most"),
+        (rolling, {"roll_most": "many"}, "roll_most"),
+        (rolling, {"roll_percent": "2000"}, "roll_percent"),
+        (rolling, {"rolls": ""}, "rolls"),
+        (rolling, {"rolls": "P5D"}, "rolls"),
+        (rolling, {"included": "", "unlimited": "on"}, "rolls"),
+        (a.allowance, {"limit": "soft", "price": "0.5", "keeps_overage": "on"}, "keeps_overage"),
     ],
 )
-def test_a_rollover_that_cannot_be_is_refused_in_its_cell(item, changed: dict[str, str]):
-    plan = a.pro()
+def test_a_rollover_that_cannot_be_is_refused_at_its_field(item, changed: dict[str, str], field: str):
+    typed_again = form(a.pro(), row(item(), **changed))
 
-    typed_again = form(plan, row(item(), **changed))
-
-    assert [list(cells) for cells in errors(typed_again)] == [["rest"]]
+    assert [list(cells) for cells in errors(typed_again)] == [[field]]
+    assert typed_again.rows[0].rest_open and not typed_again.rows[0].unfolded
 
 
 def test_what_never_resets_leaves_the_fields_of_the_rest_out():

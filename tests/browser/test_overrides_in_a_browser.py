@@ -54,7 +54,7 @@ def test_an_override_with_an_end_is_given_seen_and_ends_by_itself(signed_in: Sig
     page.goto(address(acme))
     panel = page.locator("section:has(#overrides-title)")
 
-    page.click("text=Override feature")
+    page.get_by_role("link", name="Override feature").click()
     page.select_option("dialog [name=feature]", label="Credits")
     expect(page.locator("dialog [name=value]")).to_be_focused()
     page.fill("dialog [name=value]", "400")
@@ -78,7 +78,7 @@ def test_the_dialog_says_what_is_missing_and_keeps_what_was_typed(signed_in: Sig
     page = signed_in()
     page.goto(address(acme))
 
-    page.click("text=Override feature")
+    page.get_by_role("link", name="Override feature").click()
     page.select_option("dialog [name=feature]", label="Credits")
     expect(page.locator("dialog [name=value]")).to_be_focused()
     page.fill("dialog [name=value]", "lots")
@@ -99,7 +99,7 @@ def test_what_holds_already_is_superseded_in_the_same_dialog(signed_in: SignIn, 
     page = signed_in()
     page.goto(address(acme))
 
-    page.click("text=Override feature")
+    page.get_by_role("link", name="Override feature").click()
     page.select_option("dialog [name=feature]", label="Credits")
     expect(page.locator("dialog [name=value]")).to_be_focused()
     page.fill("dialog [name=value]", "400")
@@ -121,7 +121,7 @@ def test_an_override_is_given_and_revoked_without_javascript_on_a_phone(
     page = signed_in(width=390, javascript=False)
     page.goto(address(acme))
 
-    page.click("text=Override feature")
+    page.get_by_role("link", name="Override feature").click()
     page.select_option("[name=feature]", label="Credits")
     page.fill("[name=value]", "400")
     page.fill("[name=until]", in_days(now, 5))
@@ -192,6 +192,7 @@ def test_customers_that_are_ticked_in_their_list_are_overridden_together(
     page.check("[data-all=customer]")
     page.click("text=Override a feature of these")
     page.select_option("[name=feature]", label="Credits")
+    expect(page.get_by_label("Units", exact=True)).to_be_visible()
     page.fill("[name=value]", "250")
     page.fill("[name=until]", in_days(now, 9))
     page.fill("[name=reason]", "everybody who waited")

@@ -53,7 +53,7 @@ def test_a_price_is_overridden_for_two_periods_and_then_the_old_one_holds_again(
     page = signed_in()
     page.goto(address(acme))
 
-    page.click("text=Override price")
+    page.get_by_role("link", name="Override price").click()
     type_price(page)
     expect(page.locator("#special-preview tbody tr")).to_have_count(3)
     expect(page.locator("#special-preview")).to_contain_text("Holds for 2 billing periods")
@@ -94,7 +94,7 @@ def test_what_is_wrong_stands_beside_its_field_in_the_dialog(signed_in: SignIn, 
     page = signed_in()
     page.goto(address(acme))
 
-    page.click("text=Override price")
+    page.get_by_role("link", name="Override price").click()
     type_price(page, amount="-5")
     page.click("dialog button:has-text('Override price')")
 
@@ -107,7 +107,7 @@ def test_a_price_can_be_overridden_without_javascript_on_a_phone(signed_in: Sign
     page = signed_in(width=390, javascript=False)
     page.goto(address(acme))
 
-    page.click("text=Override price")
+    page.get_by_role("link", name="Override price").click()
     type_price(page)
     page.click("button:has-text('Override price')")
 
