@@ -22,6 +22,7 @@ from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, Grant, M
 from entitlements.pool import Beside, Pool, is_level
 from entitlements.readings import (
     bucket_of,
+    came_back,
     gauge_of,
     grant_terms,
     item_terms,
@@ -495,7 +496,9 @@ def _write_piece(customer: Customer, piece: Piece, rows: Sequence[Balance], *, n
 
 def close_all(customer: Customer, subscription_id: int, *, ended_at: datetime, now: datetime) -> None:
     """End the buckets of a contract that has ended. Buckets of assigned plans stay: coming back resumes them."""
-    for row in locked(open_rows(customer).filter(subscription_id=subscription_id)):
+    for row in locked(open_rows(customer).select_related("withheld_by").filter(subscription_id=subscription_id)):
+        if came_back(row, ended_at):
+            give_back(row, now=now)
         close(row, ended_at=ended_at, now=now)
 
 

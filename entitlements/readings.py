@@ -119,6 +119,26 @@ def locked(rows: BalanceQuerySet) -> list[Balance]:
     return list(rows.select_for_update(of=("self",)))
 
 
+def came_back(row: Balance, at: datetime | None = None) -> bool:
+    """Whether an override that took of this bucket was over by an instant (None: by the bucket's end), written or not.
+
+    Reads `row.withheld_by`, which should be joined already.
+    """
+    stops_at = row.withheld_by.stops_at if row.withheld_by is not None else None
+    if stops_at is None:
+        return False
+    return (row.ends_at is None or stops_at < row.ends_at) and (stops_at <= at if at else row.ends_at is not None)
+
+
+def without_ended_override(row: Balance, at: datetime | None = None) -> Balance:
+    """The row, in memory, as a punctual worker would have left it when the override that took of it was over."""
+    if came_back(row, at):
+        row.adjusted, row.withheld, row.withheld_by = row.adjusted + row.withheld, Decimal(0), None
+        if row.item_id is not None and item_terms(row.item_id).granted is None:
+            row.granted = None
+    return row
+
+
 def override_of(row: FeatureOverride) -> Override:
     """A row as a value; reads `row.feature`, which should be joined already."""
     return Override(
@@ -237,9 +257,10 @@ def ledger_position(customer: Customer) -> int:
 
 
 def used_since(customer: Customer, position: int) -> dict[int, Decimal]:
-    """Units per balance that were counted after a ledger position."""
+    """Units per balance that were counted after a ledger position, and still count."""
     used: dict[int, Decimal] = {}
-    events = UsageEvent.objects.filter(customer=customer, pk__gt=position).values_list("balance_ids", "amounts")
+    events = UsageEvent.objects.filter(customer=customer, pk__gt=position, voided_at=None)
+    events = events.values_list("balance_ids", "amounts")
     for balance_ids, amounts in events:
         for balance_id, amount in zip(balance_ids, amounts, strict=True):
             used[balance_id] = used.get(balance_id, Decimal(0)) + amount

@@ -15,7 +15,7 @@ from customers.models import Customer, Subscription
 from entitlements.events import opened_at
 from entitlements.ledger import lines_of
 from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, UsageEvent
-from entitlements.readings import item_terms, remember_items
+from entitlements.readings import item_terms, remember_items, without_ended_override
 from invoicing.commitment import COUNTED
 from invoicing.lines import ADVANCE, OVERRIDE, PREPAID, SEATS, SEATS_ADDED, UNUSED, USAGE, BilledFee, RatedUse
 from invoicing.models import CreditEntry, Invoice, InvoiceLine
@@ -111,7 +111,9 @@ def _consumed(subscription: Subscription, lines: Iterable[InvoiceLine]) -> dict[
     for row in own.filter(granted__isnull=False):
         included = (item_terms(row.item_id or 0).included or Decimal(0)) * subscription.quantity
         bought = max(Decimal(0), (row.granted or Decimal(0)) - included)
-        found[row.item_id or 0] = bought, min(bought, max(Decimal(0), row.used - row.adjusted - included))
+        # What an override takes for a while is not used: it comes back with its end, and with a change of plan.
+        adjusted = row.adjusted + row.withheld
+        found[row.item_id or 0] = bought, min(bought, max(Decimal(0), row.used - adjusted - included))
     return found
 
 
@@ -163,10 +165,13 @@ def _billed_fee(line: InvoiceLine, consumed: dict[int, tuple[Decimal, Decimal]],
     )
 
 
-def unbilled(subscription: Subscription, until: datetime | None) -> list[Balance]:
-    """Windows of this contract that ended by the instant (None: all) with use to pay for that is on no invoice yet."""
+def unbilled(subscription: Subscription, until: datetime | None, *, at: datetime | None = None) -> list[Balance]:
+    """Windows of this contract that ended by the instant (None: all) with use to pay for that is on no invoice yet.
+
+    Open ones are as they are at `at` (None: as they will end).
+    """
     rows = Balance.objects.promised().filter(subscription=subscription)
-    return _with_use_to_bill(rows if until is None else rows.filter(ends_at__lte=until))
+    return _with_use_to_bill(rows if until is None else rows.filter(ends_at__lte=until), at)
 
 
 def unbilled_use(subscriptions: Iterable[Subscription]) -> dict[int, list[Balance]]:
@@ -178,7 +183,7 @@ def unbilled_use(subscriptions: Iterable[Subscription]) -> dict[int, list[Balanc
     return found
 
 
-def _with_use_to_bill(balances: BalanceQuerySet) -> list[Balance]:
+def _with_use_to_bill(balances: BalanceQuerySet, at: datetime | None = None) -> list[Balance]:
     """Those with use to pay for, with their ledgers: beyond what they include, or priced also when nothing is used.
 
     What has no limit includes everything; what was used in a trial is free.
@@ -188,15 +193,24 @@ def _with_use_to_bill(balances: BalanceQuerySet) -> list[Balance]:
         BalanceEntry.objects.filter(balance=OuterRef("pk"), item__price__isnull=False)
     )
     at_zero = Q(item__price__has_key="at_zero")
-    rows = list(
+    found = (
         balances.filter(priced, Q(used__gt=F("granted") + F("adjusted")) | at_zero, granted__isnull=False)
         .exclude(Exists(lines))
         .exclude(subscription__trial_ends_at__gt=F("starts_at"))
+        .select_related("withheld_by")
         .prefetch_related("entries")
         .order_by("ends_at", "id")
     )
+    rows = list(found)
     remember_items(line.item_id for row in rows for line in lines_of(row) if line.item_id)
-    return [row for row in rows if _is_billed_by_use(row)]
+    rows = [without_ended_override(row, at) for row in rows]
+    return [row for row in rows if _has_use_to_bill(row) and _is_billed_by_use(row)]
+
+
+def _has_use_to_bill(row: Balance) -> bool:
+    """What an override took may have come back since."""
+    price = item_terms(row.item_id).price if row.item_id else None
+    return row.left is not None and (row.left < 0 or (price is not None and price.charges_at_zero))
 
 
 def _is_billed_by_use(row: Balance) -> bool:

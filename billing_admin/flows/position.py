@@ -19,7 +19,15 @@ from customers.switch import plan_period
 from entitlements.balances import Bucket
 from entitlements.models import Balance
 from entitlements.overrides import Override
-from entitlements.readings import bucket_of, ledger_position, open_rows, overrides_of, pool_under, used_since
+from entitlements.readings import (
+    bucket_of,
+    ledger_position,
+    open_rows,
+    overrides_of,
+    pool_under,
+    used_since,
+    without_ended_override,
+)
 from invoicing.documents import BillingRules
 from invoicing.lines import BilledFee, Line, RatedUse
 from invoicing.manual import pending_lines
@@ -162,7 +170,7 @@ def read_position(
     contracts = [c for c in contracts_at(customer, at) if not c.is_default]
     held = _held(customer, subscription, at) if subscription else None
     others = tuple(c for c in contracts if held is None or c.subscription_id != held.subscription_id)
-    rows = [_as_of(row, later) for row in open_rows(customer).select_related("item", "grant")]
+    rows = [_as_of(row, later) for row in open_rows(customer).select_related("item", "grant", "withheld_by")]
     default = default_contract(customer)
     applying = contracts or ([default] if default else [])
     overrides = overrides_of(customer, min([at, *(row.ends_at for row in rows if row.ends_at)]))
@@ -180,7 +188,7 @@ def read_position(
         anchor_of_product=_product_anchor(customer, plan, at),
         buckets=buckets,
         waiting=_waiting(rows, buckets, plan, at),
-        use=_rated(rows, subscription),
+        use=_rated(rows, subscription, at),
         closed_use=tuple(rated_use(row) for row in unbilled(subscription, at)) if _bills(subscription) else (),
         fees=tuple(billed_fees(subscription, at)) if subscription else (),
         rules=billing_rules(customer, plan, subscription, at=at, enables=True),
@@ -235,10 +243,11 @@ def _bills(subscription: Subscription | None) -> TypeGuard[Subscription]:
     return subscription is not None and subscription.settled_at is None
 
 
-def _rated(rows: Sequence[Balance], subscription: Subscription | None) -> dict[int, RatedUse]:
+def _rated(rows: Sequence[Balance], subscription: Subscription | None, at: datetime) -> dict[int, RatedUse]:
     if not _bills(subscription):
         return {}
-    own = [r for r in rows if r.subscription_id == subscription.pk and r.is_promised and r.granted is not None]
+    own = [r for r in rows if r.subscription_id == subscription.pk and r.is_promised]
+    own = [row for row in own if without_ended_override(row, at).granted is not None]
     prefetch_related_objects(own, "entries")
     return {row.pk: rated_use(row, used=row.used) for row in own}
 

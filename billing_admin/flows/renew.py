@@ -271,7 +271,7 @@ def add_ons_of(subscription: Subscription) -> list[Subscription]:
 
 def open_use(subscription: Subscription, at: datetime) -> list[Line]:
     """All use of a contract that stands on no invoice yet, and its elapsed fees, as its end would bill them."""
-    uses = [rated_use(row) for row in unbilled(subscription, None)]
+    uses = [rated_use(row) for row in unbilled(subscription, None, at=at)]
     history, specials = history_of(subscription, at), specials_of(subscription)
     return boundary_lines(at, history=history, after=None, uses=uses, specials=specials)
 
