@@ -73,7 +73,7 @@ class Door:
         elif scope["type"] == "http" and scope["path"] in PATHS:
             await self._answer(scope, receive, send)
         else:
-            await self._django(with_one_cookie(scope), receive, send)
+            await self._django(with_one_cookie(scope), again([], receive), send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -91,7 +91,7 @@ class Door:
         headers = dict(scope["headers"])
         desk, method, path = self._desk, scope["method"], scope["path"]
         if desk is None or not may_enter(scope, headers):
-            await self._django(with_one_cookie(scope), receive, send)
+            await self._django(with_one_cookie(scope), again([], receive), send)
             return
         if method == "GET" and path == CHECK_PATH:
             reply = await desk.check(headers, read_check_address(scope["query_string"]))

@@ -47,11 +47,13 @@ def test_the_quick_answers_are_read_as_the_others(secret: str, now: datetime, tm
         batch = billing.track_batch([Use(acme, "credits", 2), Use(acme, "credits", 200)])
         with pytest.raises(LimitReached) as refused:
             billing.track(acme, "credits", 96)
+        granted = billing.create_grant(acme, "credits", 5, reason="outage")
 
     assert (checked.allowed, checked.remaining) == (True, 100)
     assert (tracked.event.counted, tracked.access.remaining, tracked.event.properties) == (3, 97, {"model": "large"})
     assert (batch[0].remaining, type(batch[1].error)) == (95, LimitReached)
     assert (refused.value.remaining, refused.value.access.feature) == (95, "credits")
+    assert granted.remaining == 5
 
 
 def quickly(ask: Callable[[], Any]) -> Any:
