@@ -97,7 +97,7 @@ def shown(rows: FeatureOverrideQuerySet, which: str, now: datetime) -> FeatureOv
         case "all":
             return rows
         case "over":
-            return rows.filter(stops_at__lte=now)
+            return rows.over(now)
         case "in_force":
             return rows.in_force(now)
         case "scheduled":

@@ -68,7 +68,6 @@ class OverrideRow:
     state: str
     starts_at: datetime
     ends_at: datetime | None
-    stopped_at: datetime | None
     by: str
     since: datetime
     reason: str
@@ -83,6 +82,11 @@ class OverrideRow:
     @property
     def is_over(self) -> bool:
         return self.state not in ("in_force", "scheduled")
+
+    @property
+    def never_began(self) -> bool:
+        """Taken back, or replaced, before its start."""
+        return self.ends_at == self.starts_at
 
 
 def override_row(
@@ -101,12 +105,11 @@ def override_row(
         level=f"on {row.subscription.product.name}" if row.subscription else "",
         state=state,
         starts_at=row.effective_from,
-        ends_at=row.stops_at if row.stops_at is not None else None,
-        stopped_at=None if standing else row.stops_at,
+        ends_at=row.stops_at,
         by=row.created_by,
         since=row.created_at,
         reason=row.reason,
-        revoked=f"{row.revoke_reason}" if row.revoked_at else "",
+        revoked=row.revoke_reason,
         misfit=misfit(row.feature, row.units) if row.units is not None else "",
         revoke_url=link("override_revoke", row.public_id) if standing and may(row) else "",
         batch=row.batch.public_id if row.batch else "",
@@ -143,8 +146,8 @@ def panel(
     now = moment(request)
     may = may_revoke(request)
     is_open = customer.closed_at is None
-    standing = [row for row in rows if row.stops_at is None or row.stops_at > now]
-    past = [row for row in rows if row.stops_at is not None and row.stops_at <= now]
+    standing = [row for row in rows if not row.is_over(now)]
+    past = [row for row in rows if row.is_over(now)]
     shown = sorted(standing, key=lambda row: (row.effective_from > now, row.feature.name, row.effective_from))
     return OverridesPanel(
         standing=tuple(

@@ -181,8 +181,7 @@ def overlapping_with(customer: Customer, wanted: Wanted) -> list[FeatureOverride
     )
     if wanted.ends_at is not None:
         same = same.filter(effective_from__lt=wanted.ends_at)
-    rows = same.select_related("feature").order_by("effective_from")
-    return [row for row in rows if row.stops_at is None or row.stops_at > row.effective_from]
+    return list(same.select_related("feature").order_by("effective_from"))
 
 
 def same_elsewhere(customer: Customer, wanted: Wanted, *, now: datetime) -> int:

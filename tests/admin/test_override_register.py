@@ -56,14 +56,15 @@ def test_it_is_narrowed_to_what_needs_a_look(desk):
     give(doubled)
     give(doubled, Decimal(300), subscription=a.the_subscription(doubled))
     revoke(gave("Revoked"), reason="off", actor=a.STAFF, now=MARCH_16)
+    revoke(gave("Early", starts=APRIL_1), reason="off", actor=a.STAFF, now=MARCH_16)
 
     assert listed(desk, shown="ending") == [("Ending", "400")]
     assert listed(desk, shown="open") == [("Lasting", "400")]
     assert listed(desk, shown="scheduled") == [("Later", "400")]
     assert listed(desk, shown="both") == [("Doubled", "300"), ("Doubled", "400")]
-    assert listed(desk, shown="over") == [("Revoked", "400")]
+    assert listed(desk, shown="over") == [("Early", "400"), ("Revoked", "400")]
     assert len(listed(desk, shown="in_force")) == 4
-    assert len(listed(desk, shown="all")) == 6
+    assert len(listed(desk, shown="all")) == 7
 
 
 def test_it_finds_customers_features_and_one_customer(desk):

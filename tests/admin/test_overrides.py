@@ -287,6 +287,18 @@ def test_a_revoked_override_stops_at_once_and_stays_with_its_reason(desk):
     assert "revoked: “deal is off”" in desk.page(who).text
 
 
+def test_what_is_revoked_before_it_begins_never_did(desk):
+    """L-08"""
+    who = acme()
+    row = give(who, starts=APRIL_1)
+
+    desk.post("override_revoke", row.public_id, reason="deal is off")
+
+    page = desk.page(who)
+    assert "Credits 400 revoked never began, was to on 1 Apr 2026" in page.text
+    assert "instead of" not in page.text
+
+
 def test_a_revocation_needs_a_reason(desk):
     """L-06"""
     row = give(acme())
