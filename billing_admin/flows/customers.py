@@ -5,7 +5,7 @@ ones named, so two updates at once end with one of the two lists, never a mix.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -16,10 +16,10 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 
 from billing_admin.flows.cancel import cancel
 from billing_admin.flows.enable_plan import enable_plan, propose
+from billing_admin.flows.erase_use import erase_use
 from billing_admin.flows.renew import catch_up
 from billing_admin.models import IdempotentAnswer
 from catalog.models import Plan, PlanVersion, Product
@@ -27,7 +27,6 @@ from catalog.money import format_minor, format_rate
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, Actor, record, require_reason
 from customers.models import Customer, PriceOverride, Subscription
-from entitlements.models import OverrideBatch
 from entitlements.provision import reanchor
 from invoicing.models import WalletEntry
 from invoicing.readings import account_credit
@@ -461,15 +460,15 @@ def erase(customer_pk: int, *, now: datetime) -> bool:
     if customer is None:
         return False
     names = _personal_words(customer)
+    ids = {customer.customer_id, *customer.history.values_list("customer_id", flat=True)}
     customer.name, customer.email, customer.customer_id = ERASED, "", f"erased-{customer.public_id}"
     customer.billing_address = customer.tax_number = ""
     customer.erased_at = now
     customer.save(update_fields=["name", "email", "customer_id", "billing_address", "tax_number", "erased_at"])
     customer.history.update(name=ERASED, email="", customer_id=customer.customer_id, billing_address="", tax_number="")
-    _scrub_texts(customer, _scrubber(names))
-    _scrub_concessions(customer, _scrubber(names), names)
-    customer.accepted_events.all().delete()
-    customer.usage_events.exclude(Q(properties={}) & Q(key=None)).update(properties={}, key=None)
+    scrub = _scrubber(names)
+    _scrub_texts(customer, scrub)
+    erase_use(customer, scrub, ids)
     LogEntry.objects.filter(
         content_type=ContentType.objects.get_for_model(Customer), object_id=str(customer.pk)
     ).update(object_repr=ERASED, change_message="")
@@ -525,21 +524,3 @@ def _scrub_texts(customer: Customer, scrub: Callable[[Any], Any]) -> None:
     for invoice in customer.invoices.exclude(void_reason=""):
         invoice.void_reason = scrub(invoice.void_reason)
         invoice.save(update_fields=["void_reason"])
-
-
-def _scrub_concessions(customer: Customer, scrub: Callable[[Any], Any], names: Collection[str]) -> None:
-    """The texts of overrides and grants, and of the batches in which the customer stands."""
-    for override in customer.feature_overrides.all():
-        override.reason, override.revoke_reason = scrub(override.reason), scrub(override.revoke_reason)
-        override.save(update_fields=["reason", "revoke_reason"])
-    for grant in customer.grants.all():
-        grant.label, grant.reason, grant.void_reason = scrub(grant.label), scrub(grant.reason), scrub(grant.void_reason)
-        grant.metadata, grant.idempotency_key = {}, None
-        grant.save(update_fields=["label", "reason", "void_reason", "metadata", "idempotency_key"])
-    named = Q(overrides__customer=customer)
-    for name in names:
-        named |= Q(rows__contains=[{"customer_id": name}])
-    for batch in OverrideBatch.objects.filter(named).distinct():
-        batch.rows, batch.failures = scrub(batch.rows), scrub(batch.failures)
-        batch.reason, batch.revoke_reason = scrub(batch.reason), scrub(batch.revoke_reason)
-        batch.save(update_fields=["rows", "failures", "reason", "revoke_reason"])

@@ -7,9 +7,19 @@ import pytest
 from billing_admin.flows.accepted import Use, accept
 from billing_admin.flows.customers import erase_due
 from billing_admin.flows.grants import Wanted, give_units
-from billing_admin.flows.override_batch import Row, begin, carry_out
-from customers.models import Customer
-from entitlements.models import AcceptedEvent, FeatureOverride, Grant, OverrideBatch
+from billing_admin.flows.override_batch import Row, begin, carry_out, results
+from billing_admin.flows.use import report_use
+from catalog.models import Feature, Meter
+from customers.models import Customer, Operation
+from entitlements.models import (
+    AcceptedEvent,
+    Balance,
+    FeatureOverride,
+    Grant,
+    MeterMember,
+    OverrideBatch,
+    UsageKey,
+)
 from entitlements.override import override
 from tests import builders as a
 from tests.builders import STAFF
@@ -59,3 +69,47 @@ def test_use_that_was_accepted_is_dropped():
     erase(who)
 
     assert not AcceptedEvent.objects.exists()
+
+
+def test_a_batch_keeps_what_it_says_of_others_and_its_act_loses_the_name():
+    """A-52"""
+    who = a.customer("Line", customer_id="acme")
+    a.feature()
+    rows = [Row(2, "acme", "credits", "5", None), Row(3, "acme-berlin", "credits", "many", None)]
+    carry_out(begin(rows, "Line asked", STAFF, MARCH_1), MARCH_1)
+
+    erase(who)
+
+    batch = OverrideBatch.objects.get()
+    assert [(kept["line"], kept["customer_id"]) for kept in batch.rows] == [(2, "(erased)"), (3, "acme-berlin")]
+    assert batch.failures[0]["customer"] == "acme-berlin"
+    assert [result.row.line for result in results(batch)] == [2, 3]
+    assert set(Operation.objects.filter(customer=None).values_list("reason", flat=True)) == {"(erased) asked"}
+
+
+def test_what_stands_for_keys_and_for_members_of_meters_goes_too():
+    """A-52"""
+    who = a.on(a.pro())
+    a.use(who, 1, key="ada@example.com")
+    members = Meter.objects.create(
+        slug="users", name="Users", event_name="seen", aggregation="unique_count", property="mail"
+    )
+    users = a.allowance(10, of="users")
+    Feature.objects.filter(slug="users").update(meter=members)
+    a.enable(who, a.plan("people", users, of="people"))
+    report_use(who, name="seen", properties={"mail": "ada@example.com"}, now=MARCH_1)
+    assert (UsageKey.objects.count(), MeterMember.objects.count()) == (1, 1)
+
+    erase(who)
+
+    assert (UsageKey.objects.count(), MeterMember.objects.count()) == (0, 0)
+
+
+def test_labels_of_balances_lose_the_name():
+    """A-52"""
+    who = a.customer("Ada Lovelace")
+    give_units(who, Wanted(a.feature(), Decimal(5), None, "For Ada Lovelace"), reason="asked", actor=STAFF, now=MARCH_1)
+
+    erase(who)
+
+    assert Balance.objects.get().label == "For (erased)"
