@@ -8,16 +8,18 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q, Sum
 
 from catalog.models import Feature
 from catalog.money import plain
 from catalog.periods import NEVER, RESETS
 from catalog.terms import METERED
+from customers.holdings import contracts_at
 from customers.models import Customer, Operation
 from entitlements.balances import Kind, extra
 from entitlements.models import UNITS, Balance, BalanceEntry, Grant
-from entitlements.provision import close, enter, enter_grant, hold, open_beside
-from entitlements.readings import grant_terms
+from entitlements.provision import close, enter, enter_grant, held_until, hold, open_beside, settle
+from entitlements.readings import grant_terms, open_rows, pool
 
 MOST = Decimal(10) ** (UNITS["max_digits"] - UNITS["decimal_places"])
 
@@ -76,15 +78,15 @@ def grant(
     """
     if feature.type != METERED:
         raise NotGrantable(feature)
-    starts_at = starts_at or now
-    _refuse_bad(units, starts_at, ends_at, now)
-    if recurs and (recurs not in RESETS or recurs == NEVER):
-        raise BadGrant(f"A grant recurs with one of {', '.join(k for k in RESETS if k != NEVER)}.")
     hold(customer, alone=True)
     if key and (same := customer.grants.filter(idempotency_key=key).first()):
         if (same.feature_id, same.units, same.ends_at, same.recurs) != (feature.pk, units, ends_at, recurs):
             raise GrantKeyReused(key)
         return same
+    starts_at = starts_at or now
+    _refuse_bad(units, starts_at, ends_at, now)
+    if recurs and (recurs not in RESETS or recurs == NEVER):
+        raise BadGrant(f"A grant recurs with one of {', '.join(k for k in RESETS if k != NEVER)}.")
     row = Grant.objects.create(
         customer=customer,
         feature=feature,
@@ -133,8 +135,8 @@ def change_grant(
     Raises `GrantIsOver`, `GrantIsUsed`, `BadGrant`.
     """
     given, row = _held(given, now)
-    if given.balances.filter(used__gt=0).exists():
-        raise GrantIsUsed(row.used)
+    if used := given.balances.aggregate(used=Sum("used", filter=Q(used__gt=0)))["used"]:
+        raise GrantIsUsed(used)
     units = given.units if units is None else units
     _refuse_bad(units, given.starts_at, ends_at, now)
     given.units, given.ends_at = units, ends_at
@@ -159,28 +161,43 @@ def void_grant(given: Grant, *, now: datetime, reason: str = "", operation: Oper
     Returns the units taken back; a grant that was voided before gives back nothing more.
     """
     hold(given.customer, alone=True)
-    given = Grant.objects.select_for_update().get(pk=given.pk)
+    given = Grant.objects.select_for_update(of=("self",)).select_related("customer", "feature").get(pk=given.pk)
     if given.voided_at is not None:
         return Decimal(0)
+    _bring_up_to_date(given, now=now)
     given.voided_at, given.void_reason = now, reason
     given.voided_by = operation.actor if operation else ""
     given.save(update_fields=["voided_at", "voided_by", "void_reason"])
     taken = Decimal(0)
     for row in given.balances.filter(closed_at=None).order_by("id").select_for_update():
-        rest = max(Decimal(0), row.left or Decimal(0)) if row.ends_at is None or row.ends_at > now else Decimal(0)
+        rest = max(Decimal(0), row.left or Decimal(0))
         if rest:
             row.adjusted -= rest
             row.save(update_fields=["adjusted"])
             enter(row, BalanceEntry.Kind.EDIT, -rest, now=now, operation=operation)
-        close(row, ended_at=now, now=now, operation=operation)
         taken += rest
+        if row.starts_at > now:
+            close(row, ended_at=now, now=now, operation=operation)
+        else:
+            row.ends_at = now
+            row.save(update_fields=["ends_at"])
+    _bring_up_to_date(given, now=now, operation=operation)
     return taken
 
 
+def _bring_up_to_date(given: Grant, *, now: datetime, operation: Operation | None = None) -> None:
+    """Close what ended of the feature, and open what follows; seats that it held stay in use. The customer is held."""
+    customer, feature = given.customer, given.feature
+    rows = held_until(customer, open_rows(customer, [feature.pk]), now, now=now)
+    there = pool(customer, contracts_at(customer, now), rows, now, feature.slug)
+    settle(customer, there, rows, now=now, operation=operation)
+
+
 def _held(given: Grant, now: datetime) -> tuple[Grant, Balance]:
-    """The grant and its open window, locked."""
+    """The grant and its present window, opened if nobody has, and locked."""
     hold(given.customer, alone=True)
-    given = Grant.objects.select_for_update().get(pk=given.pk)
+    given = Grant.objects.select_for_update(of=("self",)).select_related("customer", "feature").get(pk=given.pk)
+    _bring_up_to_date(given, now=now)
     row: Balance | None = given.balances.filter(closed_at=None).select_for_update().first()
     over = given.ends_at is not None and given.ends_at <= now
     if given.voided_at is not None or row is None or over:

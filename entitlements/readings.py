@@ -260,8 +260,7 @@ def used_since(customer: Customer, position: int) -> dict[int, Decimal]:
     """Units per balance that were counted after a ledger position, and still count."""
     used: dict[int, Decimal] = {}
     events = UsageEvent.objects.filter(customer=customer, pk__gt=position, voided_at=None)
-    events = events.values_list("balance_ids", "amounts")
-    for balance_ids, amounts in events:
+    for balance_ids, amounts in events.values_list("balance_ids", "amounts"):
         for balance_id, amount in zip(balance_ids, amounts, strict=True):
             used[balance_id] = used.get(balance_id, Decimal(0)) + amount
     return used
