@@ -16,11 +16,11 @@ from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.access import decide
 from entitlements.allowances import contributions_of, sources_of
-from entitlements.balances import Bucket, Mode, burn, fresh
+from entitlements.balances import Bucket, Kind, Mode, burn, fresh
 from entitlements.check import UnknownFeature
 from entitlements.events import first_event, write_event
 from entitlements.models import Balance
-from entitlements.provision import held_until, hold, settle
+from entitlements.provision import held_until, hold, row_of, settle
 from entitlements.readings import bucket_of, find_feature, locked, open_rows, pool
 from entitlements.track import SMALLEST, Asked, LimitReached, NotMetered, Tracked, repeated
 
@@ -89,13 +89,19 @@ def refuse_untimely(feature: FeatureTerms, at: datetime, now: datetime) -> None:
 
 
 def _rows_at(customer: Customer, feature: FeatureTerms, at: datetime, now: datetime) -> list[Balance]:
-    """The buckets of plans that held the instant, open ones brought up to date first; in id order, locked."""
+    """The buckets that held the instant, open ones brought up to date first; in id order, locked.
+
+    Bonuses, rollovers and overrides are used late as they would have been in time.
+    """
     present = held_until(customer, open_rows(customer, [feature.id or 0]), now, now=now)
     settle(customer, pool(customer, contracts_at(customer, now), present, now, feature.slug), present, now=now)
-    held = Balance.objects.filter(customer=customer, feature_id=feature.id or 0, item__isnull=False, starts_at__lte=at)
-    held = held.filter(Q(ends_at=None) | Q(ends_at__gt=at)).exclude(source=Balance.Source.ROLLOVER).order_by("id")
+    held = Balance.objects.filter(customer=customer, feature_id=feature.id or 0, starts_at__lte=at)
+    held = held.filter(Q(ends_at=None) | Q(ends_at__gt=at)).order_by("id")
     rows = locked(held.select_related("subscription", "grant"))
-    missed = [bucket for bucket in _missed(customer, feature, at) if bucket.owner not in {_owner(r) for r in rows}]
+    owners = {_owner(row) for row in rows if row.is_promised}
+    overrides = {row.override_id for row in rows}
+    missed = [bucket for bucket in _missed(customer, feature, at) if bucket.owner not in owners]
+    missed += [bucket for bucket in _added(customer, feature, at) if bucket.override_id not in overrides]
     return rows + [_open_closed(customer, bucket, now) for bucket in missed if bucket.ends_at and bucket.ends_at <= now]
 
 
@@ -109,26 +115,21 @@ def _missed(customer: Customer, feature: FeatureTerms, at: datetime) -> list[Buc
     return [fresh(c, at, not_before=_since(c.contract)) for c in contributions]
 
 
+def _added(customer: Customer, feature: FeatureTerms, at: datetime) -> list[Bucket]:
+    """What overrides added at the instant, as it would have been opened."""
+    there = pool(customer, contracts_at(customer, at), [], at, feature.slug)
+    return [beside.bucket for beside in there.beside if beside.bucket.kind is Kind.OVERRIDE]
+
+
 def _since(contract: Contract) -> datetime | None:
     return contract.phase_starts_at if contract.follows_contract else None
 
 
 def _open_closed(customer: Customer, bucket: Bucket, now: datetime) -> Balance:
-    subscription_id, plan_id = bucket.owner
-    return Balance.objects.create(
-        customer=customer,
-        feature_id=bucket.item.feature_row,
-        source=Balance.Source.DEFAULT if bucket.is_default else Balance.Source.PLAN_ITEM,
-        subscription_id=subscription_id,
-        plan_id=plan_id,
-        item_id=bucket.item.row,
-        starts_at=bucket.starts_at,
-        ends_at=bucket.ends_at,
-        opened_at=now,
-        closed_at=now,
-        granted=bucket.granted,
-        priority=bucket.priority,
-    )
+    row = row_of(customer, bucket, now=now)
+    row.closed_at = now
+    row.save(force_insert=True)
+    return row
 
 
 def count_late_on(
@@ -149,7 +150,7 @@ def count_late_on(
     """
     assert feature.id is not None
     rows = _rows_at(customer, feature, at, now)
-    if any(row.closed_at is not None and is_billed(row) for row in rows):
+    if any(row.is_promised and row.closed_at is not None and is_billed(row) for row in rows):
         raise WindowBilled(feature, at)
     contracts = contracts_at(customer, at)
     sources, buckets = sources_of(contracts, feature.slug), [bucket_of(row) for row in rows]

@@ -413,6 +413,10 @@ def _roll_on(
     """
     if after.id is None:
         rest = max(Decimal(0), min(after.granted or Decimal(0), row.left or Decimal(0)))
+        if rest:
+            row.adjusted -= rest
+            row.save(update_fields=["adjusted"])
+            enter(row, BalanceEntry.Kind.MOVED, -rest, now=now, operation=operation)
         close(row, ended_at=now, now=now, operation=operation)
         if rest:
             open_beside(customer, replace(after, granted=rest), now=now, operation=operation)
