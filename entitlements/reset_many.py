@@ -46,9 +46,25 @@ def reset_many(*, now: datetime, after: Place = START, most: int = CHUNK) -> Ste
     done all of a step or nothing.
     """
     with transaction.atomic():
-        customers, upto = _hold(now, after, most)
-        reset = _reset(customers, now) if customers else Reset()
+        held, upto = _hold(now, after, most)
+        reset = _reset(held, now) if held else Reset()
     return Step(reset, upto)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Customers who are held, and where their windows are counted from: arrays as PostgreSQL writes them, since nobody
+    but PostgreSQL reads them again."""
+
+    ids: str
+    anchors: str
+
+    def halves(self) -> "list[Held]":
+        """Two of about equal size; one customer cannot be halved."""
+        ids, anchors = (array.strip("{}").split(",") for array in (self.ids, self.anchors))
+        middle = len(ids) // 2
+        parts = [slice(middle), slice(middle, None)] if middle else []
+        return [Held(f"{{{','.join(ids[part])}}}", f"{{{','.join(anchors[part])}}}") for part in parts]
 
 
 # Locked in a statement of their own: the next one sees what was committed before they were.
@@ -58,38 +74,39 @@ WITH waiting AS MATERIALIZED (
   WHERE closed_at IS NULL AND ends_at <= %(now)s AND (ends_at, customer_id) > (%(end)s::timestamptz, %(customer)s)
   ORDER BY ends_at, customer_id LIMIT %(most)s
 ), held AS (
-  SELECT id FROM customers_customer WHERE id IN (SELECT customer_id FROM waiting)
-  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+  SELECT id, coalesce(usage_started_at, created_at) AS anchor FROM customers_customer
+  WHERE id IN (SELECT customer_id FROM waiting) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ), last AS (
   SELECT ends_at, customer_id FROM waiting ORDER BY ends_at DESC, customer_id DESC LIMIT 1
 )
-SELECT (SELECT array_agg(id) FROM held), last.ends_at, last.customer_id FROM last
+SELECT last.ends_at, last.customer_id, all_.ids, all_.anchors
+FROM last, (SELECT array_agg(id)::text AS ids, array_agg(anchor)::text AS anchors FROM held) AS all_
 """
 
 
-def _hold(now: datetime, after: Place, most: int) -> tuple[list[int], Place | None]:
+def _hold(now: datetime, after: Place, most: int) -> tuple[Held | None, Place | None]:
     """Customers of the next windows that are due, held as `provision.hold` does for who opens windows alone."""
     with connection.cursor() as cursor:
         cursor.execute(_HOLD, {"now": now, "end": after[0], "customer": after[1], "most": most})
         found = cursor.fetchone()
     if found is None:
-        return [], None
-    held, *last = found
-    return held or [], (last[0], last[1])
+        return None, None
+    ends_at, customer, ids, anchors = found
+    return (Held(ids, anchors) if ids else None), (ends_at, customer)
 
 
-def _reset(customers: list[int], now: datetime) -> Reset:
+def _reset(held: Held, now: datetime) -> Reset:
     """Reset what is simple of customers who are held; whom the database refuses is left for `reset_due` to name."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(_STATEMENT, _values(customers, now))
+            cursor.execute(_STATEMENT, _values(held, now))
             return Reset(*cursor.fetchone())
     except (IntegrityError, DataError) as error:
-        if len(customers) == 1:
-            log.warning("a reset was refused", customer=customers[0], error=str(error))
+        halves = held.halves()
+        if not halves:
+            log.warning("a reset was refused", customer=held.ids, error=str(error))
             return Reset()
-    middle = len(customers) // 2
-    one, other = _reset(customers[:middle], now), _reset(customers[middle:], now)
+    one, other = (_reset(half, now) for half in halves)
     return Reset(one.customers + other.customers, one.closed + other.closed)
 
 
@@ -146,15 +163,14 @@ WITH due AS MATERIALIZED (
   SELECT id, customer_id, feature_id, source, subscription_id, plan_id, item_id, starts_at, ends_at, granted,
     withheld_by_id
   FROM entitlements_balance
-  WHERE customer_id = ANY(%(customers)s) AND closed_at IS NULL AND ends_at <= %(now)s
+  WHERE customer_id = ANY(%(customers)s::bigint[]) AND closed_at IS NULL AND ends_at <= %(now)s
   ORDER BY id FOR NO KEY UPDATE
 ), plain AS MATERIALIZED (
   SELECT due.*, i.version_id, i.reset, i.reset_anchor, i.term = %(in_advance)s AND i.price IS NOT NULL AS is_bought,
-    CASE WHEN NOT i.unlimited THEN coalesce(i.included, 0) END AS included,
-    coalesce(c.usage_started_at, c.created_at) AS usage_anchor
+    CASE WHEN NOT i.unlimited THEN coalesce(i.included, 0) END AS included, c.usage_anchor
   FROM due
   JOIN catalog_planitem i ON i.id = due.item_id
-  JOIN customers_customer c ON c.id = due.customer_id
+  JOIN unnest(%(customers)s::bigint[], %(anchors)s::timestamptz[]) AS c (id, usage_anchor) ON c.id = due.customer_id
   WHERE due.source = ANY(%(promised)s) AND due.withheld_by_id IS NULL
     AND i.reset <> %(never)s AND i.rollover IS NULL AND NOT i.keeps_overage
     AND NOT EXISTS (
@@ -209,10 +225,11 @@ SELECT count(DISTINCT customer_id), count(*) FROM opened
 """  # noqa: S608  our own text
 
 
-def _values(customers: list[int], now: datetime) -> dict[str, Any]:
+def _values(held: Held, now: datetime) -> dict[str, Any]:
     default = default_plan()
     return window_values(now) | {
-        "customers": customers,
+        "customers": held.ids,
+        "anchors": held.anchors,
         "promised": [Balance.Source.PLAN_ITEM.value, Balance.Source.DEFAULT.value],
         "plan_item": Balance.Source.PLAN_ITEM.value,
         "default": Balance.Source.DEFAULT.value,
