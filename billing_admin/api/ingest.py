@@ -12,6 +12,7 @@ from billing_admin.api.errors import problem_of, refusal_of
 from billing_admin.api.events import EventRowOut
 from billing_admin.api.refusals import NotFound
 from billing_admin.api.shapes import Answer, Body, Id, Instant, Problem, Quantity, Reason, Units
+from billing_admin.api.track_batch import told
 from billing_admin.api.usage import AccessOut, found_or_created
 from billing_admin.flows.use import report_use
 from billing_admin.flows.void_use import void_use
@@ -141,7 +142,7 @@ def report_events(request: ApiRequest, body: AnyReport) -> ReportOut | ResultsOu
     """
     sent = body.root
     if isinstance(sent, ReportsIn):
-        return ResultsOut(data=[_result(request, event) for event in sent.events])
+        return ResultsOut(data=_results(request, sent.events))
     return ReportOut.of(_reported(request, sent))
 
 
@@ -157,6 +158,20 @@ def _reported(request: ApiRequest, body: ReportIn) -> Reported:
         key=body.event_key,
         mode=Mode(body.mode),
     )
+
+
+def _results(request: ApiRequest, events: list[dict[str, Any]]) -> list[ResultOut]:
+    """What became of each. Where something breaks in between, whoever sent them has to know which were counted."""
+    results: list[ResultOut] = []
+    for event in events:
+        try:
+            results.append(_result(request, event))
+        except Exception as failed:
+            if not any(result.applied for result in results):
+                raise  # nothing was counted, so all of it can be sent again
+            broken = told(failed)
+            results.append(ResultOut(applied=False, error=Problem(code=broken.code, message=broken.message)))
+    return results
 
 
 def _result(request: ApiRequest, event: dict[str, Any]) -> ResultOut:
