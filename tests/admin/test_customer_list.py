@@ -119,7 +119,8 @@ def many() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO customers_customer"
-            " (public_id, customer_id, name, email, currency, locale, billing_address, tax_number, created_at, revision)"
+            " (public_id, customer_id, name, email, currency, locale, billing_address, tax_number, created_at,"
+            " revision)"
             " SELECT 'cus_' || n, 'shop_' || n, 'Name ' || md5(n::text), md5((n * 7)::text) || '@many.example', '',"
             " 'en_US', '', '', now(), 0 FROM generate_series(1, 100000) AS n"
         )
