@@ -441,7 +441,7 @@ def reprovision(
     left_behind = {row.item.feature.slug: row for row in waiting if row.item.feature}
     moves = list(_roll_on([row for row in before if row.kind is Kind.ROLLOVER], contributions, at))
     for slug, bought in list(rows.items()) if paid_again else []:
-        if paid_again and (kept := purchase_of(bought, paid_again.multiplier, at)):
+        if paid_again and (kept := purchase_of(given_back(bought), paid_again.multiplier, at)):
             moves.append(BucketMove(Fate.KEPT, rows.pop(slug), kept))
     for contribution in contributions:
         assert contribution.item.feature is not None

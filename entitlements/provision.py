@@ -148,6 +148,7 @@ def _enter_brought(row: Balance, bucket: Bucket, *, now: datetime, operation: Op
 
 def keep_bought(customer: Customer, row: Balance, kept: Bucket, *, now: datetime, operation: Operation) -> None:
     """End a bucket of units that were paid once; what was not used of them goes over into a purchase."""
+    give_back(row, now=now, operation=operation)
     if kept.granted:
         row.adjusted -= kept.granted
         row.save(update_fields=["adjusted"])
@@ -567,8 +568,11 @@ def _accrued(row: Balance, since: datetime) -> Decimal:
 
 
 def _counted(row: Balance, since: datetime) -> Decimal:
-    """Units of the plan's buckets of this feature that events since the instant were counted on, but for levels."""
-    same = Balance.objects.filter(customer_id=row.customer_id, feature_id=row.feature_id, plan=row.plan)
+    """Units of the plan's buckets of this feature that events since the instant were counted on, but for levels.
+
+    What rollovers gave stays theirs.
+    """
+    same = Balance.objects.promised().filter(customer_id=row.customer_id, feature_id=row.feature_id, plan=row.plan)
     siblings = set(same.values_list("pk", flat=True))
     total = Decimal(0)
     events = UsageEvent.objects.since(since).filter(

@@ -85,11 +85,15 @@ def use_lines(
         return []
     lines: list[Line] = []
     for use in uses:
-        interval = Cadence.parse(before.terms.interval_of(use.segments[-1][0]))
+        # What lasts has no interval to ask for: units that were bought once never come to an end here.
         over = ends or (use.ends_at is not None and use.ends_at <= at)
-        if over and (closes or is_boundary(before.anchor, interval, at)):
+        if over and (closes or _closes_interval(before, use, at)):
             lines += usage_lines(use, plan_name=before.terms.plan_name, currency=before.terms.currency)
     return lines
+
+
+def _closes_interval(before: Stretch, use: RatedUse, at: datetime) -> bool:
+    return is_boundary(before.anchor, Cadence.parse(before.terms.interval_of(use.segments[-1][0])), at)
 
 
 def elapsed_lines(
