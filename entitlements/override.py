@@ -12,7 +12,7 @@ from catalog.terms import BOOLEAN, METERED, STATIC
 from customers.holdings import contracts_at
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation, Subscription
-from entitlements.models import UNITS, FeatureOverride, OverrideBatch
+from entitlements.models import UNITS, FeatureOverride, FeatureOverrideQuerySet, OverrideBatch
 from entitlements.provision import held_until, hold, settle
 from entitlements.readings import open_rows, override_of, pool
 
@@ -122,7 +122,8 @@ def override(
     hold(customer, alone=True)
     if subscription is not None and (subscription.customer_id != customer.pk or subscription.ended_at is not None):
         raise BadOverride("subscription", "This subscription is not a live one of this customer.", "not_theirs")
-    earlier = _overlapping(customer, feature, subscription, effective_from, effective_until)
+    standing = overlapping(customer, feature, subscription, effective_from, effective_until)
+    earlier = list(standing.select_for_update(of=("self",)))
     if earlier and not supersede:
         raise Overlaps(earlier[0])
     for other in earlier:
@@ -206,17 +207,19 @@ def refuse_bad_dates(effective_from: datetime, effective_until: datetime | None,
         raise BadOverride("from", "An override begins now or later: what was used was used.", "begins_in_the_past")
 
 
-def _overlapping(
+def overlapping(
     customer: Customer,
     feature: Feature,
     subscription: Subscription | None,
     starts_at: datetime,
     ends_at: datetime | None,
-) -> list[FeatureOverride]:
+) -> FeatureOverrideQuerySet:
+    """The overrides of the same level and feature that hold at some time between the instants, the first one first."""
     same = customer.feature_overrides.standing(starts_at).filter(feature=feature, subscription=subscription)
     if ends_at is not None:
         same = same.filter(effective_from__lt=ends_at)
-    return list(same.select_for_update(of=("self",)).select_related("feature").order_by("effective_from"))
+    found: FeatureOverrideQuerySet = same.select_related("feature").order_by("effective_from")
+    return found
 
 
 def _used(row: FeatureOverride) -> Decimal:

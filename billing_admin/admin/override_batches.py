@@ -36,6 +36,7 @@ from billing_admin.flows.override_batch import (
     begin,
     carry_out,
     dry_run,
+    lasting,
     read_rows,
     results,
     revoke_batch,
@@ -235,8 +236,14 @@ def _outcomes(request: HttpRequest, rows: Sequence[Row]) -> list[Outcome]:
     found = dry_run(rows, moment(request))
     if allowed(request, GIVE):
         return found
-    why = "You may give overrides for a limited time only: say when it ends."
-    return [replace(o, problem=o.problem or why, column="until") if o.row.until is None else o for o in found]
+    ends = "You may give overrides for a limited time only: say when it ends."
+    stays = "It would end a permanent override, which takes the permission to give those."
+    lines = lasting(rows, moment(request))
+    return [_beyond_concessions(o, stays if o.row.until else ends) if o.row.line in lines else o for o in found]
+
+
+def _beyond_concessions(outcome: Outcome, why: str) -> Outcome:
+    return replace(outcome, problem=outcome.problem or why, column="supersede" if outcome.row.until else "until")
 
 
 def _tried_row(outcome: Outcome) -> TriedRow:

@@ -16,6 +16,7 @@ from django.template.response import TemplateResponse
 from billing_admin.access import allowed, require
 from billing_admin.admin.acts import CustomerAct, find_customer, moment
 from billing_admin.admin.links import customer_link, link
+from billing_admin.flows.customers import CustomerClosed
 from billing_admin.flows.override_outlook import Outlook, Wanted, misfit, outlook, planned, words_of
 from billing_admin.pages import ActPage
 from billing_admin.site import page
@@ -26,7 +27,7 @@ from customers.contracts import Contract
 from customers.journal import Actor
 from customers.models import Customer, Subscription
 from entitlements.models import UNITS, FeatureOverride
-from entitlements.override import BadOverride, Overlaps, override, refuse_bad_dates, revoke, value_of
+from entitlements.override import BadOverride, Overlaps, overlapping, override, refuse_bad_dates, revoke, value_of
 
 # Whoever may give concessions gives them for a limited time; the other permission has no such bound.
 GIVE, CONCESSION = "entitlements.add_featureoverride", "entitlements.give_concession"
@@ -355,6 +356,11 @@ class GiveOverride(CustomerAct):
     def act(self, form: OverrideForm) -> str:
         said, wanted = form.cleaned_data, form.wanted
         require_giving(self.request, ends=wanted.ends_at is not None)
+        if self.customer.closed_at is not None:
+            raise CustomerClosed
+        if said["supersede"]:
+            met = overlapping(self.customer, wanted.feature, wanted.subscription, wanted.starts_at, wanted.ends_at)
+            require_giving(self.request, ends=all(other.effective_until is not None for other in met))
         try:
             override(
                 self.customer,

@@ -22,6 +22,7 @@ from billing_admin.flows.override_batch import (
     begin,
     carry_out,
     dry_run,
+    lasting,
     results,
     revoke_batch,
 )
@@ -195,11 +196,11 @@ def override_many(request: ApiRequest, body: OverrideBulkIn) -> OverrideBatchOut
     """Give overrides to up to 1,000 customers as one batch.
 
     Each row stands by itself: one that is refused is told with its reason, and holds up no other. Up to 50 rows are
-    given before the answer; more are `running`, and the batch says how far they are. A permanent one takes
-    `entitlements.add_featureoverride`, too.
+    given before the answer; more are `running`, and the batch says how far they are. A permanent one, and superseding
+    such a one, takes `entitlements.add_featureoverride`, too.
     """
     rows, now = body.wanted(), request.now
-    if any(row.until is None for row in rows):
+    if lasting(rows, now):
         refuse_what_stays(request.auth, None)
     reason = require_reason(body.reason, "overrides of many customers")
     if body.dry_run:

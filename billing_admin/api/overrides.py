@@ -19,7 +19,7 @@ from catalog.terms import BOOLEAN
 from customers.models import Customer, Subscription
 from entitlements.allowances import as_number as number_in
 from entitlements.models import FeatureOverride, FeatureOverrideQuerySet
-from entitlements.override import override, revoke
+from entitlements.override import overlapping, override, revoke
 
 router = Router(tags=["Overrides"])
 
@@ -168,15 +168,20 @@ def create_override(request: ApiRequest, customer_id: Id, body: OverrideIn) -> O
     """Give a feature another value for a while, or for good.
 
     The plan stays as it is. A number above what the plan gives is a bucket of its own while it is in force; below, it
-    takes what is not used. `effectiveUntil` has to be sent: null is permanent, and takes the first permission.
+    takes what is not used. `effectiveUntil` has to be sent: null is permanent, and takes the first permission; so does
+    superseding a permanent one.
     """
     refuse_what_stays(request.auth, body.effective_until)
     customer, feature = find_customer(customer_id), find_feature(body.feature_slug)
+    subscription, starts_at = _subscription(customer, body.subscription_id), body.effective_from or request.now
+    if body.supersede:
+        for other in overlapping(customer, feature, subscription, starts_at, body.effective_until):
+            refuse_what_stays(request.auth, other.effective_until)
     row = override(
         customer,
         feature,
         typed(feature, body.value),
-        subscription=_subscription(customer, body.subscription_id),
+        subscription=subscription,
         effective_from=body.effective_from,
         effective_until=body.effective_until,
         reason=body.reason,

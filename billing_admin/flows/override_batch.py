@@ -381,6 +381,20 @@ def column_of(error: ValidationError) -> str:
 # Giving ---------------------------------------------------------------------------------------------------------------
 
 
+def lasting(rows: Sequence[Row], now: datetime) -> set[int]:
+    """The lines that give something permanent, or may end what was given so: they take more than concessions."""
+    named = {row.customer_id for row in rows if row.supersede}
+    met: set[tuple[str, str]] = set()
+    if named:
+        whose = Q(customer__customer_id__in=named) | Q(customer__public_id__in=named)
+        standing = FeatureOverride.objects.standing(now).filter(whose, effective_until=None)
+        for own, public_id, slug in standing.values_list(
+            "customer__customer_id", "customer__public_id", "feature__slug"
+        ):
+            met |= {(own, slug), (public_id, slug)}
+    return {row.line for row in rows if row.until is None or (row.supersede and (row.customer_id, row.feature) in met)}
+
+
 @transaction.atomic
 def begin(rows: Sequence[Row], reason: str, actor: Actor, now: datetime) -> OverrideBatch:
     """Keep what was confirmed, as a batch that is still to be carried out: by `carry_out`, or the task of that name.
