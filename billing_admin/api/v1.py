@@ -42,7 +42,9 @@ What a customer pays, what they may use, and why.
 Send an API key with every call: `Authorization: Bearer bk_…`. Keys are made in the desk, by an Admin; a key may do
 what its role may do. Names are camelCase; snake_case is understood, too. Money is in whole minor units with its
 currency, prices are exact decimals as text, quantities are numbers. Write calls take an `Idempotency-Key`: whoever
-repeats one gets the first answer again. Every refusal has the shape `{code, message, field?}`.
+repeats one gets the first answer again. Every refusal has the shape `{code, message, field?}`. Every answer says how
+many calls the key has left in this minute: `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset` (seconds); a 429
+has `Retry-After`, too.
 """
 
 
