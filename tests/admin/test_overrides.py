@@ -367,9 +367,12 @@ def test_readers_see_overrides_and_neither_dialog_nor_preview_nor_post(client, r
 
 def test_a_closed_customer_gets_none(desk):
     who = acme()
+    a.feature("sso", type="boolean")
     give(who)
     Customer.objects.filter(pk=who.pk).update(closed_at=day("2026-03-15"))
 
     html = desk.page(who).html
+    refused = desk.post("override_give", who.pk, **typed(feature="sso", what="on", value=""))
 
     assert reverse("admin:override_give", args=[who.pk]) not in html
+    assert refused.errors == {"__all__": ["This customer is closed."]}
