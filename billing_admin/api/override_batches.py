@@ -26,7 +26,6 @@ from billing_admin.flows.override_batch import (
     results,
     revoke_batch,
 )
-from billing_admin.tasks import carry_out_batch
 from customers.journal import require_reason
 from entitlements.models import OverrideBatch
 
@@ -239,6 +238,8 @@ def revoke_override_batch(request: ApiRequest, batch_id: Id, body: OverrideRevok
 
 def hand_over(batch: OverrideBatch) -> None:
     """Let a worker carry it out as soon as it is written. Should the queue be away, the next pass finds it."""
+    from billing_admin.tasks import carry_out_batch  # Celery takes memory that web processes need only here
+
     send = partial(carry_out_batch.apply_async, [batch.public_id], retry=False)
     transaction.on_commit(send, robust=True)
 
