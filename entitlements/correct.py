@@ -62,11 +62,12 @@ class Voided:
 class _Giving:
     """What balances got back so far."""
 
+    now: datetime
     returned: list[Returned] = field(default_factory=list)
 
     def change(self, event: UsageEvent, row: Balance, units: Decimal) -> None:
         before = bucket_of(row)
-        add(row, units, event.at)
+        add(row, units, event.at, now=self.now)
         self.returned.append(Returned(event, row, before, replace(before, used=row.used)))
 
 
@@ -102,7 +103,7 @@ def void_event(
         inputs={"event": rows[0].public_id},
         effects={row.feature.slug: row.taken for row in rows},
     )
-    giving = _Giving()
+    giving = _Giving(now)
     for row in rows:
         held_until(customer, open_rows(customer, [row.feature_id]), now, now=now)
         _give_back(customer, row, giving, is_billed, operation, now=now)

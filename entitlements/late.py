@@ -15,6 +15,7 @@ from customers.contracts import Contract
 from customers.holdings import contracts_at
 from customers.models import Customer
 from entitlements.access import decide
+from entitlements.aftermath import follow
 from entitlements.allowances import contributions_of, sources_of
 from entitlements.balances import Bucket, Kind, Mode, burn, fresh
 from entitlements.check import UnknownFeature
@@ -162,7 +163,7 @@ def count_late_on(
     if burnt.refused or not buckets or (burnt.taken == 0 and amount != 0):
         raise LimitReached(decide(feature, sources, buckets, holds_plan=bool(contracts), required=amount))
     for place, part in burnt.parts:
-        add(rows[place], part, at)
+        add(rows[place], part, at, now=now)
     event = write_event(
         customer,
         feature_id=feature.id,
@@ -191,8 +192,13 @@ def main_of(rows: Sequence[Balance], contracts: Sequence[Contract], slug: str) -
     return min(own, key=lambda row: owners.index(_owner(row)), default=rows[0] if rows else None)
 
 
-def add(row: Balance, part: Decimal, at: datetime) -> None:
-    """Count it where it was used: items that came into force later rate only what was used after them."""
+def add(row: Balance, part: Decimal, at: datetime, *, now: datetime) -> None:
+    """Count it where it was used: items that came into force later rate only what was used after them.
+
+    What a window that has ended left to the next ones follows.
+    """
+    left = row.left
     row.used += part
     row.save(update_fields=["used"])
+    follow(row, left, now=now)
     row.entries.filter(at__gt=at, rates_from__isnull=False).update(rates_from=F("rates_from") + part)
