@@ -33,7 +33,7 @@ ORDER BY a.ord, b.id
 """  # noqa: S608  columns from a constant
 ORD, REVISION, VERSION, KEYS, ID, WRITTEN_BY, BALANCE = 0, 1, 2, 3, 4, 5, 6
 # Answers kept for as long as nothing that they were made from has changed.
-MOST_KEPT = 12_000
+MOST_KEPT = 8_000
 
 
 @dataclass(frozen=True, slots=True)
