@@ -26,9 +26,10 @@ from billing_admin.flows.customers import create_customer
 from billing_admin.flows.details import add_note
 from billing_admin.flows.enable_plan import enable_plan, propose
 from billing_admin.flows.gate import collect
+from billing_admin.flows.grants import Wanted, give_units
 from billing_admin.flows.rewards import apply_coupon
 from billing_admin.flows.use import track_use
-from catalog.models import Plan
+from catalog.models import Feature, Plan
 from catalog.periods import Cadence, boundary, period_containing
 from catalog.terms import ItemTerms, PlanTerms
 from customers.journal import Actor
@@ -36,6 +37,7 @@ from customers.models import Customer, Subscription
 from entitlements.balances import Mode
 from entitlements.edit import edit_balance
 from entitlements.models import Balance
+from entitlements.override import override
 from entitlements.partitions import make_months
 from entitlements.track import LimitReached, track
 from invoicing.account import change_settings
@@ -194,6 +196,35 @@ class World:
 
     def coupon(self, customer: Customer, now: datetime, *, code: str, reason: str) -> None:
         apply_coupon(customer, code, reason=reason, actor=self.staff["ops"], now=now)
+
+    def override(
+        self,
+        customer: Customer,
+        now: datetime,
+        *,
+        feature: str,
+        value: Decimal | str | bool,
+        reason: str,
+        lasts: int | None,
+    ) -> None:
+        until = now + timedelta(days=lasts) if lasts else None
+        of, actor = Feature.objects.get(slug=feature), self.staff["sales"]
+        override(customer, of, value, effective_until=until, reason=reason, actor=actor, now=now)
+
+    def give(
+        self,
+        customer: Customer,
+        now: datetime,
+        *,
+        feature: str,
+        units: int,
+        label: str,
+        reason: str,
+        lasts: int | None,
+    ) -> None:
+        until = now + timedelta(days=lasts) if lasts else None
+        wanted = Wanted(feature=Feature.objects.get(slug=feature), units=Decimal(units), label=label, ends_at=until)
+        give_units(customer, wanted, reason=reason, actor=self.staff["ops"], now=now)
 
     def note(self, customer: Customer, now: datetime, *, text: str, by: str) -> None:
         add_note(customer, text=text, actor=self.staff[by], now=now)

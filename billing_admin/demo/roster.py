@@ -79,6 +79,16 @@ def coupon(code: str, days: float, *, reason: str) -> Act:
     return Act(Ago(days), "coupon", {"code": code, "reason": reason})
 
 
+def override(feature: str, days: float, value: Decimal | str | bool, *, reason: str, lasts: int | None) -> Act:
+    """Another value for so many days from then on; None: for good."""
+    return Act(Ago(days), "override", {"feature": feature, "value": value, "reason": reason, "lasts": lasts})
+
+
+def give(feature: str, days: float, units: int, *, label: str, reason: str, lasts: int | None) -> Act:
+    what = {"feature": feature, "units": units, "label": label, "reason": reason, "lasts": lasts}
+    return Act(Ago(days), "give", what)
+
+
 def top_up(days: float, amount: str) -> Act:
     return Act(Ago(days), "top_up", {"amount": amount})
 
@@ -147,6 +157,7 @@ STORIES = (
             edit("credits", 21, to=200, reason="Outage of the speech endpoint, credits given back"),
             note(20, "Very unhappy about the outage; Peter takes care of them personally."),
             coupon("LAUNCH20", 18, reason="Promised by Peter after the outage"),
+            give("credits", 17, 100, label="Goodwill after the outage", reason="Promised with the coupon", lasts=60),
         ),
         uses=api(180, 14_000, seats=5),
         busy=True,
@@ -163,6 +174,7 @@ STORIES = (
                 base={"amount": Decimal("380.00")},
                 credits={"included": Decimal(1200)},
             ),
+            override("api-calls", 13, Decimal(250_000), reason="Tries the new import", lasts=45),
         ),
         uses=api(900, 160_000, seats=27),
         busy=True,
@@ -191,6 +203,7 @@ STORIES = (
             on("extra-credits", Ago(180), by="ops"),
             on("team", Ago(92)),
             edit("credits", 12, to=150, reason="Render farm ran wild overnight; goodwill, once"),
+            override("credits", 9, Decimal(2000), reason="Film festival: a boost until it is over", lasts=30),
         ),
         uses=api(420, 120_000, seats=18),
         busy=True,
@@ -198,14 +211,23 @@ STORIES = (
     Company(
         "Yarrow Finance",
         joined=270,
-        acts=(on("free", Ago(270), by="ops"), on("pro", Ago(250)), on("team", Ago(45))),
+        acts=(
+            on("free", Ago(270), by="ops"),
+            on("pro", Ago(250)),
+            on("team", Ago(45)),
+            override("api-calls", 15, Decimal(250_000), reason="Tries the new import", lasts=45),
+        ),
         uses=api(310, 60_000, seats=12),
         busy=True,
     ),
     Company(
         "Zephyr Drones",
         joined=240,
-        acts=(on("pro", Ago(240)), on("team", Ago(128))),
+        acts=(
+            on("pro", Ago(240)),
+            on("team", Ago(128)),
+            override("api-calls", 14, Decimal(250_000), reason="Tries the new import", lasts=45),
+        ),
         uses=api(380, 90_000, seats=14),
         pays="half",
         busy=True,
@@ -217,6 +239,9 @@ STORIES = (
             on("pro", Ago(350)),
             on("team", Ago(200)),
             note(40, "Security review passed; SSO is mandatory for them."),
+            override(
+                "priority-gpu", 38, value=True, reason="Part of the security review: their own machines", lasts=None
+            ),
         ),
         uses=api(460, 110_000, seats=26),
         busy=True,
@@ -246,7 +271,11 @@ STORIES = (
     Company(
         "Umbra Security",
         joined=260,
-        acts=(on("developer", Ago(260), by="ops"), on("enterprise", Ago(150))),
+        acts=(
+            on("developer", Ago(260), by="ops"),
+            on("enterprise", Ago(150)),
+            override("rate-limit", 24, "20000", reason="Load test before their launch", lasts=29),
+        ),
         uses=tokens(1_700, hours=52),
         busy=True,
     ),
