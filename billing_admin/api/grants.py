@@ -13,7 +13,7 @@ from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer, page_of
 from billing_admin.api.overrides import find_feature
 from billing_admin.api.refusals import NotFound
-from billing_admin.api.shapes import Answer, Body, Id, Instant, Page, Quantity, Reason, Slug, Units
+from billing_admin.api.shapes import Answer, Body, Id, Instant, Page, Properties, Quantity, Reason, Slug, Units
 from billing_admin.flows.grants import Wanted, change_units, give_units, void_units
 from customers.models import Customer
 from entitlements.models import Balance, Grant
@@ -33,7 +33,7 @@ EXAMPLE = {
 }
 Label = Annotated[str, Field(min_length=1, max_length=120)]
 Priority = Annotated[int, Field(strict=True, ge=-(2**15), lt=2**15)]
-Metadata = Annotated[dict[str, Any], Field(max_length=50)]
+Metadata = Annotated[Properties, Field(max_length=50)]
 Some = Annotated[Units, Field(gt=0)]
 
 

@@ -11,7 +11,7 @@ from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.errors import problem_of, refusal_of
 from billing_admin.api.events import EventRowOut
 from billing_admin.api.refusals import NotFound
-from billing_admin.api.shapes import Answer, Body, Id, Instant, Problem, Quantity, Reason, Units
+from billing_admin.api.shapes import Answer, Body, Id, Instant, Problem, Properties, Quantity, Reason, Units
 from billing_admin.api.track_batch import told
 from billing_admin.api.usage import AccessOut, found_or_created
 from billing_admin.flows.use import report_use
@@ -31,7 +31,7 @@ MOST = 1_000
 class ReportIn(Body):
     customer_id: Id
     event_name: Annotated[str, Field(min_length=1, max_length=120)]
-    properties: dict[str, Any] = Field(default_factory=dict, max_length=50)
+    properties: Properties = Field(default_factory=dict, max_length=50)
     value: Units | None = Field(None, description="What meters without a property read; negative gives back.")
     event_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = Field(
         None,

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from math import isfinite
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -50,7 +51,23 @@ def as_rate(value: Decimal) -> str:
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
+
+
 # Units of a feature: six decimals, at most 10^18.
+def _as_kept(value: Any) -> Any:
+    """A value of JSON as a JSON column keeps it: numbers with a fraction in the common double precision."""
+    if isinstance(value, Decimal):
+        number = float(value)
+        if not isfinite(number):
+            raise ValueError(f"{value} is too large a number to keep")
+        return number
+    if isinstance(value, dict):
+        return {key: _as_kept(inner) for key, inner in value.items()}
+    return [_as_kept(inner) for inner in value] if isinstance(value, list) else value
+
+
+# What callers write beside an event or a grant: any JSON, kept and given back.
+Properties = Annotated[dict[str, Any], AfterValidator(_as_kept)]
 Units = Annotated[Decimal, BeforeValidator(_no_boolean), Field(max_digits=24, decimal_places=6)]
 # A price in major units of a currency ("0.002"): exact, up to twelve decimals.
 Rate = Annotated[Decimal, BeforeValidator(_no_boolean), Field(max_digits=24, decimal_places=12)]

@@ -14,7 +14,7 @@ from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.explained import ExplanationOut
 from billing_admin.api.finding import find_customer
 from billing_admin.api.refusals import BadValue, NotFound
-from billing_admin.api.shapes import Answer, Body, Id, Instant, Quantity, Slug, Units, as_number
+from billing_admin.api.shapes import Answer, Body, Id, Instant, Properties, Quantity, Slug, Units, as_number
 from billing_admin.api.upgrades import upgrade_to, upgrades
 from billing_admin.flows.accepted import Use, accept, refuse_uncountable
 from billing_admin.flows.customers import DuplicateCustomerId, create_customer
@@ -78,7 +78,7 @@ class TrackIn(Body):
     at: Instant | None = Field(
         None, description="When it happened, if that is not now: it counts in its own window until that is billed."
     )
-    properties: dict[str, Any] = Field(default_factory=dict, max_length=50)
+    properties: Properties = Field(default_factory=dict, max_length=50)
     auto_create: bool = Field(default=False, description="Create an unknown customer first.")
     in_background: bool = Field(
         default=False,

@@ -346,6 +346,16 @@ def test_a_negative_value_gives_back(api):
     assert track(api, who, -10)["access"]["remaining"] == 80
 
 
+def test_properties_may_hold_fractions_and_come_back_as_they_were(api):
+    who = on(pro(credits=10))
+
+    answer = track(api, who, properties={"seconds": 1.5, "of": [2, {"deep": 0.25}]}, eventKey="job-1")
+    again = track(api, who, properties={"seconds": 1.5, "of": [2, {"deep": 0.25}]}, eventKey="job-1")
+
+    assert answer["event"]["properties"] == {"seconds": 1.5, "of": [2, {"deep": 0.25}]}
+    assert again["applied"] is False
+
+
 def test_fractions_are_exact(api):
     who = on(pro(credits=1))
     for _ in range(3):
