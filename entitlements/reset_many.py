@@ -7,7 +7,7 @@ writes the very same rows for these windows, too (the tests compare them).
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -79,7 +79,7 @@ WITH waiting AS MATERIALIZED (
 ), last AS (
   SELECT ends_at, customer_id FROM waiting ORDER BY ends_at DESC, customer_id DESC LIMIT 1
 )
-SELECT last.ends_at, last.customer_id, all_.ids, all_.anchors
+SELECT last.ends_at, last.customer_id, all_.ids, all_.anchors, set_config('TimeZone', 'UTC', true)
 FROM last, (SELECT array_agg(id)::text AS ids, array_agg(anchor)::text AS anchors FROM held) AS all_
 """
 
@@ -91,7 +91,7 @@ def _hold(now: datetime, after: Place, most: int) -> tuple[Held | None, Place | 
         found = cursor.fetchone()
     if found is None:
         return None, None
-    ends_at, customer, ids, anchors = found
+    ends_at, customer, ids, anchors, _ = found
     return (Held(ids, anchors) if ids else None), (ends_at, customer)
 
 
@@ -110,34 +110,30 @@ def _reset(held: Held, now: datetime) -> Reset:
     return Reset(one.customers + other.customers, one.closed + other.closed)
 
 
-# The windows of `s` (reset, reset_anchor, anchor) that contain now, as `catalog.periods.window` has them: the n-th
-# boundary is counted from the anchor, so that adding months clamps the day once. `w` says when they begin and end.
-# Without OFFSET 0 each number would be computed again wherever it is used.
-WINDOW = """
-JOIN unnest(%(resets)s::text[], %(months)s::int[], %(hours)s::int[], %(begins)s::timestamptz[], %(ends)s::timestamptz[])
-  AS c (reset, months, hours, begins, ends) ON c.reset = s.reset
-CROSS JOIN LATERAL (
-  SELECT floor(CASE WHEN c.months = 0 THEN date_part('epoch', %(now)s - s.anchor) / (c.hours * 3600)
-    ELSE (%(month)s - 12 * date_part('year', at) - date_part('month', at)) / c.months END)::int AS n, at
-  FROM (SELECT s.anchor AT TIME ZONE 'UTC' AS at OFFSET 0) AS anchor OFFSET 0
-) AS a
-CROSS JOIN LATERAL (
-  SELECT a.n - (a.at + make_interval(months => a.n * c.months, hours => a.n * c.hours)
-    > %(now)s AT TIME ZONE 'UTC')::int AS n OFFSET 0
-) AS b
-CROSS JOIN LATERAL (
-  SELECT CASE WHEN s.reset_anchor = %(on_calendar)s THEN c.begins
-      ELSE (a.at + make_interval(months => b.n * c.months, hours => b.n * c.hours)) AT TIME ZONE 'UTC' END AS begins,
-    CASE WHEN s.reset_anchor = %(on_calendar)s THEN c.ends
-      ELSE (a.at + make_interval(months => (b.n + 1) * c.months, hours => (b.n + 1) * c.hours)) AT TIME ZONE 'UTC'
-      END AS ends
-  OFFSET 0
-) AS w
+CADENCES = """
+unnest(%(resets)s::text[], %(months)s::int[], %(steps)s::interval[], %(begins)s::timestamptz[], %(ends)s::timestamptz[])
+  AS cadence (reset, months, step, calendar_begins, calendar_ends)
+"""
+
+# `{source}` with the window of each row that contains now, as `catalog.periods.window` has it, as `begins` and `ends`:
+# the n-th boundary is counted from the anchor, so that adding months clamps the day once. Its rows say the `anchor`,
+# the `reset_anchor` and the columns of `CADENCES`. Without OFFSET 0 the number of the window would be computed again
+# wherever it is used. Months are those of UTC, since `_HOLD` says so.
+WINDOWS = """
+SELECT w.*, CASE WHEN reset_anchor = %(on_calendar)s THEN calendar_begins ELSE anchor + n * step END AS begins,
+  CASE WHEN reset_anchor = %(on_calendar)s THEN calendar_ends ELSE anchor + (n + 1) * step END AS ends
+FROM (
+  SELECT v.*, least_n - CASE WHEN anchor + least_n * step > %(now)s THEN 1 ELSE 0 END AS n FROM (
+    SELECT u.*, floor(CASE WHEN months = 0 THEN date_part('epoch', %(now)s - anchor) / date_part('epoch', step)
+      ELSE (%(month)s - 12 * date_part('year', anchor) - date_part('month', anchor)) / months END) AS least_n
+    FROM {source} u OFFSET 0
+  ) v OFFSET 0
+) w
 """
 
 
 def window_values(now: datetime) -> dict[str, Any]:
-    """What `WINDOW` is filled in with."""
+    """What `CADENCES` and `WINDOWS` are filled in with."""
     cadences = {reset: Cadence.parse(reset) for reset in RESETS if reset != NEVER}
     on_calendar = [window(reset, now, now, on_calendar=True) for reset in cadences]
     utc = now.astimezone(UTC)
@@ -146,7 +142,7 @@ def window_values(now: datetime) -> dict[str, Any]:
         "month": 12 * utc.year + utc.month,
         "resets": list(cadences),
         "months": [cadence.months for cadence in cadences.values()],
-        "hours": [int(cadence.span.total_seconds()) // 3600 for cadence in cadences.values()],
+        "steps": [f"{c.months} months {c.span // timedelta(hours=1)} hours" for c in cadences.values()],
         "begins": [period.starts_at for period in on_calendar],
         "ends": [period.ends_at for period in on_calendar],
         "on_calendar": CALENDAR,
@@ -166,13 +162,14 @@ WITH due AS MATERIALIZED (
   WHERE customer_id = ANY(%(customers)s::bigint[]) AND closed_at IS NULL AND ends_at <= %(now)s
   ORDER BY id FOR NO KEY UPDATE
 ), plain AS MATERIALIZED (
-  SELECT due.*, i.version_id, i.reset, i.reset_anchor, i.term = %(in_advance)s AND i.price IS NOT NULL AS is_bought,
+  SELECT due.*, cadence.*, i.version_id, i.reset_anchor, i.term = %(in_advance)s AND i.price IS NOT NULL AS is_bought,
     CASE WHEN NOT i.unlimited THEN coalesce(i.included, 0) END AS included, c.usage_anchor
   FROM due
   JOIN catalog_planitem i ON i.id = due.item_id
+  JOIN {CADENCES} ON cadence.reset = i.reset
   JOIN unnest(%(customers)s::bigint[], %(anchors)s::timestamptz[]) AS c (id, usage_anchor) ON c.id = due.customer_id
   WHERE due.source = ANY(%(promised)s) AND due.withheld_by_id IS NULL
-    AND i.reset <> %(never)s AND i.rollover IS NULL AND NOT i.keeps_overage
+    AND i.rollover IS NULL AND NOT i.keeps_overage
     AND NOT EXISTS (
       SELECT 1 FROM entitlements_featureoverride o
       WHERE o.customer_id = due.customer_id AND o.feature_id = due.feature_id
@@ -182,7 +179,7 @@ WITH due AS MATERIALIZED (
       WHERE level.customer_id = due.customer_id AND level.feature_id = due.feature_id
         AND level.closed_at IS NULL AND level.level_units IS NOT NULL)
 ), simple AS (
-  SELECT b.id, b.ends_at, b.reset, b.reset_anchor, %(plan_item)s AS source,
+  SELECT b.*, %(plan_item)s AS next_source,
     CASE WHEN follows THEN p.anchor ELSE b.usage_anchor END AS anchor,
     CASE WHEN follows THEN s.started_at END AS since
   FROM plain b
@@ -199,7 +196,7 @@ WITH due AS MATERIALIZED (
     AND (b.is_bought
       OR b.granted IS NOT DISTINCT FROM b.included * CASE WHEN follows THEN p.quantity ELSE 1 END)
   UNION ALL
-  SELECT b.id, b.ends_at, b.reset, b.reset_anchor, %(default)s, b.usage_anchor, NULL
+  SELECT b.*, %(default)s, b.usage_anchor, NULL
   FROM plain b
   WHERE b.plan_id = %(default_plan)s AND b.version_id = %(default_version)s
     AND b.granted IS NOT DISTINCT FROM b.included
@@ -208,20 +205,19 @@ WITH due AS MATERIALIZED (
       WHERE s.customer_id = b.customer_id AND s.state = ANY(%(live)s) AND p.withdrawn_at IS NULL
         AND p.pending_since IS NULL AND p.starts_at <= %(now)s AND (p.ends_at IS NULL OR p.ends_at > %(now)s))
 ), next AS (
-  SELECT s.id, s.source, greatest(w.begins, s.ends_at, s.since) AS starts_at, w.ends AS ends_at
-  FROM simple s {WINDOW}
+  SELECT id, next_source, greatest(begins, ends_at, since) AS starts_at, ends
+  FROM ({WINDOWS.format(source="simple")}) AS windows
 ), closed AS (
   UPDATE entitlements_balance b SET closed_at = %(now)s FROM next WHERE b.id = next.id
-  RETURNING b.customer_id, b.feature_id, b.subscription_id, b.plan_id, b.item_id, b.granted, next.source,
-    next.starts_at, next.ends_at
+  RETURNING b.customer_id, b.feature_id, b.subscription_id, b.plan_id, b.item_id, b.granted, next.next_source,
+    next.starts_at, next.ends
 ), opened AS (
   -- It reads what was closed, so that no two windows of a bucket are open at once, not even for a moment.
   INSERT INTO entitlements_balance (customer_id, feature_id, subscription_id, plan_id, item_id, granted, source,
     starts_at, ends_at, opened_at, label, adjusted, used, withheld, priority)
   SELECT closed.*, %(now)s, '', 0, 0, 0, 0 FROM closed
-  RETURNING customer_id
 )
-SELECT count(DISTINCT customer_id), count(*) FROM opened
+SELECT count(DISTINCT customer_id), count(*) FROM closed
 """  # noqa: S608  our own text
 
 
@@ -233,7 +229,6 @@ def _values(held: Held, now: datetime) -> dict[str, Any]:
         "promised": [Balance.Source.PLAN_ITEM.value, Balance.Source.DEFAULT.value],
         "plan_item": Balance.Source.PLAN_ITEM.value,
         "default": Balance.Source.DEFAULT.value,
-        "never": NEVER,
         "in_advance": IN_ADVANCE,
         "multiplying": list(MULTIPLYING),
         "live": [state.value for state in LIVE],

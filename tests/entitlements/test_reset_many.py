@@ -15,7 +15,7 @@ from customers.models import Customer
 from entitlements.models import Balance
 from entitlements.override import override
 from entitlements.reset import Reset
-from entitlements.reset_many import START, WINDOW, reset_many, window_values
+from entitlements.reset_many import CADENCES, START, WINDOWS, reset_many, window_values
 from tests import builders as a
 from tests.instants import APRIL_1, MARCH_1, MARCH_16, MAY_1, day
 from tests.workers.test_runs import the_database_refusing
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 YEARS = 6 * 366 * 24 * 3600 * 1_000_000
 INSTANTS = st.integers(-YEARS, YEARS).map(lambda number: MARCH_1 + timedelta(microseconds=number))
-CADENCES = [reset for reset in periods.RESETS if reset != periods.NEVER]
+RESETS = [reset for reset in periods.RESETS if reset != periods.NEVER]
 
 
 def reset(now=APRIL_1, **options):
@@ -32,25 +32,22 @@ def reset(now=APRIL_1, **options):
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from(CADENCES), st.sampled_from(["billing_period", "calendar"]), INSTANTS), max_size=8
-    ),
+    st.lists(st.tuples(st.sampled_from(RESETS), st.sampled_from(["billing_period", "calendar"]), INSTANTS), max_size=8),
     INSTANTS,
 )
 @settings(max_examples=200, deadline=None)
 def test_windows_in_sql_are_those_of_the_calendar(rows, now):
     """Law 1: boundaries are counted from the anchor, days clamped to the month's end."""
-    values = window_values(now) | {
-        "own_resets": [row[0] for row in rows],
-        "own_anchors": [row[1] for row in rows],
-        "dates": [row[2] for row in rows],
-    }
+    given_ = "SELECT * FROM unnest(%(own)s::text[], %(anchored)s::text[], %(anchors)s::timestamptz[])"
+    source = (
+        f"({given_} WITH ORDINALITY AS given (of, reset_anchor, anchor, place)"
+        f" JOIN {CADENCES} ON cadence.reset = given.of)"
+    )
+    own = {"own": [row[0] for row in rows], "anchored": [row[1] for row in rows], "anchors": [row[2] for row in rows]}
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT w.begins, w.ends FROM unnest(%(own_resets)s::text[], %(own_anchors)s::text[],"  # noqa: S608  our own text
-            " %(dates)s::timestamptz[]) WITH ORDINALITY AS s (reset, reset_anchor, anchor, place)"
-            f" {WINDOW} ORDER BY s.place",
-            values,
+            f"SELECT begins, ends FROM ({WINDOWS.format(source=source)}) AS windows ORDER BY place",  # noqa: S608
+            window_values(now) | own,
         )
         found = cursor.fetchall()
 
