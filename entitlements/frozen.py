@@ -1,4 +1,4 @@
-"""SQL that keeps overrides append-only and customers' revisions true, whoever writes."""
+"""SQL that keeps overrides append-only, customers' revisions true, and what balances belong to, whoever writes."""
 
 GUARD = """
 CREATE FUNCTION entitlements_refuse_edited_override() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -29,9 +29,27 @@ CREATE TRIGGER touch_customer AFTER INSERT OR UPDATE ON entitlements_featureover
   FOR EACH ROW EXECUTE FUNCTION entitlements_touch_of_override();
 CREATE TRIGGER touch_customer AFTER INSERT OR UPDATE ON entitlements_grant
   FOR EACH ROW EXECUTE FUNCTION entitlements_touch_of_override();
+
+CREATE FUNCTION entitlements_keep_owner() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_TABLE_NAME = 'customers_customer'
+     AND EXISTS (SELECT 1 FROM entitlements_balance WHERE customer_id = OLD.id)
+     OR TG_TABLE_NAME = 'customers_subscription'
+     AND EXISTS (SELECT 1 FROM entitlements_balance WHERE subscription_id = OLD.id) THEN
+    RAISE EXCEPTION 'Row % of % has balances.', OLD.id, TG_TABLE_NAME USING ERRCODE = 'foreign_key_violation';
+  END IF;
+  RETURN OLD;
+END $$;
+CREATE TRIGGER keep_owner BEFORE DELETE ON customers_customer
+  FOR EACH ROW EXECUTE FUNCTION entitlements_keep_owner();
+CREATE TRIGGER keep_owner BEFORE DELETE ON customers_subscription
+  FOR EACH ROW EXECUTE FUNCTION entitlements_keep_owner();
 """
 
 UNGUARD = """
+DROP TRIGGER keep_owner ON customers_subscription;
+DROP TRIGGER keep_owner ON customers_customer;
+DROP FUNCTION entitlements_keep_owner();
 DROP TRIGGER touch_customer ON entitlements_grant;
 DROP TRIGGER touch_customer ON entitlements_featureoverride;
 DROP FUNCTION entitlements_touch_of_override();

@@ -21,8 +21,8 @@ def units(**options: Any) -> models.DecimalField:
     return models.DecimalField(max_digits=UNITS["max_digits"], decimal_places=UNITS["decimal_places"], **options)
 
 
-# A foreign key to the catalog that another row of ours holds for good: see `Balance`.
-IMPLIED: Any = {"db_index": False, "db_constraint": False}
+# A foreign key that is not checked row by row: see `Balance`.
+COPIED: Any = {"db_index": False, "db_constraint": False}
 
 
 def new_event_id() -> str:
@@ -249,8 +249,9 @@ class Balance(models.Model):
     (None: unlimited), `adjusted` what was added or taken since, `used` what was tracked; what is left is granted +
     adjusted − used. `withheld` is the part of `adjusted` that an override takes while it is in force.
 
-    A reset writes two of these rows for each window, so there is no index that no question needs, and what an item
-    implies (it names its feature and its plan, and a published one is never deleted) is not checked again.
+    A reset writes two of these rows for each window, so there is no index that no question needs, and what can only be
+    copied from the window before is not looked up again for each row. What a balance belongs to cannot be deleted from
+    under it all the same: triggers keep customers, contracts and published items.
     """
 
     class Source(models.TextChoices):
@@ -261,14 +262,14 @@ class Balance(models.Model):
         ROLLOVER = "rollover", "Rollover"
         OVERRIDE = "override", "Override"
 
-    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="balances", db_index=False)
-    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="balances", **IMPLIED)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="balances", **COPIED)
+    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="balances", **COPIED)
     source = models.CharField(max_length=10, choices=Source, default=Source.PLAN_ITEM)
     subscription = models.ForeignKey(
-        Subscription, on_delete=models.PROTECT, null=True, related_name="balances", db_index=False
+        Subscription, on_delete=models.PROTECT, null=True, related_name="balances", **COPIED
     )
-    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, null=True, related_name="balances", **IMPLIED)
-    item = models.ForeignKey(PlanItem, on_delete=models.PROTECT, null=True, related_name="balances", **IMPLIED)
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, null=True, related_name="balances", **COPIED)
+    item = models.ForeignKey(PlanItem, on_delete=models.PROTECT, null=True, related_name="balances", **COPIED)
     grant = models.ForeignKey(Grant, on_delete=models.PROTECT, null=True, related_name="balances", db_index=False)
     override = models.ForeignKey(
         FeatureOverride, on_delete=models.PROTECT, null=True, related_name="balances", db_index=False

@@ -1,5 +1,5 @@
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from entitlements.astray import astray
 from entitlements.models import Balance
@@ -23,7 +23,7 @@ def test_nothing_that_verbs_write_contradicts_the_catalog():
     assert astray() == []
 
 
-@pytest.mark.parametrize("column", ["feature_id", "item_id", "plan_id"])
+@pytest.mark.parametrize("column", ["customer_id", "feature_id", "item_id", "plan_id"])
 def test_a_row_that_names_what_there_is_not_is_found(column):
     """Law 9: what the database does not check row by row."""
     a.default()
@@ -32,7 +32,24 @@ def test_a_row_that_names_what_there_is_not_is_found(column):
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE entitlements_balance SET {column} = 999999")  # noqa: S608  our own column
 
-    assert astray() == [acme.balances.get().pk]
+    assert astray() == [Balance.objects.get().pk]
+
+
+@pytest.mark.parametrize("table", ["customers_customer", "customers_subscription"])
+def test_what_has_balances_cannot_be_deleted(table):
+    """Law 9: whoever writes, psql included."""
+    a.on(a.pro(50))
+    refused = pytest.raises(IntegrityError, match="has balances")
+
+    with refused, transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {table}")  # noqa: S608  our own table
+
+
+def test_a_contract_of_somebody_else_is_found():
+    acme, globex = a.on(a.pro(50)), a.customer()
+    Balance.objects.update(customer=globex)
+
+    assert astray() == [acme.subscriptions.get().balances.get().pk]
 
 
 def test_an_item_of_another_feature_is_found():
