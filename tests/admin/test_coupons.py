@@ -281,7 +281,7 @@ def test_a_bonus_stands_under_its_feature(desk: CustomerDesk):
     page = desk.page(who).text
 
     assert "140 of 140 left" in page
-    assert "Support case 412 40 left until 31 Mar 2026" in page
+    assert "Support case 412 bonus 40 left until 31 Mar 2026" in page
 
 
 def test_the_customers_page_takes_few_more_queries_with_many_coupons(

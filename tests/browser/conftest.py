@@ -22,8 +22,9 @@ FLAGS = [
 OURS = ("catalog", "customers", "entitlements", "invoicing", "billing_admin")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
+    """One browser for the tests of this folder: whoever comes after them may have an event loop of their own."""
     if not CHROMIUM.exists():
         missing = pytest.fail if os.environ.get("CI") else pytest.skip
         missing("there is no Chromium here")
