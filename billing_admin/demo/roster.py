@@ -271,11 +271,7 @@ STORIES = (
     Company(
         "Umbra Security",
         joined=260,
-        acts=(
-            on("developer", Ago(260), by="ops"),
-            on("enterprise", Ago(150)),
-            override("rate-limit", 24, "20000", reason="Load test before their launch", lasts=29),
-        ),
+        acts=(on("developer", Ago(260), by="ops"), on("enterprise", Ago(150))),
         uses=tokens(1_700, hours=52),
         busy=True,
     ),
@@ -305,7 +301,11 @@ STORIES = (
     Company(
         "Opal Assistants",
         joined=320,
-        acts=(on("developer", Ago(320), by="ops"), on("scale", Ago(170))),
+        acts=(
+            on("developer", Ago(320), by="ops"),
+            on("scale", Ago(170)),
+            override("rate-limit", 24, "20000", reason="Load test before their launch", lasts=29),
+        ),
         uses=tokens(420, hours=18),
         busy=True,
     ),
