@@ -48,7 +48,8 @@ Fate = Callable[[Customer, Subscription, Plan], None]
 
 
 def overuse(who: Customer, contract: Subscription, other: Plan) -> None:
-    if "calls" in {b.feature.slug for b in who.balances.select_related("feature")}:
+    known = "calls" in {b.feature.slug for b in who.balances.select_related("feature")}
+    if known and a.access(who, of="calls", now=MID_MARCH).has_access:
         a.overuse(who, 133, of="calls", now=MID_MARCH)
 
 
