@@ -38,11 +38,6 @@ class Overlaps(ValidationError):
         )
 
 
-class OverrideIsOver(ValidationError):
-    def __init__(self) -> None:
-        super().__init__("This override is over. Give another one.", code="override_is_over")
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One value, typed by its feature: `on` (False: no access at all), `units`, `text` or `unlimited`."""

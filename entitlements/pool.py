@@ -62,18 +62,18 @@ class Pool:
     def needs_writing(self) -> bool:
         return any(s.needs_writing for s in self.standings) or any(b.needs_writing for b in self.beside)
 
-    def is_usable(self, place: int) -> bool:
-        """Whether the bucket at a place may be used: an override may have closed it."""
-        if place < len(self.standings) and self.standings[place].is_closed:
-            return False
-        return not self.overrides(slug_of(self.buckets[place])).closed
-
     @property
     def usable(self) -> list[int]:
-        """The places of the buckets that may be used."""
+        """The places of the buckets that may be used: an override may have closed some."""
+        buckets = self.buckets
         if not self.replaced:
-            return list(range(len(self.standings) + len(self.beside)))
-        return [place for place in range(len(self.standings) + len(self.beside)) if self.is_usable(place)]
+            return list(range(len(buckets)))
+        closed = {place for place, standing in enumerate(self.standings) if standing.is_closed}
+        return [
+            place
+            for place, bucket in enumerate(buckets)
+            if place not in closed and not self.overrides(slug_of(bucket)).closed
+        ]
 
     def overrides(self, slug: str) -> Replaced:
         return next((found for name, found in self.replaced if name == slug), NOTHING_REPLACED)
