@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib.auth.management import create_permissions
 
-OURS = ("catalog", "customers", "entitlements", "invoicing", "billing_admin")
+OURS = ("catalog", "customers", "entitlements", "invoicing", "payments", "billing_admin")
 VIEW = "*.view_*"
 EVERYTHING = "*.*"
 
@@ -64,6 +64,8 @@ ROLES: dict[str, tuple[str, ...]] = {
         "invoicing.change_taxrate",
         "invoicing.change_taxassignment",
         "invoicing.change_billingsettings",
+        "payments.use_stripe",
+        "payments.change_stripeaccount",
         "customers.change_subscription",
     ),
     "Admin": (EVERYTHING,),

@@ -111,6 +111,15 @@ HOT_TIMEOUT = env.float("HOT_TIMEOUT", default=5.0)
 # Calls that one API key may make in a minute.
 API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=6_000)
 
+# Stripe. Without the secret key nothing of it shows. The other addresses are for a stand-in of Stripe.
+STRIPE_SECRET_KEY: str = env.str("STRIPE_SECRET_KEY", default="")
+STRIPE_PUBLISHABLE_KEY: str = env.str("STRIPE_PUBLISHABLE_KEY", default="")
+STRIPE_WEBHOOK_SECRET: str = env.str("STRIPE_WEBHOOK_SECRET", default="")
+STRIPE_API_URL: str = env.str("STRIPE_API_URL", default="")
+STRIPE_JS_URL: str = env.str("STRIPE_JS_URL", default="https://js.stripe.com/v3/")
+# Seconds after which a call to it is given up, to be made again later.
+STRIPE_TIMEOUT = env.float("STRIPE_TIMEOUT", default=20.0)
+
 # Events older than so many months go to files in a folder; empty: all stay in the database. No window of a plan is
 # longer than a year, and what an open window counts has to be at hand.
 USAGE_KEEP_MONTHS: int | None = int(env.str("USAGE_KEEP_MONTHS", default="24") or 0) or None
@@ -145,6 +154,7 @@ INSTALLED_APPS = [
     "customers",
     "entitlements",
     "invoicing",
+    "payments",
     "billing_admin.apps.BillingAdminConfig",
 ]
 

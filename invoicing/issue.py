@@ -22,6 +22,7 @@ from invoicing.mail import mail_when_written
 from invoicing.manual import attach_pending
 from invoicing.models import CreditEntry, Deduction, Invoice, InvoiceLine, InvoiceSeries, Payment, Refund
 from invoicing.pipeline import Drawn, DrawnLine
+from invoicing.providers import MANUAL, tell_providers
 from invoicing.readings import account_credit, given_back
 from invoicing.refund import refundable_of
 from invoicing.states import InvoiceState
@@ -190,6 +191,7 @@ def settle_issued(invoice: Invoice, *, now: datetime, net_terms_days: int = 0, r
     invoice.save()
     mail_when_written(invoice)
     _settle_new(invoice, now, refunds=refunds)
+    tell_providers(invoice)
     return invoice
 
 
@@ -292,23 +294,32 @@ def enter_credit(customer: Customer, kind: str, amount: int, *, invoice: Invoice
 
 
 @transaction.atomic
-def receive_payment(invoice: Invoice, *, amount: int, reference: str, actor: Actor, now: datetime) -> Payment:
-    """Record money that arrived, in minor units. What exceeds the rest becomes account credit. Raises `BadPayment`."""
+def receive_payment(
+    invoice: Invoice, *, amount: int, reference: str, provider: str = MANUAL, actor: Actor, now: datetime
+) -> Payment:
+    """Record money that arrived, in minor units. What exceeds the rest becomes account credit.
+
+    What a provider took in is there whatever we think of the invoice: it is recorded once per `reference`, and for a
+    document that is settled already it becomes account credit, with an alert. Raises `BadPayment`.
+    """
     if not reference.strip():
         raise BadPayment("Give the reference of the payment, such as the bank's transaction number.")
     if amount <= 0:
         raise BadPayment("A payment is more than zero.")
     customer = Customer.objects.select_for_update().get(pk=invoice.customer_id)
     invoice = Invoice.objects.select_for_update().get(pk=invoice.pk)
-    if invoice.kind == Invoice.Kind.INVOICE and invoice.state == InvoiceState.VOID:
-        return _keep_late_payment(customer, invoice, amount, reference.strip(), actor=actor, now=now)
+    paid = Payment(invoice=invoice, amount=amount, reference=reference.strip(), provider=provider, at=now)
+    paid.actor = actor.name
+    if provider != MANUAL and (known := Payment.objects.filter(provider=provider, reference=paid.reference).first()):
+        return known
+    closed = {InvoiceState.VOID} if provider == MANUAL else {InvoiceState.VOID, InvoiceState.PAID}
+    if invoice.kind == Invoice.Kind.INVOICE and invoice.state in closed:
+        return _keep_late_payment(customer, paid, actor=actor, now=now)
     if invoice.kind != Invoice.Kind.INVOICE or invoice.state not in (InvoiceState.OPEN, InvoiceState.UNCOLLECTIBLE):
         why = f"{invoice} is {invoice.get_state_display().lower()}; there is nothing to pay."
         raise BadPayment(why, code="nothing_to_pay")
     counted = min(amount, invoice.due)
-    payment = Payment.objects.create(
-        invoice=invoice, amount=amount, reference=reference.strip(), actor=actor.name, at=now
-    )
+    paid.save()
     invoice.paid += counted
     if invoice.due == 0:
         invoice.move_to(InvoiceState.PAID)
@@ -325,7 +336,8 @@ def receive_payment(invoice: Invoice, *, amount: int, reference: str, actor: Act
         inputs={"invoice": invoice.public_id, "amount": amount, "reference": reference},
         effects={"state": invoice.state, "due": invoice.due, "toAccountCredit": amount - counted},
     )
-    return payment
+    tell_providers(invoice)
+    return paid
 
 
 def annul(invoice: Invoice, *, reason: str, now: datetime) -> int:
@@ -340,25 +352,26 @@ def annul(invoice: Invoice, *, reason: str, now: datetime) -> int:
     invoice.save(update_fields=["state", "voided_at", "void_reason", "next_reminder_at", "expires_at", "issues_at"])
     if returned:
         enter_credit(invoice.customer, CreditEntry.Kind.RETURNED, returned, invoice=invoice, now=now)
+    tell_providers(invoice)
     return returned
 
 
-def _keep_late_payment(
-    customer: Customer, invoice: Invoice, amount: int, reference: str, *, actor: Actor, now: datetime
-) -> Payment:
-    """Money for an invoice that is void is the customer's: it becomes account credit, and somebody should know."""
-    payment = Payment.objects.create(invoice=invoice, amount=amount, reference=reference, actor=actor.name, at=now)
+def _keep_late_payment(customer: Customer, paid: Payment, *, actor: Actor, now: datetime) -> Payment:
+    """Money for an invoice that is settled is the customer's: it becomes account credit, and somebody should know."""
+    paid.save()
+    invoice, amount = paid.invoice, paid.amount
     enter_credit(customer, CreditEntry.Kind.LATE, amount, invoice=invoice, now=now)
     record(
         customer,
         "payment.late",
-        f"{format_minor(amount, invoice.currency)} came for {invoice}, which is void: now account credit",
+        f"{format_minor(amount, invoice.currency)} came for {invoice}, which is "
+        f"{invoice.get_state_display().lower()}: now account credit",
         actor=actor,
         now=now,
-        inputs={"invoice": invoice.public_id, "amount": amount, "reference": reference},
+        inputs={"invoice": invoice.public_id, "amount": amount, "reference": paid.reference},
         effects={"toAccountCredit": amount, "alert": True},
     )
-    return payment
+    return paid
 
 
 @transaction.atomic

@@ -501,7 +501,13 @@ class Payment(models.Model):
 
     class Meta:
         ordering = ("at", "id")
-        constraints = [models.CheckConstraint(name="payment_positive", condition=Q(amount__gt=0))]
+        constraints = [
+            models.CheckConstraint(name="payment_positive", condition=Q(amount__gt=0)),
+            # A transfer may settle several invoices; what a provider took in has an id of its own.
+            models.UniqueConstraint(
+                fields=["provider", "reference"], condition=~Q(provider="manual"), name="provider_payment_once"
+            ),
+        ]
 
 
 class Refund(models.Model):
@@ -606,7 +612,7 @@ class CreditEntry(models.Model):
         APPLIED = "applied", "Applied to an invoice"
         OVERPAID = "overpaid", "Paid too much"
         RETURNED = "returned", "Returned from a voided invoice"
-        LATE = "late", "Paid for an invoice that was void"
+        LATE = "late", "Paid for an invoice that was settled"
         UNDONE = "undone", "Credit note voided"
 
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="credit_entries")

@@ -6,6 +6,9 @@ button. Register it in `PROVIDERS`; nothing else has to know.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+
+from django.db import transaction
 
 from invoicing.models import BillingSettings, Invoice
 
@@ -20,15 +23,25 @@ class Way:
     reference: str = ""
 
 
+MANUAL = "manual"
+
 Provider = Callable[[Invoice, BillingSettings], Way | None]
 
 
 def transfer(invoice: Invoice, account: BillingSettings) -> Way:
     """A bank transfer: the account's own words, and the number of the document as its reference."""
-    return Way("manual", instructions=account.payment_instructions.strip(), reference=str(invoice))
+    return Way(MANUAL, instructions=account.payment_instructions.strip(), reference=str(invoice))
 
 
-PROVIDERS: dict[str, Provider] = {"manual": transfer}
+PROVIDERS: dict[str, Provider] = {MANUAL: transfer}
+# Who wants to know, soon, that a document was issued, paid or annulled. They find it by themselves as well, later.
+LISTENERS: list[Callable[[str], None]] = []
+
+
+def tell_providers(invoice: Invoice) -> None:
+    """By the public id of the document, once everything is written; what goes wrong there undoes nothing here."""
+    for listener in LISTENERS:
+        transaction.on_commit(partial(listener, invoice.public_id), robust=True)
 
 
 def ways_to_pay(

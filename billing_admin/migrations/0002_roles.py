@@ -16,6 +16,7 @@ class Migration(migrations.Migration):
         ("customers", "0001_initial"),
         ("entitlements", "0001_initial"),
         ("invoicing", "0001_initial"),
+        ("payments", "0001_initial"),
     ]
 
     operations = [migrations.RunPython(grant, drop)]
