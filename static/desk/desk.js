@@ -70,20 +70,24 @@
     }
   });
 
+  // What htmx brings is shown and answers to keys and clicks in the same moment; by itself it would wait 20 ms between.
+  htmx.config.defaultSettleDelay = 0;
+
   // Dialogs: whatever htmx puts into #desk-dialog is shown; Esc, Cancel and the backdrop close it ---------------------
   const dialog = () => document.getElementById("desk-dialog");
-  let wasOpen = false;
   on("htmx:beforeSwap", (event) => {
-    if (event.detail.target === dialog()) wasOpen = dialog().open;
-    if (event.detail.target === dialog() && [403, 404, 409, 422].includes(event.detail.xhr.status)) {
+    const box = dialog();
+    if (event.detail.target !== box) return;
+    if ([403, 404, 409, 422].includes(event.detail.xhr.status)) {
       event.detail.shouldSwap = true;
       event.detail.isError = false;
     }
+    // Asked for in the dialog, which was closed while it came: it stays closed.
+    if (!box.open && box.contains(event.detail.requestConfig.elt)) event.detail.shouldSwap = false;
   });
   on("htmx:afterSettle", (event) => {
     const box = dialog();
     if (event.detail.target !== box) return;
-    if (!box.open && wasOpen) return; // closed while its new content came: it stays closed
     if (!box.open) {
       const opener = document.activeElement;
       // The focus goes back to what opened it; to the menu's button when that was in a menu, which closes.

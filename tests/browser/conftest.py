@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -20,6 +20,13 @@ FLAGS = [
     "--disable-sync",
 ]
 OURS = ("catalog", "customers", "entitlements", "invoicing", "billing_admin")
+
+
+def the_dialog(page: Page) -> Locator:
+    """The dialog, once it is open: before that neither Escape nor a click beside it would close anything."""
+    box = page.locator("#desk-dialog")
+    expect(box).to_be_visible()
+    return box
 
 
 @pytest.fixture(scope="package")

@@ -11,6 +11,7 @@ from catalog.models import _frozen_terms
 from customers.models import Customer
 from entitlements.readings import forget_items
 from tests import builders as a
+from tests.browser.conftest import the_dialog
 from tests.flows.coupon_world import percent
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -67,9 +68,10 @@ def test_a_code_that_is_unknown_is_told_while_it_is_typed(signed_in: SignIn, acm
 
     page.keyboard.type("nothing")
 
-    expect(page.locator("dialog")).to_contain_text("There is no coupon or promo code 'nothing'.")
+    box = the_dialog(page)
+    expect(box).to_contain_text("There is no coupon or promo code 'nothing'.")
     page.keyboard.press("Escape")
-    expect(page.locator("dialog[open]")).to_have_count(0)
+    expect(box).to_be_hidden()
 
 
 def test_a_coupon_is_added_without_javascript_on_a_small_screen(signed_in: SignIn, acme: Customer):

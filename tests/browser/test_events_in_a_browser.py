@@ -15,6 +15,7 @@ from customers.models import Customer
 from entitlements.models import UsageEvent
 from entitlements.readings import forget_items
 from tests import builders as a
+from tests.browser.conftest import the_dialog
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -62,10 +63,11 @@ def test_events_are_narrowed_split_and_opened(signed_in: SignIn, acme: Customer)
     expect(page.locator(".ev-legend li")).to_have_text(["small 20"])
 
     page.click(".desk-table .ev-when >> nth=0")
-    expect(page.locator("dialog")).to_contain_text('"model": "small"')
-    expect(page.locator("dialog .ev-used tbody tr")).to_have_count(1)
+    box = the_dialog(page)
+    expect(box).to_contain_text('"model": "small"')
+    expect(box.locator(".ev-used tbody tr")).to_have_count(1)
     page.keyboard.press("Escape")
-    expect(page.locator("dialog")).not_to_be_visible()
+    expect(box).to_be_hidden()
     page.click(".desk-table .ev-when >> nth=0")
     page.click("dialog .ev-used a")
     expect(page.locator(".desk-head h2")).to_contain_text("history of the balance")
@@ -78,6 +80,7 @@ def test_older_events_follow_and_a_key_is_found_at_once(signed_in: SignIn, acme:
     page.click("text=Older")
     expect(page.locator(".desk-table tbody tr")).to_have_count(10)
     page.click("text=Newest")
+    expect(page.locator(".desk-table tbody tr")).to_have_count(50)
     page.fill("[name=q]", "job-3")
     page.press("[name=q]", "Enter")
     expect(page.locator(".desk-table tbody tr")).to_have_count(1)

@@ -11,6 +11,7 @@ from catalog.models import _frozen_terms
 from entitlements.override import override
 from entitlements.readings import forget_items
 from tests import builders as a
+from tests.browser.conftest import the_dialog
 from tests.instants import MARCH_1
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -67,14 +68,14 @@ def test_the_story_is_told_by_keyboard_alone(signed_in):
 
     page.get_by_role("link", name="why? Credits").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#desk-dialog")).to_be_visible()
-    page.locator("#desk-dialog").get_by_label("Units").focus()
+    box = the_dialog(page)
+    box.get_by_label("Units").focus()
     page.keyboard.press("Control+A")
     page.keyboard.type("7")
     page.keyboard.press("Enter")
-    expect(page.locator("#desk-dialog").get_by_text("7 asked for")).to_be_visible()
+    expect(box.get_by_text("7 asked for")).to_be_visible()
     page.keyboard.press("Escape")
-    expect(page.locator("#desk-dialog")).to_be_hidden()
+    expect(box).to_be_hidden()
 
 
 def test_without_scripts_the_story_is_a_page(signed_in):
