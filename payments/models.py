@@ -4,7 +4,7 @@ Amounts are whole minor units as in the rest of the house; Stripe's own units st
 done is a query over these rows, so a worker may be late, killed or doubled.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db import models
 from django.db.models import F, Q
@@ -30,6 +30,7 @@ class StripeAccount(models.Model):
     stripe_id = models.CharField(max_length=40)
     name = models.CharField(max_length=200, blank=True)
     livemode = models.BooleanField()
+    key_digest = models.CharField(max_length=16, help_text="Which secret key the account was read with.")
     connected_at = models.DateTimeField(help_text="Invoices issued before are not sent by themselves.")
     method = models.CharField(max_length=20, choices=Method, default=Method.CHARGE)
     auto_advance = models.BooleanField(
@@ -204,11 +205,7 @@ class StripeCreditQuerySet(models.QuerySet):
 
 
 class StripeCredit(models.Model):
-    """What a credit note of ours does in Stripe to one invoice: money back, or less to pay."""
-
-    class Kind(models.TextChoices):
-        REFUND = "refund", "Refund"
-        OFFSET = "offset", "Less to pay"
+    """Money that a credit note of ours gives back through Stripe, of one invoice that was paid there."""
 
     class State(models.TextChoices):
         WAITING = "waiting", "Waiting for Stripe"
@@ -219,7 +216,6 @@ class StripeCredit(models.Model):
 
     note = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="stripe_credits")
     of = models.ForeignKey(StripeInvoice, on_delete=models.PROTECT, related_name="credits")
-    kind = models.CharField(max_length=6, choices=Kind)
     amount = models.BigIntegerField()
     stripe_id = models.CharField(max_length=40, unique=True, null=True, help_text="Stripe's credit note.")
     refund_id = models.CharField(max_length=40, blank=True)
@@ -259,8 +255,6 @@ class StripeEvent(models.Model):
         IGNORED = "ignored", "Ignored"
         FAILED = "failed", "Failed"
 
-    PATIENCE = timedelta(hours=24)
-
     stripe_id = models.CharField(max_length=80, unique=True)
     type = models.CharField(max_length=100)
     object_id = models.CharField(max_length=80, blank=True)
@@ -289,6 +283,25 @@ class StripeEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.stripe_id}"
+
+
+class StripeRefusal(models.Model):
+    """How many events came that are not for us; of the events themselves nothing is kept."""
+
+    class Kind(models.TextChoices):
+        ACCOUNT = "account", "of another account"
+        MODE = "mode", "of the other mode, test or live"
+
+    kind = models.CharField(max_length=7, choices=Kind, primary_key=True)
+    number = models.PositiveIntegerField()
+    since = models.DateTimeField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "Stripe refusal"
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.get_kind_display()}"
 
 
 class StripeProduct(models.Model):
@@ -340,7 +353,11 @@ class StripeSubscription(models.Model):
     quantity = models.PositiveIntegerField(default=1)
     period_starts_at = models.DateTimeField(null=True)
     period_ends_at = models.DateTimeField(null=True)
+    anchor = models.DateTimeField(null=True, help_text="Where its periods are counted from.")
+    started_at = models.DateTimeField(null=True)
+    trial_ends_at = models.DateTimeField(null=True)
     cancels_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
     conflict = models.CharField(max_length=300, blank=True, help_text="Why nothing follows it.")
     removed_at = models.DateTimeField(null=True, help_text="The item is no longer part of it.")
     seen_at = models.DateTimeField()
