@@ -15,3 +15,8 @@ class BillingAdminConfig(AppConfig):
     default = True
     name = "billing_admin"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from billing_admin.stripe_provider import register  # its models are there only now
+
+        register()

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from billing_admin import runs
+from billing_admin.flows import stripe_collect
 from billing_admin.flows.override_batch import carry_out
 from entitlements.models import OverrideBatch
 
@@ -85,6 +86,12 @@ def carry_out_batches() -> None:
 def tell_override_ends() -> None:
     """Overrides that end soon, to whoever may give them."""
     runs.override_ends(now=timezone.now()).finish(timezone.now())
+
+
+@shared_task
+def collect_invoice(invoice_id: str) -> None:
+    """One document by its public id, with Stripe; should this be lost, the next pass finds it."""
+    stripe_collect.collect_document(invoice_id, timezone.now())
 
 
 @shared_task

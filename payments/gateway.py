@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 import stripe
@@ -89,6 +90,10 @@ class NotAllowed(StripeTrouble):
     """The key is wrong, or may not do this."""
 
 
+class WrongAccount(NotAllowed):
+    """The keys belong to another account than the books here."""
+
+
 class BadSignature(Exception):
     """A webhook that Stripe did not send, or that came too late to be believed."""
 
@@ -101,6 +106,11 @@ def enabled() -> bool:
 def livemode() -> bool:
     """Whether the key moves real money."""
     return "_live_" in settings.STRIPE_SECRET_KEY
+
+
+def key_digest() -> str:
+    """What tells one secret key from another without saying it."""
+    return sha256(settings.STRIPE_SECRET_KEY.encode()).hexdigest()[:16]
 
 
 def gateway() -> "Gateway":
@@ -240,6 +250,16 @@ class Gateway:
         with _asking():
             return customer_facts(self.v1.customers.retrieve(id_).to_dict())
 
+    def find_customer(self, reference: str, *, since: datetime) -> CustomerFacts | None:
+        """The one that was made for ours, should its answer have been lost."""
+        params = _since(since) | {"limit": PAGE}
+        with _asking():
+            for row in self.v1.customers.list(params).auto_paging_iter():
+                found = customer_facts(row.to_dict())
+                if found.metadata.get(REFERENCE) == reference:
+                    return found
+        return None
+
     def delete_customer(self, id_: str) -> None:
         """For good: Stripe cancels its subscriptions with it."""
         with _asking():
@@ -309,10 +329,19 @@ class Gateway:
             return invoice_facts(self.v1.invoices.create(params, {"idempotency_key": key}).to_dict(), ())
 
     def add_line(
-        self, *, customer: str, invoice: str, amount: int, currency: str, description: str, line: str, key: str
+        self,
+        *,
+        customer: str,
+        invoice: str,
+        amount: int,
+        currency: str,
+        description: str,
+        line: str,
+        period: tuple[datetime, datetime] | None,
+        key: str,
     ) -> None:
         """One line of a draft; `line` is what it is known by. Below zero it is a deduction."""
-        params = {
+        params: dict[str, Any] = {
             "customer": customer,
             "invoice": invoice,
             "amount": to_stripe(amount, currency),
@@ -321,6 +350,8 @@ class Gateway:
             "discountable": False,
             "metadata": {REFERENCE: line},
         }
+        if period is not None:
+            params["period"] = {"start": int(period[0].timestamp()), "end": int(period[1].timestamp())}
         with _asking():
             self.v1.invoice_items.create(params, {"idempotency_key": key})
 
@@ -367,11 +398,6 @@ class Gateway:
         """Mark as paid without a payment."""
         with _asking():
             self.v1.invoices.pay(id_, {"paid_out_of_band": True}, {"idempotency_key": key})
-
-    def send(self, id_: str, *, key: str) -> None:
-        """Let Stripe mail it to its customer."""
-        with _asking():
-            self.v1.invoices.send_invoice(id_, {}, {"idempotency_key": key})
 
     def void(self, id_: str, *, key: str) -> None:
         with _asking():

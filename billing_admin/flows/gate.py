@@ -24,6 +24,7 @@ from entitlements.override import put_under_overrides
 from entitlements.provision import apply_moves, open_missing
 from invoicing.issue import annul, receive_payment, settle_issued
 from invoicing.models import Invoice, Payment
+from invoicing.providers import MANUAL
 from invoicing.states import InvoiceState
 
 
@@ -38,9 +39,11 @@ class NothingToActivate(ValidationError):
 
 
 @transaction.atomic
-def collect(invoice: Invoice, *, amount: int, reference: str, actor: Actor, now: datetime) -> Payment:
+def collect(
+    invoice: Invoice, *, amount: int, reference: str, provider: str = MANUAL, actor: Actor, now: datetime
+) -> Payment:
     """Record money that arrived for an invoice, in minor units, and give what its payment sets free."""
-    payment = receive_payment(invoice, amount=amount, reference=reference, actor=actor, now=now)
+    payment = receive_payment(invoice, amount=amount, reference=reference, provider=provider, actor=actor, now=now)
     settled(Invoice.objects.get(pk=invoice.pk), actor=actor, now=now)
     return payment
 
