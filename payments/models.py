@@ -258,6 +258,7 @@ class StripeEvent(models.Model):
     stripe_id = models.CharField(max_length=80, unique=True)
     type = models.CharField(max_length=100)
     object_id = models.CharField(max_length=80, blank=True)
+    customer = models.CharField(max_length=80, blank=True, help_text="Stripe's id of the customer whom it is about.")
     happened_at = models.DateTimeField(help_text="Stripe's clock.")
     received_at = models.DateTimeField()
     was_fetched = models.BooleanField(default=False, help_text="We asked for it; else Stripe sent it.")
@@ -277,6 +278,9 @@ class StripeEvent(models.Model):
             models.Index(fields=["-happened_at", "-id"], name="stripe_event_newest"),
             models.Index(fields=["object_id", "-happened_at"], name="stripe_event_of_object"),
             models.Index(fields=["type", "-happened_at"], name="stripe_event_by_type"),
+            models.Index(
+                fields=["customer", "-happened_at"], condition=~Q(customer=""), name="stripe_event_of_customer"
+            ),
             models.Index(fields=["state", "-happened_at"], name="stripe_event_by_state"),
             models.Index(fields=["next_attempt_at"], condition=Q(state="waiting"), name="stripe_event_due"),
         ]
