@@ -11,6 +11,7 @@ from django.conf import settings
 
 from launch import servers
 from tests.settings import GIVEN, PLACES
+from tests.stripe_double.fixtures import double, stripe_server  # noqa: F401 - fixtures, for every test
 
 # A slot is one run of the tests: several may share the servers, each with databases of its own. xdist's workers
 # inherit their controller's slot through the environment.

@@ -1,0 +1,118 @@
+"""Delivers events as signed webhooks, in order and again until they are taken; or held back, to be dealt out."""
+
+import random
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.stripe_double.events import payload_of, signature
+from tests.stripe_double.state import Thing, World
+
+PATIENCE = 8  # tries
+FIRST_WAIT = 0.5  # seconds, doubled after each try
+
+# Takes the payload and its Stripe-Signature, answers an HTTP status.
+Receiver = Callable[[bytes, str], int]
+
+
+@dataclass
+class Delivery:
+    """What `deliver` did: ids of events, `taken` in the order they went out, duplicates included."""
+
+    taken: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+
+class Postman:
+    def __init__(self, lock: threading.RLock, secret: str) -> None:
+        self.lock = lock
+        self.secret = secret
+        self.receiver: Receiver | None = None
+        self.held = False
+        self.tries: dict[str, int] = {}
+
+    def to(self, target: str | Receiver | None) -> None:
+        self.receiver = http_receiver(target) if isinstance(target, str) else target
+
+    # -- by itself -----------------------------------------------------------------------------------------------------
+
+    def next(self, world: World) -> Thing | None:
+        with self.lock:
+            if self.held or self.receiver is None or not world.outbox:
+                return None
+            return world.find(world.outbox[0])
+
+    def deliver_next(self, world: World) -> float:
+        """Try the oldest waiting event; seconds to wait before the next try (0: go on at once)."""
+        event = self.next(world)
+        if event is None:
+            return FIRST_WAIT
+        if self.hand_over(world, event):
+            return 0.0
+        tries = self.tries[event["id"]] = self.tries.get(event["id"], 0) + 1
+        if tries >= PATIENCE:
+            self.took(world, event, delivered=False)
+            return 0.0
+        return float(FIRST_WAIT * 2 ** (tries - 1))
+
+    def hand_over(self, world: World, event: Thing) -> bool:
+        """Post it; True when the receiver answered with a 2xx."""
+        receiver = self.receiver
+        assert receiver
+        with self.lock:
+            payload = payload_of(world, event)
+            header = signature(payload, self.secret, world.now())
+        taken = 200 <= receiver(payload, header) < 300
+        if taken:
+            self.took(world, event)
+        return taken
+
+    def took(self, world: World, event: Thing, *, delivered: bool = True) -> None:
+        with self.lock:
+            if event["id"] in world.outbox:
+                world.outbox.remove(event["id"])
+            if delivered:
+                event["pending_webhooks"] = 0
+
+    # -- dealt out -----------------------------------------------------------------------------------------------------
+
+    def deliver(self, world: World, shuffle_seed: int | None, duplicate: float, drop: float) -> Delivery:
+        """Hand over what waits, once each; shuffled by the seed, some twice, some never (shares between 0 and 1)."""
+        chance = random.Random(shuffle_seed or 0)
+        with self.lock:
+            waiting = [world.things[identity] for identity in world.outbox]
+        delivery = Delivery()
+        batch: list[Thing] = []
+        for event in waiting:
+            if chance.random() < drop:
+                self.took(world, event, delivered=False)
+                delivery.dropped.append(event["id"])
+                continue
+            batch += [event, event] if chance.random() < duplicate else [event]
+        if shuffle_seed is not None:
+            chance.shuffle(batch)
+        for event in batch:
+            taken = self.hand_over(world, event)
+            (delivery.taken if taken else delivery.refused).append(event["id"])
+        return delivery
+
+
+def http_receiver(url: str) -> Receiver:
+    def post(payload: bytes, header: str) -> int:
+        request = urllib.request.Request(  # noqa: S310 - the address comes from who runs the double
+            url,
+            payload,
+            {"Content-Type": "application/json; charset=utf-8", "Stripe-Signature": header, "User-Agent": "Stripe/1.0"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                return int(answer.status)
+        except urllib.error.HTTPError as refusal:
+            return refusal.code
+        except OSError:
+            return 0
+
+    return post
