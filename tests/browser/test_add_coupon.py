@@ -1,15 +1,13 @@
 """Adding a coupon as people do it: type a code, see the next invoice without and with it, add it, take it off."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
-from catalog.models import _frozen_terms
 from customers.models import Customer
-from entitlements.readings import forget_items
 from tests import builders as a
 from tests.browser.conftest import the_dialog
 from tests.flows.coupon_world import percent
@@ -17,14 +15,6 @@ from tests.flows.coupon_world import percent
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 SignIn = Callable[..., Page]
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered() -> Iterator[None]:
-    """Each test has its own rows under the same numbers."""
-    yield
-    _frozen_terms.cache_clear()
-    forget_items()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The customer's page as people use it: popups, keys, wrong input, a small screen, and no JavaScript."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,24 +9,14 @@ import time_machine
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
-from catalog.models import _frozen_terms
 from customers.models import Customer
 from entitlements.models import Balance
-from entitlements.readings import forget_items
 from tests import builders as a
 from tests.browser.conftest import the_dialog
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 SignIn = Callable[..., Page]
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered() -> Iterator[None]:
-    """Each test has its own rows under the same numbers."""
-    yield
-    _frozen_terms.cache_clear()
-    forget_items()
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """Enable Product as a person does it, in a real browser with JavaScript."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import time_machine
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from billing_admin.flows.renew import catch_up
 from catalog.models import Plan
@@ -35,21 +35,14 @@ def acme():
 
 
 @pytest.fixture
-def page(chromium: Browser, live_server, mid_march, acme, django_user_model) -> Iterator[Page]:
+def page(signed_in: Callable[..., Page], mid_march, acme) -> Iterator[Page]:
     """Signed in, on Acme's page."""
-    django_user_model.objects.create_superuser("sam", password="in and out")
-    context = chromium.new_context(viewport={"width": 1440, "height": 1000}, base_url=live_server.url)
-    context.set_default_timeout(15_000)
-    page = context.new_page()
+    page = signed_in(width=1440)
     broken: list[str] = []
     page.on("pageerror", lambda error: broken.append(str(error)))
-    page.goto(f"/login/?next=/customers/customer/{acme.pk}/")
-    page.get_by_label("Username").fill("sam")
-    page.locator("[name=password]").fill("in and out")
-    page.locator("[name=password]").press("Enter")
-    expect(page.get_by_role("link", name="Enable Product")).to_be_visible()
+    page.goto(f"/customers/customer/{acme.pk}/")
     yield page
-    context.close()
+    page.close()
     assert not broken
 
 

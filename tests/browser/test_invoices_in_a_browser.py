@@ -8,22 +8,12 @@ import pytest
 from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect
 
-from catalog.models import _frozen_terms
-from entitlements.readings import forget_items
 from invoicing.models import BillingSettings, Invoice
 from tests import builders as a
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 SignIn = Callable[..., Page]
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered() -> Iterator[None]:
-    """Each test has its own rows under the same numbers."""
-    yield
-    _frozen_terms.cache_clear()
-    forget_items()
 
 
 @pytest.fixture

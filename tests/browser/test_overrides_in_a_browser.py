@@ -1,6 +1,6 @@
 """Overrides as a person gives them: one with an end, many by CSV after a dry run; also without JavaScript."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -9,24 +9,15 @@ import time_machine
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
-from catalog.models import Feature, _frozen_terms
+from catalog.models import Feature
 from customers.models import Customer
 from entitlements.models import FeatureOverride, Grant, OverrideBatch
 from entitlements.override import override
-from entitlements.readings import forget_items
 from tests import builders as a
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 SignIn = Callable[..., Page]
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered() -> Iterator[None]:
-    """Each test has its own rows under the same numbers."""
-    yield
-    _frozen_terms.cache_clear()
-    forget_items()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A special price as a person gives it: typed, seen on the next invoices, revoked; also without JavaScript."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,22 +8,12 @@ import time_machine
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
-from catalog.models import _frozen_terms
 from customers.models import Customer, PriceOverride
-from entitlements.readings import forget_items
 from tests import builders as a
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 SignIn = Callable[..., Page]
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered() -> Iterator[None]:
-    """Each test has its own rows under the same numbers."""
-    yield
-    _frozen_terms.cache_clear()
-    forget_items()
 
 
 @pytest.fixture

@@ -1,28 +1,17 @@
 """Why was this denied? From the customer's page to the rows behind the answer."""
 
 import re
-from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
 from playwright.sync_api import expect
 
-from catalog.models import _frozen_terms
 from entitlements.override import override
-from entitlements.readings import forget_items
 from tests import builders as a
 from tests.browser.conftest import the_dialog
 from tests.instants import MARCH_1
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered() -> Iterator[None]:
-    """Each test has its own rows under the same numbers."""
-    yield
-    _frozen_terms.cache_clear()
-    forget_items()
 
 
 def denied_customer():
