@@ -15,6 +15,7 @@ class Entry(NamedTuple):
     permission: str
 
 
+STRIPE = "Stripe"
 # A page that is not there (yet) has no entry, so a module may come and go without a change here.
 NAVIGATION: dict[str, list[Entry]] = {
     "Customers": [
@@ -55,6 +56,11 @@ NAVIGATION: dict[str, list[Entry]] = {
         Entry("Events", "bolt", "admin:entitlements_usageevent_changelist", "entitlements.view_usageevent"),
         Entry("Balances", "data_usage", "admin:entitlements_balance_changelist", "entitlements.view_balance"),
     ],
+    # Only with keys of Stripe.
+    STRIPE: [
+        Entry("Backlog", "pending_actions", "admin:stripe_backlog", "payments.view_stripeinvoice"),
+        Entry("Stripe settings", "credit_card", "admin:stripe_settings", "payments.view_stripeaccount"),
+    ],
     "System": [
         Entry("Runs", "schedule", "admin:billing_admin_workerrun_changelist", "billing_admin.view_workerrun"),
         Entry("History", "history", "admin:customers_operation_changelist", "customers.view_operation"),
@@ -73,11 +79,15 @@ NAVIGATION: dict[str, list[Entry]] = {
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar for this person: groups of pages that exist and that they may see."""
+    from payments.gateway import enabled  # the settings import this module, and must not wait for Stripe's library
+
     home = reverse("admin:index")
     groups: list[dict[str, Any]] = [
         {"items": [{"title": "Home", "icon": "home", "link": home, "active": request.path == home}]}
     ]
     for title, entries in NAVIGATION.items():
+        if title == STRIPE and not enabled():
+            continue
         if items := list(visible(entries, request)):
             groups.append({"title": title, "items": items})
     return groups

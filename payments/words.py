@@ -1,4 +1,6 @@
-"""Sentences for what Stripe says in codes. Pure."""
+"""Sentences for what Stripe says in codes, and for where a collection stands. Pure."""
+
+from dataclasses import dataclass
 
 DECLINES = {
     "insufficient_funds": "There was not enough money on the account.",
@@ -30,3 +32,80 @@ DISPUTES = {
 def why_declined(code: str, decline_code: str, message: str = "") -> str:
     """What happened, for staff. An unknown code gives Stripe's own sentence."""
     return DECLINES.get(decline_code) or DECLINES.get(code) or message or "The payment was declined."
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a collection stands: the tone of its dot, what is the case, and what comes next."""
+
+    tone: str
+    what: str
+    next: str
+
+
+# State → tone, what is the case, what comes next. Where Stripe said what is wrong, that stands instead of the case.
+STANDINGS = {
+    "waiting": Standing("wait", "It is on its way to Stripe.", "Nothing to do: a worker takes the next step."),
+    "needs_method": Standing(
+        "wait",
+        "There is no saved payment method to charge.",
+        "Send the customer the link to save one, or the page on which this can be paid.",
+    ),
+    "sent": Standing(
+        "info",
+        "The customer pays it on Stripe's page; nothing is charged by itself.",
+        "Nothing to do until it is due.",
+    ),
+    "requires_action": Standing(
+        "wait",
+        "The bank wants the customer to confirm the payment.",
+        "Send the customer the hosted page: they confirm the payment there.",
+    ),
+    "declined": Standing(
+        "bad",
+        "The payment was declined.",
+        "Ask the customer for another payment method, or record a payment that came another way.",
+    ),
+    "processing": Standing("info", "The bank is at it.", "Nothing to do: debits usually take a few business days."),
+    "paid": Standing("good", "Stripe took the money in.", "Nothing is left to do."),
+    "paid_outside": Standing(
+        "good", "It was settled without a payment through Stripe; Stripe knows.", "Nothing is left to do."
+    ),
+    "partially_refunded": Standing("info", "Part of the money went back to the customer.", "Nothing is left to do."),
+    "refunded": Standing("off", "All of the money went back to the customer.", "Nothing is left to do."),
+    "disputed": Standing(
+        "bad",
+        "The customer disputes the payment.",
+        "Answer in Stripe's dashboard before its deadline; until the bank decides the money is held back.",
+    ),
+    "dispute_lost": Standing(
+        "bad",
+        "The dispute was lost: the money went back to the customer.",
+        "It still counts as paid here. Make a credit note for what is not owed, or ask for the money another way.",
+    ),
+    "void": Standing("off", "Stripe does not ask for it any more.", "Nothing is left to do."),
+    "uncollectible": Standing(
+        "bad", "Stripe was told that it is not expected to be paid.", "A payment can still be recorded."
+    ),
+    "parked": Standing("bad", "Stripe cannot collect it as it is.", "Mend the cause, then try again."),
+}
+# Its own next step for some causes of being parked.
+AFTER_PARKED = {
+    "below_minimum": "Record a payment that comes another way, or let account credit cover it on the next invoice.",
+    "total_mismatch": "Take the balance, tax or discount off the customer in Stripe, then try again.",
+    "foreign_line": "Delete the draft in Stripe, or the line that is not ours, then try again.",
+    "asks_for_less": "Collect it anew: Stripe's invoice is voided, and another one asks for what is due here.",
+    "too_fine_for_stripe": "Record a payment that comes another way: Stripe cannot take this amount.",
+    "resource_missing": "Somebody removed it in Stripe. Collect it anew.",
+    "no_progress": "Look at it in Stripe's dashboard, then try again.",
+}
+# Business days until a bank has answered, by Stripe's word for the way to pay.
+DAYS_OF_DEBITS = {"us_bank_account": 4, "bacs_debit": 4, "acss_debit": 5, "au_becs_debit": 4, "sepa_debit": 14}
+
+
+def after_processing(method_type: str) -> str:
+    """What comes next while a bank is at it; `method_type` is Stripe's word for the way to pay."""
+    days = DAYS_OF_DEBITS.get(method_type)
+    if days is None:
+        return STANDINGS["processing"].next
+    return f"Nothing to do: the bank usually answers within {days} business days."
