@@ -17,6 +17,7 @@ class BillingAdminConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from billing_admin import checks  # noqa: F401  registers them
         from billing_admin.stripe_provider import register  # its models are there only now
 
         register()
