@@ -10,10 +10,7 @@ from tests.stripe_double.events import emit, watching
 from tests.stripe_double.routes import Call, endpoint
 from tests.stripe_double.state import Thing, World
 
-ALTERABLE = (
-    "active", "default_price", "description", "images", "marketing_features", "name", "statement_descriptor",
-    "tax_code", "unit_label", "url",
-)  # fmt: skip
+PLAIN = ("active", "description", "images", "marketing_features", "statement_descriptor", "tax_code", "unit_label", "url")
 
 
 @endpoint("POST", "/v1/products")
@@ -21,7 +18,7 @@ def create_product(call: Call) -> Thing:
     world, given = call.world, call.given
     if given.get("id") in world.things:
         raise refused("Product already exists.", code="resource_already_exists", param="id")
-    product = new_product(world, given["name"], **call.pick("id", "metadata", *ALTERABLE[:1], *ALTERABLE[2:]))
+    product = new_product(world, given["name"], **call.pick("id", "metadata", *PLAIN))
     if inline := given.get("default_price_data"):
         price = new_price(world, product, {**inline, "metadata": inline.get("metadata") or {}})
         product["default_price"] = price["id"]
@@ -39,7 +36,7 @@ def new_product(world: World, name: str, **more: Any) -> Thing:
 def update_product(call: Call) -> Thing:
     product = call.world.get(call.id, "product")
     with watching(call.world, "product.updated", product):
-        product.update(call.pick(*ALTERABLE), updated=call.world.now())
+        product.update(call.pick("name", "default_price", *PLAIN), updated=call.world.now())
         merge_metadata(product, call.given)
     return product
 

@@ -67,6 +67,7 @@ class Double:
             self.server.faults.lift()
             self.server.keys.busy.clear()
             self.server.requests.clear()
+            self.server.mistakes.clear()
             self.server.postman.to(None)
             self.server.postman.held = False
             self.server.postman.tries.clear()

@@ -19,6 +19,8 @@ def stripe_server() -> Iterator["Double"]:
 
 
 @pytest.fixture
-def double(stripe_server: "Double") -> "Double":
+def double(stripe_server: "Double") -> Iterator["Double"]:
     stripe_server.reset()
-    return stripe_server
+    yield stripe_server
+    for mistake in stripe_server.server.mistakes:  # of the double itself: the test proved nothing
+        raise mistake

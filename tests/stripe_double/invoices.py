@@ -15,6 +15,7 @@ from tests.stripe_double.state import Thing, World, letters
 DAY = 24 * 3600
 DRAFT_REST = 3600  # seconds a draft waits before it advances by itself
 RETRY = 3 * DAY
+ATTEMPTS = 4
 
 # Called with (world, invoice, "paid" or "failed"): subscriptions listen here.
 Follower = Callable[[World, Thing, str], None]
@@ -422,7 +423,8 @@ payments.listeners.append(after_payment)
 
 
 def failed(world: World, invoice: Thing) -> None:
-    if invoice["auto_advance"] and invoice["collection_method"] == "charge_automatically":
+    retried = invoice["auto_advance"] and invoice["attempt_count"] < ATTEMPTS
+    if retried and invoice["collection_method"] == "charge_automatically":
         invoice["next_payment_attempt"] = invoice["_collect_at"] = world.now() + RETRY
     emit(world, "invoice.payment_failed", invoice)
     follow(world, invoice, "failed")
@@ -495,13 +497,22 @@ def void(call: Call) -> Thing:
     refuse_while_processing(world, invoice)
     if invoice["pre_payment_credit_notes_amount"]:
         raise refused("You can't void an invoice with credit notes.", code="status_transition_invalid")
+    return void_it(world, invoice)
+
+
+def void_it(world: World, invoice: Thing) -> Thing:
     drop_intent(world, invoice, "void_invoice")
     give_balance_back(world, invoice)
     invoice["status_transitions"]["voided_at"] = world.now()
-    invoice.update(status="void", next_payment_attempt=None, _collect_at=None)
-    emit(world, "invoice.voided", invoice)
-    emit(world, "invoice.updated", invoice, {"status": "open"})
+    leave(world, invoice, "void", "invoice.voided")
     return invoice
+
+
+def leave(world: World, invoice: Thing, status: str, event: str) -> None:
+    before = invoice["status"]
+    invoice.update(status=status, next_payment_attempt=None, _collect_at=None)
+    emit(world, event, invoice)
+    emit(world, "invoice.updated", invoice, {"status": before})
 
 
 def give_balance_back(world: World, invoice: Thing) -> None:
@@ -515,20 +526,17 @@ def give_balance_back(world: World, invoice: Thing) -> None:
 
 @endpoint("POST", "/v1/invoices/{}/mark_uncollectible")
 def mark_uncollectible(call: Call) -> Thing:
-    world = call.world
-    invoice = world.get(call.id, "invoice")
+    invoice = call.world.get(call.id, "invoice")
     if invoice["status"] != "open":
         message = f"You can only mark an open invoice uncollectible. This invoice is {invoice['status']}."
         raise refused(message, code="status_transition_invalid")
+    return give_up(call.world, invoice)
+
+
+def give_up(world: World, invoice: Thing) -> Thing:
     invoice["status_transitions"]["marked_uncollectible_at"] = world.now()
-    invoice.update(
-        status="uncollectible",
-        status_details={"uncollectible": {"reason": "user_forgiven"}},
-        next_payment_attempt=None,
-        _collect_at=None,
-    )
-    emit(world, "invoice.marked_uncollectible", invoice)
-    emit(world, "invoice.updated", invoice, {"status": "open"})
+    invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
+    leave(world, invoice, "uncollectible", "invoice.marked_uncollectible")
     return invoice
 
 

@@ -56,6 +56,7 @@ class Server:
     faults: Faults = field(default_factory=Faults)
     keys: Keys = field(default_factory=Keys)
     requests: list[Request] = field(default_factory=list)
+    mistakes: list[Exception] = field(default_factory=list)
     postman: Postman = field(init=False)
     control: Any = None  # answers /_double/…
 
@@ -91,6 +92,10 @@ class Server:
             status, body = self.execute(incoming, fault, noted, identity, headers)
         except StripeError as error:
             status, body = error.status, error.body
+        except Exception as mistake:  # of ours: it must not look like a network that failed
+            self.mistakes.append(mistake)
+            status, body = 500, {"error": {"type": "api_error", "message": f"The double broke: {mistake!r}"}}
+            headers["Stripe-Should-Retry"] = "false"
         if fault and fault.kind == "drop_after":
             return None
         if status == 409:

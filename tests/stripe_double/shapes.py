@@ -136,14 +136,14 @@ def nested(cls: type[StripeObject], **values: Any) -> dict[str, Any]:
 
 # -- what a reader sees ------------------------------------------------------------------------------------------------
 
-Includes = dict[tuple[str, str], Callable[[Any, dict[str, Any]], Any]]
-# (kind, field) → how the field is found; modules register here what is computed: lists, secrets, tiers.
-COMPUTED: Includes = {}
+Find = Callable[[Any, dict[str, Any]], Any]
+# kind → field → how it is found; modules register here what is computed: lists, secrets, tiers.
+COMPUTED: dict[str, dict[str, Find]] = {}
 
 
-def computed(kind: str, field: str) -> Callable[[Any], Any]:
-    def register(function: Any) -> Any:
-        COMPUTED[kind, field] = function
+def computed(kind: str, field: str) -> Callable[[Find], Find]:
+    def register(function: Find) -> Find:
+        COMPUTED.setdefault(kind, {})[field] = function
         return function
 
     return register
@@ -156,20 +156,22 @@ def view(world: Any, thing: dict[str, Any], expand: list[str] | None = None) -> 
     shown = {name: copy.deepcopy(value) for name, value in thing.items() if not name.startswith("_")}
     wanted = group(expand or [])
     if not thing.get("deleted"):
-        fill(world, thing, shown, wanted)
+        fill(world, thing, shown)
     for name, paths in wanted.items():
         shown[name] = grow(world, thing, shown, name, paths)
     return shown
 
 
-def fill(world: Any, thing: dict[str, Any], shown: dict[str, Any], wanted: dict[str, list[str]]) -> None:
-    """Lists that always come along: an invoice's lines, a subscription's items."""
+def fill(world: Any, thing: dict[str, Any], shown: dict[str, Any]) -> None:
+    """What always comes along: an invoice's lines, a subscription's items with their prices."""
     kind = str(thing.get("object"))
-    for (owner, field), find in COMPUTED.items():
-        if owner == kind and (field not in INCLUDABLE.get(kind, set()) or field in wanted):
-            value = find(world, thing)
-            inner = value if not isinstance(value, dict) or value.get("object") != "list" else None
-            shown[field] = inner if inner is not None or value is None else view_list(world, value, [])
+    for field, find in COMPUTED.get(kind, {}).items():
+        if field not in INCLUDABLE.get(kind, set()):
+            shown[field] = view_found(world, find(world, thing), [])
+
+
+def view_found(world: Any, found: Any, expand: list[str]) -> Any:
+    return view(world, found, expand) if isinstance(found, dict) and found.get("object") else found
 
 
 def view_list(world: Any, listing: dict[str, Any], expand: list[str]) -> dict[str, Any]:
@@ -191,11 +193,8 @@ def group(paths: list[str]) -> dict[str, list[str]]:
 
 def grow(world: Any, thing: dict[str, Any], shown: dict[str, Any], name: str, paths: list[str]) -> Any:
     kind = str(thing.get("object"))
-    if (kind, name) in COMPUTED:
-        found = COMPUTED[kind, name](world, thing)
-        if isinstance(found, dict) and found.get("object"):
-            return view(world, found, paths)
-        return found
+    if find := COMPUTED.get(kind, {}).get(name):
+        return view_found(world, find(world, thing), paths)
     if name not in shown and name not in INCLUDABLE.get(kind, set()):
         raise cannot_expand(name)
     return grow_value(world, shown.get(name), name, paths, known_expandable(kind, name))
