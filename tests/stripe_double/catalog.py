@@ -10,7 +10,16 @@ from tests.stripe_double.events import emit, watching
 from tests.stripe_double.routes import Call, endpoint
 from tests.stripe_double.state import Thing, World
 
-PLAIN = ("active", "description", "images", "marketing_features", "statement_descriptor", "tax_code", "unit_label", "url")
+PLAIN = (
+    "active",
+    "description",
+    "images",
+    "marketing_features",
+    "statement_descriptor",
+    "tax_code",
+    "unit_label",
+    "url",
+)
 
 
 @endpoint("POST", "/v1/products")
