@@ -213,6 +213,7 @@ class StripeCredit(models.Model):
         DONE = "done", "Done"
         FAILED = "failed", "Failed"
         PARKED = "parked", "Parked"
+        CANCELED = "canceled", "Cancelled"
 
     note = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="stripe_credits")
     of = models.ForeignKey(StripeInvoice, on_delete=models.PROTECT, related_name="credits")
@@ -429,6 +430,7 @@ class Difference(models.Model):
     ours = models.CharField(max_length=200, blank=True, help_text="As we have it, in words.")
     theirs = models.CharField(max_length=200, blank=True)
     repair = models.CharField(max_length=40, blank=True, help_text="The safe repair; empty: a person must decide.")
+    since = models.DateTimeField(help_text="When it was seen first; `run` is the last comparison that saw it.")
     settled_at = models.DateTimeField(null=True, help_text="Repaired, or gone in a later comparison.")
     settled_by = models.CharField(max_length=150, blank=True)
 
