@@ -203,7 +203,8 @@ class Plan(models.Model):
 
     @property
     def title(self) -> str:
-        return self.name if self.name == self.product.name else f"{self.product.name} · {self.name}"
+        said = self.name == self.product.name or self.name.startswith(f"{self.product.name} · ")
+        return self.name if said else f"{self.product.name} · {self.name}"
 
     @property
     def is_read_only(self) -> bool:

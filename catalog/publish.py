@@ -194,6 +194,28 @@ def publish(draft: PlanVersion, *, message: str, by: str, now: datetime) -> Plan
     return draft
 
 
+@transaction.atomic
+def republish_fees(
+    plan: Plan, fees: Sequence[ItemTerms], *, cadence: str, message: str, by: str, now: datetime
+) -> PlanVersion:
+    """Another current version that differs in its fees only. A draft that is open stays one, with the new fees."""
+    draft = plan.versions.filter(state=PlanVersion.State.DRAFT, tailored=False).first()
+    kept = _access_of(draft) if draft else None
+    if draft:
+        draft.delete()
+    fresh = open_draft(plan, by=by)
+    write_items(fresh, [*fees, *_access_of(fresh)], cadence=cadence)
+    version = publish(fresh, message=message, by=by, now=now)
+    if kept is not None:
+        plan.refresh_from_db()
+        write_items(open_draft(plan, by=by), [*fees, *kept], cadence=cadence)
+    return version
+
+
+def _access_of(version: PlanVersion) -> list[ItemTerms]:
+    return [item for item in read_items(version) if item.feature]
+
+
 def read_items(version: PlanVersion) -> list[ItemTerms]:
     return [item.terms() for item in version.items.select_related("feature")]
 

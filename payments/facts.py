@@ -128,7 +128,10 @@ class ProductFacts:
 
 @dataclass(frozen=True, slots=True)
 class PriceFacts:
-    """`interval` is day, week, month, year, or empty for a price that is paid once; `amount` None: tiers or metered."""
+    """`interval` is day, week, month, year, or empty for a price that is paid once.
+
+    `amount` is None for tiers, and in Stripe's units like `exact_amount`; it is that of `divided_by` units.
+    """
 
     id: str
     product: str
@@ -142,6 +145,7 @@ class PriceFacts:
     scheme: str = "per_unit"
     nickname: str = ""
     tiers: tuple[dict[str, Any], ...] = ()
+    divided_by: int = 1
 
 
 @dataclass(frozen=True, slots=True)

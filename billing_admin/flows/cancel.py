@@ -24,6 +24,7 @@ from billing_admin.flows.renew import (
 from catalog.money import format_minor
 from customers import switch
 from customers.journal import Actor, record, require_reason
+from customers.mirrored import refuse_mirrored
 from customers.models import Customer, Operation, Subscription
 from customers.states import SubscriptionState
 from invoicing.documents import Document
@@ -156,6 +157,7 @@ def withdraw(subscription: Subscription, *, reason: str = "", actor: Actor, now:
     customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
     subscription = Subscription.objects.select_for_update().get(pk=subscription.pk)
     _refuse_ended(subscription)
+    refuse_mirrored(subscription)
     scheduled = subscription.next_phase(now)
     ends_later = subscription.ends_at is not None and subscription.ends_at > now
     if scheduled is None and not ends_later:
@@ -252,6 +254,7 @@ def refundable_unused(planned: Cancellation) -> int:
 
 def _refuse(subscription: Subscription, answers: Answers, now: datetime) -> None:
     _refuse_ended(subscription)
+    refuse_mirrored(subscription)
     if answers.ends_at is not None and answers.ends_at <= now:
         raise ValidationError("The end has to be in the future; to end at once, say so.", code="end_in_the_past")
     if answers.unused not in Unused.values:

@@ -5,6 +5,7 @@ What the catalog cannot know is asked here first: whether somebody has subscribe
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -243,7 +244,16 @@ def publish(plan: Plan, *, message: str, actor: Actor, now: datetime) -> PlanVer
         reason=message,
         effects={"version": version.number, "changes": [c.sentence(plan.currency) for c in changes]},
     )
+    if plan.kind == Plan.Kind.STRIPE:
+        hand_over()
     return version
+
+
+def hand_over() -> None:
+    """Subscribers of a mirrored plan follow its newest version: a worker sees to it, once it is written."""
+    from billing_admin.tasks import mirror_due  # Celery takes memory that web processes need only here
+
+    transaction.on_commit(partial(mirror_due.apply_async, retry=False), robust=True)
 
 
 @transaction.atomic
@@ -267,10 +277,24 @@ def _filled(
 ) -> PlanVersion:
     """The draft with these items; conditions that are not given stay what they are."""
     draft = verbs.open_draft(plan, by=actor.name)
+    if plan.is_read_only:
+        _refuse_other_prices(plan, draft, items, cadence)
     if conditions is not None:
         verbs.write_conditions(draft, conditions)
     verbs.write_items(draft, items, cadence=cadence)
     return draft
+
+
+def _refuse_other_prices(plan: Plan, draft: PlanVersion, items: Sequence[ItemTerms], cadence: str) -> None:
+    """What a mirrored plan costs, and how often, stays as it is."""
+    present = verbs.read_items(draft)
+
+    def priced(found: Sequence[ItemTerms]) -> list[tuple]:
+        fees = sorted((i.key, i.amount, i.cadence, i.quantity) for i in found if i.is_fee)
+        return [*fees, *sorted((i.key, str(i.price)) for i in found if i.price is not None)]
+
+    if cadence != draft.cadence or priced(items) != priced(present):
+        raise MirroredFromStripe(plan)
 
 
 @transaction.atomic
@@ -300,6 +324,8 @@ def archive_plan(plan: Plan, *, reason: str, actor: Actor, now: datetime) -> Non
         raise ValidationError(
             f"{plan.name} is the default product. Make another plan the default first.", code="is_default"
         )
+    if plan.is_read_only:
+        raise MirroredFromStripe(plan)
     plan.archived_at = now
     plan.save(update_fields=["archived_at"])
     record(None, "plan.archived", f"Plan {plan.name} was archived", actor=actor, now=now, reason=reason)
@@ -307,6 +333,8 @@ def archive_plan(plan: Plan, *, reason: str, actor: Actor, now: datetime) -> Non
 
 @transaction.atomic
 def restore_plan(plan: Plan, *, actor: Actor, now: datetime) -> None:
+    if plan.is_read_only:
+        raise MirroredFromStripe(plan)
     plan.archived_at = None
     plan.save(update_fields=["archived_at"])
     record(None, "plan.restored", f"Plan {plan.name} was restored", actor=actor, now=now)

@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from customers.journal import Actor, record, require_reason
+from customers.mirrored import refuse_mirrored
 from customers.models import Customer, Operation, Phase, Subscription
 from customers.states import SubscriptionState
 from invoicing.issue import Issuing, annul
@@ -115,6 +116,7 @@ def pause(
     subscription = Subscription.objects.select_for_update().get(pk=subscription.pk)
     if not subscription.is_live:
         raise NotLive
+    refuse_mirrored(subscription)
     if not pauses(subscription, now):
         subscription.collection_paused_at = now
     subscription.collection_resumes_at, subscription.collection_behavior = resumes_at, behavior

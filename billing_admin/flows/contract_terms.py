@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from customers.journal import Actor, record, require_reason
+from customers.mirrored import refuse_mirrored
 from customers.models import Customer, Subscription
 from customers.states import SubscriptionState
 from invoicing.account import BOUNDS
@@ -62,6 +63,7 @@ def change_contract_terms(
     subscription = Subscription.objects.select_for_update().get(pk=subscription.pk)
     if subscription.state in (SubscriptionState.ENDED, SubscriptionState.WITHDRAWN):
         raise ContractOver
+    refuse_mirrored(subscription)
     before = ContractTerms.of(subscription)
     changed = [field for field in FIELDS if getattr(before, field) != getattr(wanted, field)]
     if not changed:

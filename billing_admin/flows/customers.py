@@ -368,6 +368,9 @@ def deletion_blockers(customer: Customer, *, now: datetime) -> list[Blocker]:
     found = []
     for subscription in customer.subscriptions.live().with_phases():
         phase = subscription.phase_at(now) or subscription.kept_phases()[-1]
+        if phase.version.plan.is_read_only:
+            sentence = f"{phase.version.plan.name} follows a subscription in Stripe. Cancel it there first."
+            found.append(Blocker("mirrored_subscription", sentence, subscription.public_id))
         if phase.version.plan.kind == Plan.Kind.BILLED and not phase.terms().is_free:
             sentence = f"{phase.version.plan.name} is running and paid for. Cancel it first."
             found.append(Blocker("live_subscription", sentence, subscription.public_id))

@@ -29,6 +29,7 @@ from catalog.publish import tailor
 from catalog.terms import ChangeKind, Conditions, ItemTerms, PlanTerms
 from customers import switch
 from customers.journal import Actor, record, require_reason
+from customers.mirrored import refuse_mirrored
 from customers.models import Customer, CustomPlan, Operation, Phase, PlanReservation, Subscription
 from customers.states import LIVE, SubscriptionState
 from entitlements.balances import Bucket, BucketMove
@@ -244,6 +245,7 @@ def _read(customer: Customer, proposal: Proposal, at: datetime, ledger: int | No
     plan = Plan.objects.select_related("product").get(pk=proposal.plan_id)
     subscription = held_subscription(customer, plan)
     if subscription:
+        refuse_mirrored(subscription)
         switch.refuse_parked(subscription)
     return read_position(customer, plan, at=at, ledger=ledger, subscription=subscription)
 

@@ -13,6 +13,7 @@ from billing_admin.flows.renew import catch_up
 from billing_admin.flows.upcoming import Upcoming, coming
 from catalog.terms import ItemTerms, PlanTerms
 from customers.journal import Actor, record, require_reason
+from customers.mirrored import FollowsStripe
 from customers.models import Customer, Phase, PriceOverride, Subscription
 from customers.states import SubscriptionState
 from invoicing.overrides import read_specials, specials_of
@@ -154,6 +155,8 @@ def _held(subscription: Subscription, now: datetime) -> Phase:
     phase = subscription.phase_at(now) if subscription.is_live else None
     if phase is None or subscription.state == SubscriptionState.PENDING_PAYMENT:
         raise Refused("Only a running subscription can have special prices.", "not_running")
+    if phase.version.plan.is_read_only:
+        raise FollowsStripe(subscription)
     return phase
 
 

@@ -10,6 +10,7 @@ from billing_admin.flows.renew import catch_up
 from customers import switch
 from customers.holdings import contracts_at
 from customers.journal import Actor, record, require_reason
+from customers.mirrored import refuse_mirrored
 from customers.models import Customer, Operation, Subscription
 from customers.states import SubscriptionState
 from entitlements.allowances import contributions_of
@@ -115,6 +116,7 @@ def _running(subscription: Subscription, now: datetime) -> tuple[Customer, Subsc
     subscription = Subscription.objects.select_for_update().get(pk=subscription.pk)
     if subscription.state != SubscriptionState.TRIALING:
         raise NotOnTrial
+    refuse_mirrored(subscription)
     switch.refuse_parked(subscription)
     return customer, subscription
 
@@ -123,6 +125,13 @@ def _move_end(customer: Customer, subscription: Subscription, end: datetime, now
     """Move the trial's end, and that of every window which ended with it."""
     at, before = now.replace(microsecond=0), subscription.trial_ends_at
     switch.extend_trial(subscription, until=end, at=at)
+    move_windows(customer, subscription, before, end, at)
+
+
+def move_windows(
+    customer: Customer, subscription: Subscription, before: datetime | None, end: datetime, at: datetime
+) -> None:
+    """Let the windows that ended with a trial end with its new end; the contract has it already."""
     regular = {
         c.item.feature.slug: c.window(at).ends_at
         for c in contributions_of(contracts_at(customer, at))
