@@ -9,6 +9,7 @@ Amounts cross here: minor units of ours on this side, Stripe's on the other.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -37,6 +38,9 @@ from payments.facts import (
 from payments.minor import from_stripe, to_stripe
 
 PAGE = 100
+# Seconds that a call may take while a person looks at a page that does not come.
+A_PERSONS_PATIENCE = 6.0
+_patience: ContextVar[float] = ContextVar("patience", default=float("inf"))
 # Under this name our public id stands in the metadata of what we make there.
 REFERENCE = "back_office_id"
 
@@ -115,7 +119,18 @@ def key_digest() -> str:
 
 def gateway() -> "Gateway":
     """The door with the keys of the settings."""
-    return _gateway(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_URL, settings.STRIPE_TIMEOUT)
+    timeout = min(settings.STRIPE_TIMEOUT, _patience.get())
+    return _gateway(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_URL, timeout)
+
+
+@contextmanager
+def in_a_hurry() -> Iterator[None]:
+    """For pages on which a person waits: calls made inside give up after seconds, as if Stripe were away."""
+    before = _patience.set(A_PERSONS_PATIENCE)
+    try:
+        yield
+    finally:
+        _patience.reset(before)
 
 
 @lru_cache(maxsize=4)
