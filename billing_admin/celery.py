@@ -29,6 +29,12 @@ CLOCKWORK = {
     "archive months of events": ("billing_admin.tasks.archive_due", max(EVERY, 3600)),
     # Once a day there is something to say; which day it is, the database knows.
     "tell which overrides end soon": ("billing_admin.tasks.tell_override_ends", max(EVERY, 3600)),
+    # Without keys of Stripe these come to nothing.
+    "process what Stripe told": ("billing_admin.tasks.process_stripe_events", EVERY),
+    "collect invoices with Stripe": ("billing_admin.tasks.collect_with_stripe", EVERY),
+    "tell Stripe who its customers are": ("billing_admin.tasks.sync_stripe_customers", EVERY * 2),
+    # Once an hour, and as soon as Stripe answers again; the database knows which.
+    "fetch events of Stripe that never came": ("billing_admin.tasks.fetch_stripe_events", EVERY * 2),
     "say that the clockwork is alive": ("billing_admin.tasks.heartbeat", min(EVERY, 30)),
 }
 
@@ -52,7 +58,16 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
-    broker_transport_options={"visibility_timeout": 600},
+    broker_transport_options={
+        "visibility_timeout": 600,
+        # Whoever hands a task over does not wait for a queue that is away: the next tick finds the work all the same.
+        # A worker waits for it by its own rules.
+        "socket_connect_timeout": 2,
+        "max_retries": 0,
+        "interval_start": 0,
+        "interval_step": 0,
+        "interval_max": 0,
+    },
     task_time_limit=540,
     # What a task did is in the database; results are kept only by tasks that ask for it.
     task_ignore_result=True,

@@ -60,6 +60,8 @@ LET_GO = "SELECT count(pg_advisory_unlock(id + %s)) FROM unnest(%s::bigint[]) AS
 TRIED_AGAIN_AFTER = timedelta(minutes=1)
 # After so many failures in a row a contract waits for a person.
 PATIENCE = 5
+# Work that is not a customer's: what to do with the names of what failed, for whom, and when. Its modules put it here.
+AGAIN: "dict[str, Callable[[Collection[str], str, datetime], Pass]]" = {}
 
 
 @dataclass
@@ -590,7 +592,11 @@ def _resolve(what: Collection[str], now: datetime, *, task: str = "") -> None:
 
 def retry(failures: Iterable[WorkerFailure], *, actor: Actor, now: datetime) -> list[WorkerRun]:
     """Try again at once what passes could not do: a run for each kind of work, which names who asked."""
+    failures = list(failures)
     passes: dict[str, Pass] = {}
+    for task, again in AGAIN.items():
+        if what := [failure.what for failure in failures if failure.run.task == task]:
+            passes[task] = again(what, actor.name, now)
     for task, customer in _customers_of(failures):
         this = passes.setdefault(task, Pass(task, now, asked_by=actor.name))
         if task in QUEUES:

@@ -5,10 +5,11 @@ from celery.signals import worker_ready
 from django.conf import settings
 from django.utils import timezone
 
-from billing_admin import runs
+from billing_admin import runs, stripe_runs
 from billing_admin.flows import stripe_collect
 from billing_admin.flows.override_batch import carry_out
 from entitlements.models import OverrideBatch
+from payments.gateway import enabled
 
 
 @shared_task
@@ -92,6 +93,37 @@ def tell_override_ends() -> None:
 def collect_invoice(invoice_id: str) -> None:
     """One document by its public id, with Stripe; should this be lost, the next pass finds it."""
     stripe_collect.collect_document(invoice_id, timezone.now())
+
+
+@shared_task
+def process_stripe_events() -> None:
+    """What Stripe told, by webhooks or when it was asked."""
+    if enabled():
+        stripe_runs.events(now=timezone.now()).finish(timezone.now())
+
+
+@shared_task
+def collect_with_stripe() -> None:
+    """Invoices that are to be collected, or whose next step is due."""
+    _with_stripe(stripe_runs.COLLECT)
+
+
+@shared_task
+def sync_stripe_customers() -> None:
+    """Names, e-mails and ids that Stripe does not have yet."""
+    _with_stripe(stripe_runs.CUSTOMERS)
+
+
+@shared_task
+def fetch_stripe_events() -> None:
+    """Events that never came, once an hour; they are processed at once."""
+    _with_stripe(stripe_runs.FETCH)
+    process_stripe_events()
+
+
+def _with_stripe(task: str) -> None:
+    if enabled():
+        stripe_runs.work(task, now=timezone.now()).finish(timezone.now())
 
 
 @shared_task
