@@ -307,6 +307,8 @@ LOGGING = {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
         "axes": {"level": "WARNING"},
+        # It writes two lines for every call.
+        "stripe": {"level": "WARNING"},
     },
 }
 logging.captureWarnings(capture=True)
