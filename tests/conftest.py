@@ -4,14 +4,18 @@ import fcntl
 import os
 from collections.abc import Iterator
 from itertools import count
-from typing import IO
+from typing import IO, Any
 
 import pytest
 from django.conf import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from launch import servers
 from tests.settings import GIVEN, PLACES
 from tests.stripe_double.fixtures import double, stripe_server  # noqa: F401 - fixtures, for every test
+
+# Each builds a world that takes long, for all its tests: one worker builds it.
+TOGETHER = {"tests/test_seed_demo.py"}
 
 # A slot is one run of the tests: several may share the servers, each with databases of its own. xdist's workers
 # inherit their controller's slot through the environment.
@@ -29,6 +33,25 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not is_worker(config) and leave_slot_as_the_last():
         servers.stop(our_servers(), PLACES)
+
+
+class InTurn(LoadScopeScheduling):
+    """Test by test to whichever worker is free; a file of TOGETHER goes to one of them, before all others."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file in TOGETHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InTurn | None:
+    """In place of xdist's own loadgroup, which writes its groups where pytest 9 does not read them."""
+    return InTurn(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-django has put tests that empty the tables behind those that do not
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes a minute by nature begins first, so that no worker waits for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def our_servers() -> list[servers.Server]:

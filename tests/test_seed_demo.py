@@ -25,9 +25,6 @@ from tests.instants import day
 
 UNTIL = day("2026-11-16T09:00")
 
-# One worker plays the year for all of them; playing it in each would be most of the suite's time.
-pytestmark = pytest.mark.xdist_group("demo")
-
 
 def seed(until: str = "2026-11-16T09:00", **options: Any) -> str:
     said = StringIO()

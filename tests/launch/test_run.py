@@ -83,6 +83,7 @@ class Launched:
         return self.process.wait(40)
 
 
+@pytest.mark.long
 def test_everything_starts_survives_kill_9_and_stops(project):
     launched = Launched(project)
     for part in ("granian", "celery", "valkey-server", "postgres"):
