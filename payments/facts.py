@@ -72,6 +72,15 @@ class PaymentFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptFacts:
+    """An attempt to pay, and the id of the invoice; no payment where the money came another way."""
+
+    id: str
+    invoice: str
+    payment: PaymentFacts | None
+
+
+@dataclass(frozen=True, slots=True)
 class LineFacts:
     """`key` is what we wrote into the line's metadata; empty on a line that is not ours."""
 

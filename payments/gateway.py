@@ -24,6 +24,7 @@ from django.db.transaction import TransactionManagementError
 
 from payments.facts import (
     AccountFacts,
+    AttemptFacts,
     CardFacts,
     CreditFacts,
     CustomerFacts,
@@ -401,9 +402,10 @@ class Gateway:
             rows = self.v1.invoice_payments.list(params).to_dict()["data"]
         return _id(rows[0]["invoice"]) if rows else ""
 
-    def invoices(self, *, after: str = "", since: datetime | None = None) -> Page:
+    def invoices(self, *, after: str = "", since: datetime | None = None, status: str = "") -> Page:
         """Without their payments."""
-        return self._page(self.v1.invoices, lambda row: invoice_facts(row, ()), after, _since(since))
+        params = _since(since) | _present({"status": status})
+        return self._page(self.v1.invoices, lambda row: invoice_facts(row, ()), after, params)
 
     def finalize(self, id_: str, *, auto_advance: bool, key: str) -> None:
         with _asking():
@@ -517,6 +519,11 @@ class Gateway:
     def intents(self, *, after: str = "", since: datetime | None = None) -> Page:
         params = _since(since) | {"expand": ["data.latest_charge"]}
         return self._page(self.v1.payment_intents, payment_facts, after, params)
+
+    def invoice_payments(self, *, after: str = "", since: datetime | None = None) -> Page:
+        """Every attempt to pay an invoice, by the instant at which the invoice asked for it."""
+        params = _since(since) | {"expand": ["data.payment.payment_intent.latest_charge"]}
+        return self._page(self.v1.invoice_payments, attempt_facts, after, params)
 
     def events(self, *, since: datetime, until: datetime, after: str = "") -> Page:
         """Those of a time range; Stripe keeps them for 30 days."""
@@ -647,6 +654,12 @@ def payment_facts(row: Mapping[str, Any]) -> PaymentFacts:
     )
 
 
+def attempt_facts(row: Mapping[str, Any]) -> AttemptFacts:
+    """Of an invoice's payment; it may be none of a payment intent, but of a record of money that came elsewhere."""
+    intent = row["payment"].get("payment_intent")
+    return AttemptFacts(row["id"], _id(row["invoice"]), payment_facts(intent) if isinstance(intent, Mapping) else None)
+
+
 def product_facts(row: Mapping[str, Any]) -> ProductFacts:
     if row.get("deleted"):
         return ProductFacts(row["id"], "", active=False, deleted=True)
@@ -668,6 +681,7 @@ def price_facts(row: Mapping[str, Any]) -> PriceFacts:
         scheme=row.get("billing_scheme") or "per_unit",
         nickname=row.get("nickname") or "",
         tiers=tuple(dict(tier) for tier in row.get("tiers") or ()),
+        divided_by=(row.get("transform_quantity") or {}).get("divide_by") or 1,
     )
 
 
