@@ -12,18 +12,20 @@ from fractions import Fraction
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Prefetch, Sum
+from django.db.models import Prefetch
 
 from catalog.money import format_minor, round_half_away
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer
 from invoicing.allocation import allocate, allocate_within
 from invoicing.documents import Document
-from invoicing.issue import Issuing, enter_credit, next_number, open_as, settle_issued, write
+from invoicing.issue import Issuing, enter_credit, next_number, open_as, settle_issued, write, write_refunds
 from invoicing.lines import CORRECTION, Line
 from invoicing.models import CreditEntry, Invoice, InvoiceLine, Refund
 from invoicing.pipeline import Drawn, DrawnLine
+from invoicing.providers import MANUAL, tell_providers
 from invoicing.readings import account_credit, given_back, gross_of
+from invoicing.refund import Part, refunded, split
 from invoicing.rules import from_json
 from invoicing.states import InvoiceState
 from invoicing.taxes import LineTax, tax_totals
@@ -167,14 +169,14 @@ def credit_room(invoice: Invoice) -> CreditRoom:
     lines = [_room_of(row, invoice.currency) for row in rows]
     credited = InvoiceLine.objects.filter(source__invoice=invoice).exclude(invoice__state=InvoiceState.VOID)
     taken = sum(gross_of(line) for line in credited)
-    returned, refunded = given_back(invoice), _refunded(invoice)
+    returned, back = given_back(invoice), refunded(invoice)
     came = invoice.paid + invoice.credit_applied
     return CreditRoom(
         invoice=str(invoice),
         currency=invoice.currency,
         lines=tuple(line for line in lines if line.net > 0),
         rest=invoice.total + taken,
-        refundable=max(0, min(invoice.paid - refunded, came - returned)),
+        refundable=max(0, min(invoice.paid - back, came - returned)),
         returnable=max(0, came - returned),
         owed=invoice.due if invoice.state in OWED else 0,
     )
@@ -200,11 +202,6 @@ def _room_of(row: InvoiceLine, currency: str) -> LineRoom:
         starts_at=row.starts_at,
         ends_at=row.ends_at,
     )
-
-
-def _refunded(invoice: Invoice) -> int:
-    notes = Invoice.objects.filter(lines__source__invoice=invoice).exclude(state=InvoiceState.VOID)
-    return Refund.objects.filter(credit_note__in=notes.values("pk")).aggregate(sum=Sum("amount"))["sum"] or 0
 
 
 # The decision ---------------------------------------------------------------------------------------------------------
@@ -312,11 +309,13 @@ def credit(
     settlement: str,
     reason: str,
     reference: str = "",
+    provider: str = MANUAL,
     actor: Actor,
     now: datetime,
 ) -> Invoice:
-    """Write the credit note that was previewed. A refund with the `reference` of its transfer is paid out; without
-    one the transfer is still to be made (`pay_out`). Raises `ReasonRequired`, `BadCredit`.
+    """Write the credit note that was previewed. A refund with the `reference` of its transfer went already, by the
+    `provider` who sent it. Without one it is still to be sent: what a provider took in through that provider, the rest
+    by hand (`pay_out`). Raises `ReasonRequired`, `BadCredit`.
     """
     reason = require_reason(reason, "a credit note")
     customer = Customer.objects.select_for_update().get(pk=invoice.customer_id)
@@ -340,43 +339,53 @@ def credit(
     note = write(customer, preview.document, how=how)
     note.corrects, note.memo = invoice, reason
     if preview.settlement == REFUND:
-        _refund(note, preview.amount, reference.strip(), actor=actor, now=now)
+        reference = reference.strip()
+        parts = [Part(invoice, provider, preview.amount)] if reference else split(invoice, preview.amount)
+        _refund(note, parts, reference, actor=actor, now=now)
     else:
         settle_issued(note, now=now)
     return note
 
 
-def _refund(note: Invoice, amount: int, reference: str, *, actor: Actor, now: datetime) -> None:
+def _refund(note: Invoice, parts: Iterable[Part], reference: str, *, actor: Actor, now: datetime) -> None:
     open_as(note, next_number(note.customer, note.kind), now=now, net_terms_days=0)
     note.settlement = REFUND
     note.move_to(InvoiceState.PAID)
     note.paid_at = now
     note.save()
-    Refund.objects.create(credit_note=note, amount=amount, reference=reference, actor=actor.name, at=now)
+    write_refunds(note, parts, reference=reference, actor=actor.name, now=now)
+    tell_providers(note)
 
 
 @transaction.atomic
-def pay_out(note: Invoice, *, reference: str, actor: Actor, now: datetime) -> Refund:
-    """Record the transfer of a refund that was still to be made. Raises `BadCredit`."""
+def pay_out(note: Invoice, *, reference: str, actor: Actor, now: datetime) -> list[Refund]:
+    """Record the transfer of what staff still had to send back; what a provider sends is not theirs.
+
+    Raises `BadCredit`.
+    """
     customer = Customer.objects.select_for_update().get(pk=note.customer_id)
-    refund = Refund.objects.select_for_update().filter(credit_note=note).first()
-    if refund is None or note.state == InvoiceState.VOID:
+    refunds = list(Refund.objects.select_for_update().filter(credit_note=note))
+    if not refunds or note.state == InvoiceState.VOID:
         raise BadCredit(f"{note} refunds nothing.", "not_a_refund")
-    if refund.reference:
-        raise BadCredit(f"{note} was paid out already: {refund.reference}.", "paid_out")
+    by_hand = [refund for refund in refunds if refund.provider == MANUAL]
+    if not by_hand:
+        raise BadCredit(f"{note} goes back the way it was paid, not by hand.", "refunded_by_provider")
+    if by_hand[0].reference:
+        raise BadCredit(f"{note} was paid out already: {by_hand[0].reference}.", "paid_out")
     if not reference.strip():
         raise BadCredit("Give the reference of the transfer, such as the bank's transaction number.")
-    refund.reference, refund.actor, refund.at = reference.strip(), actor.name, now
-    refund.save(update_fields=["reference", "actor", "at"])
+    for refund in by_hand:
+        refund.reference, refund.actor, refund.at = reference.strip(), actor.name, now
+        refund.save(update_fields=["reference", "actor", "at"])
     record(
         customer,
         "refund.paid_out",
-        f"Paid out {format_minor(refund.amount, note.currency)} for {note}",
+        f"Paid out {format_minor(sum(refund.amount for refund in by_hand), note.currency)} for {note}",
         actor=actor,
         now=now,
-        inputs={"creditNote": note.public_id, "reference": refund.reference},
+        inputs={"creditNote": note.public_id, "reference": reference.strip()},
     )
-    return refund
+    return by_hand
 
 
 @transaction.atomic
@@ -398,8 +407,8 @@ def void_credit_note(note: Invoice, *, reason: str, actor: Actor, now: datetime)
         _owe_again(note, amount)
     elif note.settlement == ACCOUNT_CREDIT:
         _take_back(customer, note, amount, now)
-    elif (refund := Refund.objects.filter(credit_note=note).first()) and refund.reference:
-        raise CannotUndo(f"{note} was paid out ({refund.reference}); money that is gone cannot be taken back.")
+    else:
+        _refuse_money_that_left(note)
     note.move_to(InvoiceState.VOID)
     note.voided_at, note.void_reason = now, reason
     note.save(update_fields=["state", "voided_at", "void_reason"])
@@ -414,6 +423,14 @@ def void_credit_note(note: Invoice, *, reason: str, actor: Actor, now: datetime)
         effects={"invoice": note.corrects.public_id if note.corrects else None, "amount": amount},
     )
     return note
+
+
+def _refuse_money_that_left(note: Invoice) -> None:
+    for refund in Refund.objects.select_for_update().filter(credit_note=note):
+        if refund.reference:
+            raise CannotUndo(f"{note} was paid out ({refund.reference}); money that is gone cannot be taken back.")
+        if refund.sent_at is not None:
+            raise CannotUndo(f"{note} is on its way back to the customer; it cannot be stopped any more.")
 
 
 def _owe_again(note: Invoice, amount: int) -> None:

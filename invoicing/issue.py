@@ -3,7 +3,7 @@
 Callers hold the customer's row, which serialises the numbers and the account credit of one customer.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from string import ascii_uppercase
@@ -24,7 +24,7 @@ from invoicing.models import CreditEntry, Deduction, Invoice, InvoiceLine, Invoi
 from invoicing.pipeline import Drawn, DrawnLine
 from invoicing.providers import MANUAL, tell_providers
 from invoicing.readings import account_credit, given_back
-from invoicing.refund import refundable_of
+from invoicing.refund import Part, parts_of
 from invoicing.states import InvoiceState
 
 
@@ -271,11 +271,25 @@ def _settle_new(invoice: Invoice, now: datetime, *, refunds: bool) -> None:
 
 def _refund(note: Invoice, now: datetime) -> int:
     """Pay out what came in as money for what a credit note gives back; staff adds the reference of the transfer."""
-    amount = refundable_of(note)
-    if amount:
-        by = note.operation.actor if note.operation else CLOCKWORK.name
-        Refund.objects.create(credit_note=note, amount=amount, actor=by, at=now)
-    return amount
+    by = note.operation.actor if note.operation else CLOCKWORK.name
+    return write_refunds(note, parts_of(note), actor=by, now=now)
+
+
+def write_refunds(note: Invoice, parts: Iterable[Part], *, reference: str = "", actor: str, now: datetime) -> int:
+    """What goes back for a credit note; a `reference` says that it went already. Returns the sum."""
+    rows = [
+        Refund(
+            credit_note=note,
+            of=part.of,
+            provider=part.provider,
+            amount=part.amount,
+            reference=reference,
+            actor=actor,
+            at=now,
+        )
+        for part in parts
+    ]
+    return sum(row.amount for row in Refund.objects.bulk_create(rows))
 
 
 def _pay_if_settled(invoice: Invoice, now: datetime) -> None:

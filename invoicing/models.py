@@ -511,19 +511,36 @@ class Payment(models.Model):
 
 
 class Refund(models.Model):
-    """Money that went back to the customer, for a credit note. `reference` is the bank's or the provider's word."""
+    """Money that goes back to the customer for a credit note: what it gives back of one invoice, by one provider.
+
+    `reference` is the bank's or the provider's word for it; without one it is still to be sent.
+    """
 
     public_id = models.CharField(max_length=24, unique=True, default=new_refund_id, editable=False)
-    credit_note = models.OneToOneField(Invoice, on_delete=models.PROTECT, related_name="refund")
+    credit_note = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="refunds")
+    of = models.ForeignKey(
+        Invoice, on_delete=models.PROTECT, related_name="refunded", help_text="Whose payment goes back."
+    )
     amount = models.BigIntegerField()
     reference = models.CharField(max_length=200, blank=True)
     provider = models.CharField(max_length=20, default="manual")
+    sent_at = models.DateTimeField(null=True, help_text="Handed to the provider, so it cannot be taken back any more.")
     actor = models.CharField(max_length=150)
     at = models.DateTimeField()
 
     class Meta:
         ordering = ("at", "id")
-        constraints = [models.CheckConstraint(name="refund_positive", condition=Q(amount__gt=0))]
+        constraints = [
+            models.CheckConstraint(name="refund_positive", condition=Q(amount__gt=0)),
+            models.UniqueConstraint(
+                fields=["credit_note", "of", "provider"],
+                condition=~Q(provider="manual"),
+                name="provider_refunds_an_invoice_once_per_note",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["id"], condition=~Q(provider="manual") & Q(reference=""), name="refund_by_provider"),
+        ]
 
 
 class Reminder(models.Model):

@@ -98,7 +98,7 @@ class Paper:
 def find_issued(token: str) -> Invoice | None:
     """The issued document of a link; what is still a draft is not shown to anybody."""
     rows = Invoice.objects.exclude(state=InvoiceState.DRAFT).exclude(number=None)
-    rows = rows.select_related("customer", "corrects", "offsets", "replaces", "gates__subscription", "refund")
+    rows = rows.select_related("customer", "corrects", "offsets", "replaces", "gates__subscription")
     return rows.filter(token=token).first()
 
 
@@ -209,10 +209,10 @@ def _void_notice(invoice: Invoice, tongue: Tongue) -> Notice:
 def _note_notice(invoice: Invoice, tongue: Tongue) -> Notice:
     amount = tongue.money(-invoice.total, invoice.currency)
     if invoice.settlement == Invoice.Settlement.REFUND:
-        refund = getattr(invoice, "refund", None)
-        if refund is None or not refund.reference:
+        references = list(invoice.refunds.values_list("reference", flat=True))
+        if not references or not all(references):
             return Notice(INFO, tongue.say("to_refund_open", amount=amount))
-        more = tongue.say("to_refund_more", reference=refund.reference)
+        more = tongue.say("to_refund_more", reference=", ".join(sorted(set(references))))
         return Notice(GOOD, tongue.say("to_refund", amount=amount), more)
     if invoice.offsets:
         return Notice(GOOD, tongue.say("to_offset", amount=amount, number=invoice.offsets))

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
@@ -26,6 +27,7 @@ from invoicing.credit_note import (
     void_credit_note,
 )
 from invoicing.models import Invoice, Refund
+from invoicing.providers import MANUAL
 from invoicing.states import InvoiceState
 
 WHOLE, AMOUNT, LINES = "whole", "amount", "lines"
@@ -42,11 +44,13 @@ def can_be_undone(note: Invoice) -> bool:
     return note.kind == Invoice.Kind.CREDIT_NOTE and bool(note.corrects_id) and note.state == InvoiceState.PAID
 
 
-def waiting_refund(note: Invoice) -> Refund | None:
-    """Money that is to go back, but whose transfer nobody recorded yet."""
+def waiting_refund(note: Invoice) -> int:
+    """Money that staff is to send back, but whose transfer nobody recorded yet; minor units."""
     if note.settlement != Settlement.REFUND or note.state == InvoiceState.VOID:
-        return None
-    return Refund.objects.filter(credit_note=note, reference="").first()
+        return 0
+    waiting = Refund.objects.filter(credit_note=note, reference="", provider=MANUAL)
+    found: int = waiting.aggregate(sum=Sum("amount"))["sum"] or 0
+    return found
 
 
 class CreditForm(forms.Form):
@@ -214,7 +218,8 @@ class PayOut(InvoiceAct):
     form_class = PayOutForm
 
     def get_outcome(self) -> str:
-        return f"{self.money(-self.invoice.total)} went back to {self.invoice.customer}. It cannot be undone here."
+        amount = self.money(waiting_refund(self.invoice))
+        return f"{amount} went back to {self.invoice.customer}. It cannot be undone here."
 
     def act(self, form: PayOutForm) -> str:
         try:

@@ -21,6 +21,7 @@ from billing_admin.admin.invoice_credit import can_be_credited, can_be_undone, c
 from billing_admin.admin.invoice_drafts import can_be_edited, line_urls
 from billing_admin.admin.invoice_history import history
 from billing_admin.admin.links import customer_link, invoice_link, link
+from billing_admin.admin.stripe_collection import read_collection
 from billing_admin.flows.gate import waits
 from billing_admin.pages import dress, render_page
 from catalog.money import format_minor
@@ -30,8 +31,12 @@ from invoicing.models import Deduction, Invoice, InvoiceLine
 from invoicing.paper import BEHIND_A_LINE, is_overdue, row, totals
 from invoicing.states import InvoiceState
 from invoicing.tongue import DESK
+from payments.gateway import enabled
+from payments.models import StripeInvoice
+from payments.words import STANDINGS
 
 A_PAGE = 50
+NOT_COLLECTED = "none"
 AT_HAND = 3  # acts beside the title; the rest fold into a menu
 A_DAY = timedelta(days=1)
 EDIT = "invoicing.edit_draft"
@@ -83,6 +88,10 @@ class InvoiceFilter(forms.Form):
         currency = self.fields["currency"]
         assert isinstance(currency, forms.ChoiceField)
         currency.choices = [("", "Every currency"), *((code, code) for code in settings.CURRENCIES)]
+        if enabled():
+            choices = [("", "Every collection"), *StripeInvoice.State.choices, (NOT_COLLECTED, "Not with Stripe")]
+            widget = forms.Select(attrs={"data-go": "", "aria-label": "Collection"})
+            self.fields["collection"] = forms.ChoiceField(required=False, choices=choices, widget=widget)
 
     def narrowed(self, rows: QuerySet[Invoice], now: datetime) -> QuerySet[Invoice]:
         said = self.cleaned_data if self.is_valid() else {}
@@ -96,6 +105,10 @@ class InvoiceFilter(forms.Form):
             rows = rows.filter(kind=Invoice.Kind.INVOICE, state=InvoiceState.OPEN, due_at__lte=now - A_DAY)
         elif said.get("state"):
             rows = rows.filter(state=said["state"])
+        if said.get("collection") == NOT_COLLECTED:
+            rows = rows.filter(stripe=None)
+        elif said.get("collection"):
+            rows = rows.filter(stripe__state=said["collection"])
         if said.get("currency"):
             rows = rows.filter(currency=said["currency"])
         return rows.filter(kind=said["kind"]) if said.get("kind") else rows
@@ -105,7 +118,9 @@ class InvoiceFilter(forms.Form):
 def invoice_list(request: HttpRequest) -> HttpResponse:
     form = InvoiceFilter(request.GET)
     dress(form)
-    rows = form.narrowed(Invoice.objects.newest().select_related("customer"), moment(request))
+    collects = enabled()
+    beside = ("customer", "stripe") if collects else ("customer",)
+    rows = form.narrowed(Invoice.objects.newest().select_related(*beside), moment(request))
     of, before = request.GET.get("customer", ""), request.GET.get("before", "")
     if of.isdigit():
         rows = rows.filter(customer_id=int(of))
@@ -120,6 +135,7 @@ def invoice_list(request: HttpRequest) -> HttpResponse:
         "invoices/list.html",
         trail=[("Invoices", "")],
         form=form,
+        collects=collects,
         keep=of if of.isdigit() else "",
         rows=[invoice_row(invoice, moment(request)) for invoice in found[:A_PAGE]],
         older=f"?{asked.urlencode()}" if len(found) > A_PAGE else "",
@@ -145,10 +161,11 @@ class InvoiceRow:
     open_url: str = ""
     customer_name: str = ""
     customer_url: str = ""
+    collection: tuple[str, str] = ("", "")
 
 
 def invoice_row(invoice: Invoice, now: datetime) -> InvoiceRow:
-    """Reads `invoice.customer` only when it was joined."""
+    """Reads `invoice.customer` and `invoice.stripe` only when they were joined."""
     customer = invoice.customer if "customer" in invoice._state.fields_cache else None
     return InvoiceRow(
         title=str(invoice),
@@ -164,7 +181,14 @@ def invoice_row(invoice: Invoice, now: datetime) -> InvoiceRow:
         open_url=reverse("hosted_document", args=[invoice.token]) if invoice.number else "",
         customer_name=customer.name if customer else "",
         customer_url=customer_link(customer.pk) if customer else "",
+        collection=collection_of(invoice),
     )
+
+
+def collection_of(invoice: Invoice) -> tuple[str, str]:
+    """The word for where its collection stands, and the tone of its dot."""
+    row = invoice._state.fields_cache.get("stripe")
+    return (row.get_state_display(), STANDINGS[row.state].tone) if row else ("", "")
 
 
 def state_of(invoice: Invoice, now: datetime) -> tuple[str, str]:
@@ -242,7 +266,7 @@ def buttons(invoice: Invoice, request: HttpRequest) -> list[Button]:
         for label, name, permission, holds in _acts(invoice)
         if holds and allowed(request, permission)
     ]
-    is_settled = invoice.state in (InvoiceState.PAID, InvoiceState.VOID) and waiting_refund(invoice) is None
+    is_settled = invoice.state in (InvoiceState.PAID, InvoiceState.VOID) and not waiting_refund(invoice)
     return found if is_settled or not found else [replace(found[0], primary=True), *found[1:]]
 
 
@@ -256,7 +280,7 @@ def _acts(invoice: Invoice) -> Iterator[tuple[str, str, str, bool]]:
     yield "Draw up anew", "invoice_refresh", EDIT, editable
     yield "Record payment", "invoice_pay", "invoicing.pay_invoice", payable
     yield "Activate now", "invoice_activate", "customers.activate_unpaid", gated
-    yield "Record the refund", "invoice_pay_out", "invoicing.credit_invoice", waiting_refund(invoice) is not None
+    yield "Record the refund", "invoice_pay_out", "invoicing.credit_invoice", waiting_refund(invoice) > 0
     yield "Credit note", "invoice_credit", "invoicing.credit_invoice", can_be_credited(invoice)
     yield "Void", "invoice_void", "invoicing.void_invoice", can_be_voided(invoice)
     yield "Void and reissue", "invoice_reissue", "invoicing.void_invoice", payable
@@ -266,8 +290,9 @@ def _acts(invoice: Invoice) -> Iterator[tuple[str, str, str, bool]]:
 
 @requires("invoicing.view_invoice")
 def invoice_page(request: HttpRequest, pk: int) -> HttpResponse:
+    beside = (*BESIDE, "stripe", "customer__stripe") if enabled() else BESIDE
     invoice = (
-        Invoice.objects.select_related(*BESIDE)
+        Invoice.objects.select_related(*beside)
         .prefetch_related(
             "payments", "credit_entries", "sent_reminders", "offset_by__operation", "credit_notes__operation"
         )
@@ -294,6 +319,7 @@ def invoice_page(request: HttpRequest, pk: int) -> HttpResponse:
         acts=(acts := buttons(invoice, request))[:AT_HAND],
         more_acts=acts[AT_HAND:],
         related=related(invoice),
+        collection=read_collection(invoice, request),
         link=document_link(invoice) if issued else "",
         open_url=reverse("hosted_document", args=[invoice.token]) if issued else "",
         pdf_url=reverse("hosted_pdf", args=[invoice.token]) if issued else "",

@@ -1,5 +1,6 @@
 """Corrections of invoices: credit notes, voids, new invoices in the place of old ones, write-offs; first invoices."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -115,10 +116,12 @@ class RefundOut(Answer):
     at: datetime
 
     @classmethod
-    def of(cls, refund: Refund, currency: str) -> Self:
+    def of(cls, refunds: Sequence[Refund], currency: str) -> Self:
+        """Of what one transfer sent back."""
+        refund = refunds[0]
         return cls(
             id=refund.public_id,
-            amount=Money.of(refund.amount, currency),
+            amount=Money.of(sum(each.amount for each in refunds), currency),
             reference=refund.reference or None,
             provider=refund.provider,
             actor=refund.actor,
@@ -215,8 +218,8 @@ def void_a_credit_note(request: ApiRequest, credit_note_id: Id, body: Why) -> In
 def pay_out_refund(request: ApiRequest, credit_note_id: Id, body: PayOutIn) -> RefundOut:
     """Record the transfer of a refund that was still to be made."""
     note = find_note(credit_note_id)
-    refund = pay_out(note, reference=body.reference, actor=request.auth.actor, now=request.now)
-    return RefundOut.of(refund, note.currency)
+    refunds = pay_out(note, reference=body.reference, actor=request.auth.actor, now=request.now)
+    return RefundOut.of(refunds, note.currency)
 
 
 # Void, anew, given up -------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def test_unused_fees_are_refunded_as_far_as_they_were_paid(acme):
     """A-26: 25.00 unused − 5.00 of use = 20.00."""
     _, [note] = canceled(acme, at_once=True, unused="refund")
 
-    assert (note.total, note.settlement, note.refund.amount) == (-2000, "refund", 2000)
+    assert (note.total, note.settlement, note.refunds.get().amount) == (-2000, "refund", 2000)
     assert account_credit(acme) == 0
 
 
@@ -77,7 +77,7 @@ def test_what_was_paid_from_account_credit_goes_back_to_it():
 
     _, [note] = cancel(the_subscription(who), at_once=True, unused="refund", reason="x", actor=STAFF, now=MID_MARCH)
 
-    assert (note.total, note.refund.amount, account_credit(who)) == (-5000, 4000, 1000)
+    assert (note.total, note.refunds.get().amount, account_credit(who)) == (-5000, 4000, 1000)
 
 
 def test_nothing_that_was_not_paid_is_refunded():

@@ -270,7 +270,7 @@ def test_a_refund_can_be_paid_out_later_once():
     _, invoice = paid()
     note = give(invoice, amount=2000, settlement="refund")
 
-    refund = pay_out(note, reference="sepa 8", actor=STAFF, now=APRIL_1)
+    [refund] = pay_out(note, reference="sepa 8", actor=STAFF, now=APRIL_1)
 
     assert (refund.reference, refund.at) == ("sepa 8", APRIL_1)
     with pytest.raises(BadCredit, match="paid out already: sepa 8"):
