@@ -54,10 +54,13 @@ def work(task: str, *, now: datetime, asked_by: str = "") -> Pass:
 
 
 def events(*, now: datetime, only: Collection[int] | None = None, asked_by: str = "") -> Pass:
-    """Process what Stripe told. The inbox says what came of each event, so only failures leave a record of the pass."""
+    """Process what Stripe told. The inbox says what came of each event, so a pass leaves a record of its own only
+    when something failed, or somebody asked for it."""
     this = Pass(EVENTS, now, asked_by=asked_by)
     did = stripe_events.process(now, only=only)
     this.count([], done=len(did.done))
+    if asked_by and did.done:
+        this.begin()
     for stripe_id, error in did.failed:
         this.fail(stripe_id, error)
     _resolve(EVENTS, did.done, now)
