@@ -49,6 +49,8 @@ def celery_url(url: str) -> str:
 
 
 app = Celery("billing_admin")
+# The app of every thread: a web process hands tasks over from any of its own.
+app.set_default()
 app.conf.update(
     broker_url=celery_url(settings.REDIS_URL),
     result_backend=celery_url(settings.REDIS_URL),

@@ -5,6 +5,7 @@ from celery.signals import worker_ready
 from django.conf import settings
 from django.utils import timezone
 
+import billing_admin.celery  # noqa: F401  whoever hands a task over from elsewhere needs to know the queue
 from billing_admin import runs, stripe_runs
 from billing_admin.flows import stripe_collect
 from billing_admin.flows.override_batch import carry_out
