@@ -1,7 +1,5 @@
 """Stripe as a provider of invoicing: the page on which a document can be paid, and word of each new one."""
 
-from celery import current_app
-
 from invoicing.models import BillingSettings, Invoice
 from invoicing.providers import LISTENERS, PROVIDERS, Way
 from payments.gateway import enabled
@@ -28,4 +26,6 @@ def page_to_pay(invoice: Invoice, account: BillingSettings) -> Way | None:
 def pass_on(public_id: str) -> None:
     """Let a worker take the next step at once; without one, the next pass does."""
     if enabled():
-        current_app.send_task("billing_admin.tasks.collect_invoice", [public_id])
+        from billing_admin.tasks import collect_invoice  # Celery takes memory that web processes need only here
+
+        collect_invoice.apply_async([public_id], retry=False)
