@@ -38,7 +38,6 @@ class Double:
         self.server = Server(world, webhook_secret, file)
         self.server.control = self
         self.web: Web | None = None
-        self.wake = threading.Event()
         self.running = False
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -54,7 +53,7 @@ class Double:
 
     def stop(self) -> None:
         self.running = False
-        self.wake.set()
+        self.server.changed.set()
         if self.web:
             self.web.shutdown()
             self.web.server_close()
@@ -107,7 +106,7 @@ class Double:
             target = datetime.fromisoformat(to) if isinstance(to, str) else to or now + timedelta(**delta)
             clockwork.advance(self.world, int(target.timestamp()))
             self.server.save()
-        self.wake.set()
+        self.server.changed.set()
         return target
 
     # -- webhooks ------------------------------------------------------------------------------------------------------
@@ -115,12 +114,12 @@ class Double:
     def webhooks_to(self, target: str | Receiver | None) -> None:
         """A URL, or a function of (payload, signature) that answers a status; events go there from now on."""
         self.server.postman.to(target)
-        self.wake.set()
+        self.server.changed.set()
 
     def hold_webhooks(self, held: bool = True) -> None:
         """Keep events back until `deliver`; with False they flow again."""
         self.server.postman.held = held
-        self.wake.set()
+        self.server.changed.set()
 
     def deliver(self, shuffle_seed: int | None = None, duplicate: float = 0.0, drop: float = 0.0) -> Delivery:
         """Hand the waiting events over now; what is refused keeps waiting."""
@@ -143,8 +142,8 @@ class Double:
         while self.running:
             wait = self.server.postman.deliver_next(self.world)
             if wait:
-                self.wake.wait(min(wait, TICK))
-                self.wake.clear()
+                self.server.changed.wait(min(wait, TICK))
+                self.server.changed.clear()
             if self.world.fixed is None and time.monotonic() - last > TICK:
                 last = time.monotonic()
                 with self.server.lock:
@@ -260,7 +259,7 @@ class Double:
         """An event of any type about an object."""
         with self.server.lock:
             event = events.emit(self.world, kind, self.world.things[identity])
-        self.wake.set()
+        self.server.changed.set()
         return event
 
     # -- over HTTP -----------------------------------------------------------------------------------------------------

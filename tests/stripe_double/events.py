@@ -49,7 +49,7 @@ def watching(world: World, kind: str, thing: Thing, *, always: bool = True) -> I
 
 
 def payload_of(world: World, event: Thing) -> bytes:
-    return json.dumps(shapes.view(world, event), indent=2).encode()
+    return json.dumps(shapes.view(world, event)).encode()
 
 
 def signature(payload: bytes, secret: str, at: int) -> str:

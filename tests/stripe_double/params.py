@@ -144,7 +144,8 @@ def read_hash(value: dict[str, Any], kinds: list[Any], path: str) -> Any:
             return read_dict(value, kind, path)
         if get_origin(kind) is dict:
             inner = get_args(kind)[1]
-            return {name: read_value(each, inner, named(path, name)) for name, each in value.items()}
+            # An empty value unsets its name.
+            return {name: each and read_value(each, inner, named(path, name)) for name, each in value.items()}
     raise invalid("Invalid string: a hash was given", param=path)
 
 

@@ -11,7 +11,7 @@ from tests.stripe_double.events import payload_of, signature
 from tests.stripe_double.state import Thing, World
 
 PATIENCE = 8  # tries
-FIRST_WAIT = 0.5  # seconds, doubled after each try
+FIRST_WAIT = 0.2  # seconds, doubled after each try
 
 # Takes the payload and its Stripe-Signature, answers an HTTP status.
 Receiver = Callable[[bytes, str], int]

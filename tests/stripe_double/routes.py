@@ -51,6 +51,7 @@ def endpoint(method: str, path: str, *, public: bool = False) -> Callable[[Answe
 
     def register(answer: Answer) -> Answer:
         ROUTES[method].append(Route(known.pattern, known, answer, public))
+        ROUTES[method].sort(key=lambda route: route.pattern.groups)  # /customers/search is no customer
         return answer
 
     return register

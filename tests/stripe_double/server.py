@@ -59,6 +59,7 @@ class Server:
     mistakes: list[Exception] = field(default_factory=list)
     postman: Postman = field(init=False)
     control: Any = None  # answers /_double/…
+    changed: threading.Event = field(default_factory=threading.Event)  # set after each request: there may be post
 
     def __post_init__(self) -> None:
         self.postman = Postman(self.lock, self.secret)
@@ -101,7 +102,7 @@ class Server:
         if status == 409:
             headers["Stripe-Should-Retry"] = "true"
         noted.status = status
-        return Reply(status, json.dumps(body, indent=2).encode(), {"Content-Type": "application/json", **headers})
+        return Reply(status, json.dumps(body).encode(), {"Content-Type": "application/json", **headers})
 
     def execute(
         self, incoming: Incoming, fault: Fault | None, noted: Request, identity: str, headers: dict[str, str]
@@ -162,6 +163,7 @@ class Server:
         return status, body
 
     def save(self) -> None:
+        self.changed.set()
         if self.file:
             self.world.save(self.file)
 
