@@ -52,17 +52,21 @@ NOTHING = Step(Act.NOTHING)
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """Our side: an issued invoice, `due` in minor units. `may_charge`: there is a card, and its time has come."""
+    """Our side: an issued invoice, `due` in minor units. `may_charge`: there is a card, and its time has come.
+
+    `stopped`: it stays open here, but somebody decided that Stripe does not ask for it.
+    """
 
     state: str
     due: int
     currency: str
     lines: tuple[SentLine, ...]
     may_charge: bool = False
+    stopped: bool = False
 
     @property
     def is_owed(self) -> bool:
-        return self.state == InvoiceState.OPEN and self.due > 0
+        return self.state == InvoiceState.OPEN and self.due > 0 and not self.stopped
 
 
 def next_step(owed: Owed, seen: InvoiceFacts | None) -> Step:
@@ -120,8 +124,8 @@ def _mismatch(owed: Owed, seen: InvoiceFacts) -> Step | None:
 
 
 def _of_open(owed: Owed, seen: InvoiceFacts) -> Step:
-    if owed.state == InvoiceState.VOID:
-        return NOTHING if _under_way(seen) else Step(Act.VOID)
+    if owed.state == InvoiceState.VOID or owed.stopped:
+        return NOTHING if _in_flight(seen) else Step(Act.VOID)
     if owed.state == InvoiceState.UNCOLLECTIBLE:
         return Step(Act.GIVE_UP)
     if not owed.is_owed:
@@ -135,15 +139,20 @@ def _of_open(owed: Owed, seen: InvoiceFacts) -> Step:
 
 
 def _of_given_up(owed: Owed) -> Step:
-    if owed.state == InvoiceState.VOID:
-        return Step(Act.VOID)
     if owed.state == InvoiceState.PAID:
         return Step(Act.SETTLE_OUTSIDE)
+    if owed.state == InvoiceState.VOID or owed.stopped:
+        return Step(Act.VOID)
     return NOTHING
 
 
 def _under_way(seen: InvoiceFacts) -> bool:
     return any(payment.status in UNDER_WAY for payment in seen.payments)
+
+
+def _in_flight(seen: InvoiceFacts) -> bool:
+    """Money is moving already. What only waits for its customer ends with the invoice."""
+    return any(payment.status in ("processing", "requires_capture") for payment in seen.payments)
 
 
 # What it means --------------------------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ from customers.states import LIVE
 from entitlements.models import UsageEvent
 from invoicing.models import Invoice
 from invoicing.states import InvoiceState
+from payments.gateway import enabled
+from payments.models import StripeAccount, StripeInvoice
 
 A_DAY, A_WEEK = timedelta(days=1), timedelta(days=7)
 MONTHS, DAYS = 12, 30
@@ -268,6 +270,36 @@ def tasks(now: datetime) -> list[Task]:
         url = customer_link(subscription.customer_id)
         found.append(Task(what, subscription.end_reason.replace("_", " "), url, "info", subscription.ends_at))
     found += overrides_ending(now)
+    return [*stripe_tasks(), *found] if enabled() else found
+
+
+# Collections that stand still until somebody acts: how one is said, how several are.
+STANDING_STILL = {
+    "declined": ("1 payment declined", "{} payments declined", "the customer can pay, or save another method", "bad"),
+    "parked": ("1 invoice parked", "{} invoices parked", "Stripe cannot collect it as it is", "bad"),
+    "disputed": ("1 payment disputed", "{} payments disputed", "evidence is due in Stripe's dashboard", "bad"),
+    "requires_action": (
+        "1 payment waits for its customer's confirmation",
+        "{} payments wait for their customers' confirmation",
+        "the bank asks them to confirm on the hosted page",
+        "wait",
+    ),
+}
+
+
+def stripe_tasks() -> list[Task]:
+    """Since when Stripe does not answer, and collections that stand still, counted by an index."""
+    found: list[Task] = []
+    account = StripeAccount.present()
+    if account is not None and account.failing_since:
+        url = link("stripe_backlog")
+        found.append(Task("Stripe does not answer", account.last_error, url, "bad", account.failing_since))
+    rows = StripeInvoice.objects.filter(state__in=STANDING_STILL).order_by().values("state")
+    counts = dict(rows.annotate(number=Count("id")).values_list("state", "number"))
+    for state, (one, several, why, tone) in STANDING_STILL.items():
+        if number := counts.get(state):
+            what = one if number == 1 else several.format(f"{number:,}")
+            found.append(Task(what, why, link("invoicing_invoice_changelist", collection=state), tone))
     return found
 
 

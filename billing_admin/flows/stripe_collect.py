@@ -84,7 +84,11 @@ def enqueue(now: datetime) -> int:
 
 def start(invoice: Invoice, *, actor: Actor, now: datetime) -> StripeInvoice:
     """Collect one open invoice with Stripe, also one from before it was connected. Raises `StripeTrouble`."""
-    account = connect(now)
+    return hand_over(invoice, connect(now), actor=actor, now=now)
+
+
+def hand_over(invoice: Invoice, account: StripeAccount, *, actor: Actor, now: datetime) -> StripeInvoice:
+    """The same for an account that is known; may be called inside a transaction."""
     with transaction.atomic():
         customer = Customer.objects.select_for_update().get(pk=invoice.customer_id)
         row = _row(Invoice.objects.select_related("customer__stripe").get(pk=invoice.pk), account, now)
@@ -213,7 +217,8 @@ def read_owed(row: StripeInvoice, facts: InvoiceFacts | None, now: datetime) -> 
     invoice.refresh_from_db()
     drawn_up = facts is None or facts.status == "draft"
     lines = sent_lines(invoice, invoice.lines.all(), invoice.deductions.all()) if drawn_up else ()
-    return Owed(invoice.state, invoice.due, invoice.currency, lines, may_charge=_may_charge(row, now))
+    stopped = row.method == Method.NONE
+    return Owed(invoice.state, invoice.due, invoice.currency, lines, may_charge=_may_charge(row, now), stopped=stopped)
 
 
 def _may_charge(row: StripeInvoice, now: datetime) -> bool:
@@ -370,6 +375,8 @@ def observe(row: StripeInvoice, facts: InvoiceFacts, now: datetime) -> StripeInv
     """Keep what Stripe shows: its payments are recorded, each once, and open what waits for them."""
     Customer.objects.select_for_update().get(pk=row.invoice.customer_id)
     row = StripeInvoice.objects.select_for_update(of=("self",)).select_related("invoice__customer").get(pk=row.pk)
+    if row.stripe_id is None and facts.status == "void":
+        return row  # what was voided there to be collected anew
     if row.stripe_id not in (None, facts.id) or RANK.get(facts.status, 0) < RANK.get(row.status, 0):
         return row
     taken = [payment for payment in facts.payments if payment.status == "succeeded" and payment.received]
@@ -410,8 +417,9 @@ def _judge(row: StripeInvoice, facts: InvoiceFacts, now: datetime) -> None:
 def _finish(row: StripeInvoice, facts: InvoiceFacts | None, now: datetime) -> StripeInvoice:
     if facts is not None:
         return observe(row, facts, now)
-    # Settled here before it ever came to Stripe.
-    state = State.VOID if row.invoice.state == InvoiceState.VOID else State.OUTSIDE
+    # Settled here, or stopped, before it ever came to Stripe.
+    gone = row.invoice.state == InvoiceState.VOID or row.method == Method.NONE
+    state = State.VOID if gone else State.OUTSIDE
     StripeInvoice.objects.filter(pk=row.pk).update(
         state=state, code="", problem="", next_attempt_at=None, attempts=0, seen_at=now
     )
