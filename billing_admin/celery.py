@@ -35,6 +35,8 @@ CLOCKWORK = {
     "tell Stripe who its customers are": ("billing_admin.tasks.sync_stripe_customers", EVERY * 2),
     # Once an hour, and as soon as Stripe answers again; the database knows which.
     "fetch events of Stripe that never came": ("billing_admin.tasks.fetch_stripe_events", EVERY * 2),
+    "go on with an import from Stripe": ("billing_admin.tasks.go_on_importing", EVERY),
+    "follow Stripe's subscriptions": ("billing_admin.tasks.mirror_due", EVERY * 2),
     "say that the clockwork is alive": ("billing_admin.tasks.heartbeat", min(EVERY, 30)),
 }
 

@@ -7,10 +7,13 @@ from django.utils import timezone
 
 import billing_admin.celery  # noqa: F401  whoever hands a task over from elsewhere needs to know the queue
 from billing_admin import runs, stripe_runs
-from billing_admin.flows import stripe_collect
+from billing_admin.flows import stripe_collect, stripe_follow, stripe_import
 from billing_admin.flows.override_batch import carry_out
 from entitlements.models import OverrideBatch
 from payments.gateway import enabled
+
+# So many pages of an import a task takes, before the next one goes on.
+PAGES = 50
 
 
 @shared_task
@@ -120,6 +123,23 @@ def fetch_stripe_events() -> None:
     """Events that never came, once an hour; they are processed at once."""
     _with_stripe(stripe_runs.FETCH)
     process_stripe_events()
+
+
+@shared_task
+def go_on_importing() -> None:
+    """An import from Stripe that was begun, or interrupted: page after page, for a while."""
+    pages = 0
+    while enabled() and pages < PAGES and stripe_import.step(timezone.now()):
+        pages += 1
+    if pages == PAGES:
+        go_on_importing.delay()
+
+
+@shared_task
+def mirror_due() -> None:
+    """Stripe's subscriptions that nothing follows yet, or whose plan has a newer version here."""
+    while enabled() and stripe_follow.follow_due(timezone.now()):
+        pass
 
 
 def _with_stripe(task: str) -> None:

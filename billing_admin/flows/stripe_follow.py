@@ -38,17 +38,19 @@ def follow(customer: Customer, now: datetime) -> int:
     rows = _rows_of(customer)
     if not rows:
         return 0
-    catch_up(customer, now=now)
     followable = [_followable(row) for row in rows]
+    over = {item.key for item in followable if not item.is_running}
+    # Before windows are brought up to date: what ended opens none.
+    changed = sum(_end_if_over(customer, row, now, goes_on=False) for row in rows if row.item_id in over)
+    catch_up(customer, now=now)
     conflicts = conflicts_of(followable, _taken(customer, rows)) if customer.closed_at is None else {}
     if customer.closed_at is not None:
         conflicts = {item.key: CLOSED for item in followable if item.is_running}
-    changed = 0
     going_on = {item.key for item in followable if item.is_running and not conflicts.get(item.key)}
     # What ends makes room for what begins.
     for row in rows:
         _keep_conflict(row, conflicts.get(row.item_id, ""))
-        changed += _end_if_over(customer, row, row.item_id in going_on, now)
+        changed += _end_if_over(customer, row, now, goes_on=row.item_id in going_on)
     for row in rows:
         if row.item_id in going_on:
             changed += _go_on(customer, row, now)
@@ -90,13 +92,14 @@ def _keep_conflict(row: StripeSubscription, conflict: str) -> None:
         row.save(update_fields=["conflict"])
 
 
-def _end_if_over(customer: Customer, row: StripeSubscription, goes_on: bool, now: datetime) -> bool:
+def _end_if_over(customer: Customer, row: StripeSubscription, now: datetime, *, goes_on: bool) -> bool:
     """End the contract of an item that is over, that nothing may follow, or that has come to another product."""
     subscription = row.subscription
     if subscription is None or subscription.state not in RUNNING:
         return False
     if not goes_on:
-        reason = "conflict" if row.conflict else reason_of(row.status, is_removed=row.removed_at is not None)
+        is_over = row.status not in STATES or row.removed_at is not None
+        reason = reason_of(row.status, is_removed=row.removed_at is not None) if is_over else "conflict"
         _end(customer, row, subscription, min(row.ended_at or now, now), reason, now)
         return True
     assert row.price is not None and row.price.plan is not None, "what goes on has a plan"
