@@ -146,7 +146,7 @@ class OurInvoice:
     """A document with what we know of it in Stripe (`stripe_id` empty: nothing yet); amounts in minor units.
 
     `owners` are the Stripe customers that it may belong to. `payments` are recorded for it by Stripe, `elsewhere` the
-    ones recorded for another document. `refunded` is what credit notes gave back of it as money.
+    ones recorded for another document. `refunded` is what credit notes gave back of it: through Stripe, and in all.
     """
 
     customer: int
@@ -168,7 +168,7 @@ class OurInvoice:
     is_parked: bool = False
     payments: tuple[OurPayment, ...] = ()
     elsewhere: Mapping[str, OurPayment] = field(default_factory=dict)
-    refunded: int = 0
+    refunded: tuple[int, int] = (0, 0)
     refund_moves: bool = False
 
     @property
@@ -342,10 +342,11 @@ def compare_refunds(ours: OurInvoice, there: Sequence[PaymentFacts]) -> Iterator
     """What went back by Stripe, and what credit notes say of it; of one invoice together, said at one payment."""
     back = [payment for payment in there if payment.refunded]
     refunded = sum(payment.refunded for payment in back)
-    if ours.refund_moves or refunded == ours.refunded or not there:
+    least, most = ours.refunded
+    if ours.refund_moves or least <= refunded <= most or not there:
         return
     at = (back or list(there))[0]
-    here = f"{ours.label}: {ours.say(ours.refunded)} given back by credit notes"
+    here = f"{ours.label}: {ours.say(least if refunded < least else most)} given back by credit notes"
     yield _payment_gap(ours, Kind.AMOUNT, at, here, f"{ours.say(refunded)} refunded")
 
 
@@ -362,9 +363,9 @@ def is_payment_suspect(ours: OurInvoice, there: PaymentFacts) -> bool:
     known = next((payment for payment in ours.payments if payment.intent == there.intent), None)
     if known is None or known.amount != there.received:
         return bool(there.received)
-    if there.disputed and ours.known_as not in (State.DISPUTED, State.LOST):
-        return True
-    return there.refunded > 0 or ours.refunded > 0
+    # What became of these no list tells.
+    told = ours.known_as in (State.PART_REFUNDED, State.REFUNDED, State.DISPUTED, State.LOST)
+    return told or there.disputed or there.refunded > 0 or ours.refunded[0] > 0
 
 
 # Subscriptions --------------------------------------------------------------------------------------------------------
