@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import Q, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
@@ -32,7 +32,7 @@ from catalog.money import format_minor
 from invoicing.models import Invoice, Refund
 from invoicing.states import InvoiceState
 from payments.gateway import NotAllowed, StripeTrouble, Unreachable, enabled, in_a_hurry, livemode
-from payments.models import Method, StripeAccount, StripeCredit, StripeInvoice
+from payments.models import Method, StripeAccount, StripeInvoice
 from payments.words import AFTER_PARKED, STANDINGS, Standing, after_processing
 
 USE = "payments.use_stripe"
@@ -202,10 +202,8 @@ def unexplained_refund(row: StripeInvoice) -> int:
     """What Stripe gave back of this invoice beyond what credit notes of ours account for, minor units."""
     if not row.refunded:
         return 0
-    sent = row.credits.filter(state__in=[StripeCredit.State.PENDING, StripeCredit.State.DONE])
-    by_hand = Refund.objects.filter(credit_note__corrects=row.invoice_id, credit_note__stripe_credits=None)
-    by_hand = by_hand.exclude(reference="").exclude(credit_note__state=InvoiceState.VOID)
-    told: int = sum(rows.aggregate(sum=Sum("amount"))["sum"] or 0 for rows in (sent, by_hand))
+    sent = Refund.objects.filter(of=row.invoice_id).filter(Q(sent_at__isnull=False) | ~Q(reference=""))
+    told: int = sent.exclude(credit_note__state=InvoiceState.VOID).aggregate(sum=Sum("amount"))["sum"] or 0
     return row.refunded - told
 
 
