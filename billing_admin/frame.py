@@ -15,6 +15,7 @@ class Entry(NamedTuple):
     permission: str
 
 
+STRIPE = "Stripe"
 # A page that is not there (yet) has no entry, so a module may come and go without a change here.
 NAVIGATION: dict[str, list[Entry]] = {
     "Customers": [
@@ -55,10 +56,10 @@ NAVIGATION: dict[str, list[Entry]] = {
         Entry("Events", "bolt", "admin:entitlements_usageevent_changelist", "entitlements.view_usageevent"),
         Entry("Balances", "data_usage", "admin:entitlements_balance_changelist", "entitlements.view_balance"),
     ],
+    # Only with keys of Stripe.
     STRIPE: [
         Entry("Backlog", "pending_actions", "admin:stripe_backlog", "payments.view_stripeinvoice"),
         Entry("Events", "move_to_inbox", "admin:payments_stripeevent_changelist", "payments.view_stripeevent"),
-        Entry("Stripe events", "move_to_inbox", "admin:payments_stripeevent_changelist", "payments.view_stripeevent"),
         Entry("Stripe settings", "credit_card", "admin:stripe_settings", "payments.view_stripeaccount"),
     ],
     "System": [

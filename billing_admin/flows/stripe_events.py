@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from django.core.exceptions import ValidationError
@@ -16,11 +17,19 @@ from django.db import connection, transaction
 
 from billing_admin.flows import stripe_collect
 from billing_admin.flows.stripe_account import failing, reached
-from billing_admin.flows.stripe_customers import backoff, refresh_customer
+from billing_admin.flows.stripe_customers import backoff
+from billing_admin.flows.stripe_mirror import (
+    NOT_MIRRORED,
+    is_mirroring,
+    mirror_customer,
+    mirror_price,
+    mirror_product,
+    mirror_subscription,
+)
 from payments import events
 from payments.events import Subject, matters, subjects
 from payments.gateway import Busy, StripeTrouble, Unreachable, enabled, gateway
-from payments.models import StripeEvent, StripeEventQuerySet, StripeInvoice
+from payments.models import StripeCustomer, StripeEvent, StripeEventQuerySet, StripeInvoice
 
 log = structlog.get_logger("billing_admin.stripe")
 
@@ -178,10 +187,15 @@ def _payment(intent: str, now: datetime) -> Look:
 
 
 def _customer(stripe_id: str, now: datetime) -> Look:
-    row = refresh_customer(stripe_id, now)
-    if row is None:
+    if not is_mirroring() and not StripeCustomer.objects.filter(stripe_id=stripe_id).exists():
         raise NotOurs("A customer whom nobody here knows.")
-    return Look(State.DONE, f"{row}: {'deleted in Stripe' if row.deleted_at else 'as Stripe has it'}.", row.stripe_id)
+    return Look(State.DONE, mirror_customer(stripe_id, now), stripe_id)
+
+
+def _mirrored(mirror: Callable[[str, datetime], str], stripe_id: str, now: datetime) -> Look:
+    if not is_mirroring():
+        raise NotOurs(NOT_MIRRORED)
+    return Look(State.DONE, mirror(stripe_id, now))
 
 
 Handler = Callable[[str, datetime], Look]
@@ -189,6 +203,9 @@ HANDLERS: dict[str, Handler] = {
     events.INVOICE: _invoice,
     events.INTENT: _payment,
     events.CUSTOMER: _customer,
+    events.PRODUCT: partial(_mirrored, mirror_product),
+    events.PRICE: partial(_mirrored, mirror_price),
+    events.SUBSCRIPTION: partial(_mirrored, mirror_subscription),
 }
 
 
