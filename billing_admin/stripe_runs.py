@@ -10,18 +10,19 @@ from functools import partial
 
 from django.db import transaction
 
-from billing_admin.flows import stripe_collect, stripe_customers, stripe_events, stripe_fetch
+from billing_admin.flows import stripe_collect, stripe_customers, stripe_events, stripe_fetch, stripe_follow
 from billing_admin.runs import AGAIN, Pass, open_failures
 from payments.gateway import enabled
 from payments.models import StripeEvent
 
 EVENTS, FETCH = "stripe_events", "stripe_fetch"
-COLLECT, CUSTOMERS = "stripe_collect", "stripe_customers"
+COLLECT, CUSTOMERS, FOLLOW = "stripe_collect", "stripe_customers", "stripe_follow"
 NAMES = {
     EVENTS: "Stripe events",
     FETCH: "Stripe events that never came",
     COLLECT: "Collection with Stripe",
     CUSTOMERS: "Customers in Stripe",
+    FOLLOW: "Subscriptions that follow Stripe",
 }
 
 
@@ -36,6 +37,7 @@ WORK: dict[str, Callable[[datetime], int]] = {
     FETCH: stripe_fetch.fetch_due,
     COLLECT: _collect,
     CUSTOMERS: stripe_customers.sync_due,
+    FOLLOW: stripe_follow.follow_due,
 }
 
 

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 import billing_admin.celery  # noqa: F401  whoever hands a task over from elsewhere needs to know the queue
 from billing_admin import runs, stripe_runs
-from billing_admin.flows import stripe_collect, stripe_follow, stripe_import
+from billing_admin.flows import stripe_collect, stripe_import
 from billing_admin.flows.override_batch import carry_out
 from entitlements.models import OverrideBatch
 from payments.gateway import enabled
@@ -138,8 +138,7 @@ def go_on_importing() -> None:
 @shared_task
 def mirror_due() -> None:
     """Stripe's subscriptions that nothing follows yet, or whose plan has a newer version here."""
-    while enabled() and stripe_follow.follow_due(timezone.now()):
-        pass
+    _with_stripe(stripe_runs.FOLLOW)
 
 
 def _with_stripe(task: str) -> None:

@@ -6,6 +6,7 @@ What is to be done is read off the rows, so it may be done late, twice, or again
 from collections.abc import Sequence
 from datetime import datetime
 
+import structlog
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
@@ -28,6 +29,9 @@ from entitlements.readings import bucket_of, open_rows
 from payments.mirroring import STATES, Followable, conflicts_of, reason_of
 from payments.models import StripeSubscription
 
+log = structlog.get_logger("billing_admin.stripe")
+
+BATCH = 200
 CLOSED = "The customer is closed here."
 
 
@@ -240,15 +244,28 @@ def _end(
         end_contract(customer, add_on, at=ended_at, reason="main_plan_ended", now=now)
 
 
-def follow_due(now: datetime, *, most: int = 500) -> int:
+def follow_due(now: datetime) -> int:
     """Follow for whom something is left to do: linked just now, or on an older version of their mirrored plan.
 
-    Returns how many customers were looked at.
+    Returns how many contracts changed. Whoever cannot be followed holds up nobody; the error is raised at the end.
     """
-    customers = list(Customer.objects.filter(stripe__subscriptions__in=_left()).distinct().order_by("pk")[:most])
-    for customer in customers:
-        follow(customer, now)
-    return len(customers)
+    changed, last, failure = 0, 0, None
+    while batch := _next(last):
+        for customer in batch:
+            try:
+                changed += follow(customer, now)
+            except Exception as error:
+                failure = error
+                log.exception("a customer could not follow stripe", customer=customer.public_id)
+        last = batch[-1].pk
+    if failure is not None:
+        raise failure
+    return changed
+
+
+def _next(after: int) -> list[Customer]:
+    customers = Customer.objects.filter(stripe__subscriptions__in=_left(), pk__gt=after)
+    return list(customers.distinct().order_by("pk")[:BATCH])
 
 
 def _left() -> QuerySet:

@@ -90,11 +90,14 @@ def step(now: datetime) -> bool:
         _take_page(run, now)
     except Unreachable as error:
         failing(error, now)
-        _pause(run, error, now)
+        _pause(run, error.sentence, now)
         return False
     except StripeTrouble as error:
-        _pause(run, error, now)
+        _pause(run, error.sentence, now)
         return False
+    except Exception as error:
+        _pause(run, f"{type(error).__name__}: {error}", now)
+        raise
     return True
 
 
@@ -109,8 +112,8 @@ def _claim(now: datetime) -> StripeRun | None:
     return run
 
 
-def _pause(run: StripeRun, error: StripeTrouble, now: datetime) -> None:
-    StripeRun.objects.filter(pk=run.pk).update(problem=error.sentence[:300], claimed_until=now + PAUSE)
+def _pause(run: StripeRun, problem: str, now: datetime) -> None:
+    StripeRun.objects.filter(pk=run.pk).update(problem=problem[:300], claimed_until=now + PAUSE)
 
 
 def _take_page(run: StripeRun, now: datetime) -> None:
