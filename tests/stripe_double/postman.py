@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -33,35 +34,41 @@ class Postman:
         self.receiver: Receiver | None = None
         self.held = False
         self.tries: dict[str, int] = {}
+        self.later: dict[str, float] = {}  # event → when it may be tried again, on the monotonic clock
 
     def to(self, target: str | Receiver | None) -> None:
         self.receiver = http_receiver(target) if isinstance(target, str) else target
 
     # -- by itself -----------------------------------------------------------------------------------------------------
 
-    def next(self, world: World) -> Thing | None:
+    def next(self, world: World) -> tuple[Thing, Receiver] | None:
+        """The oldest waiting event whose next try is due; one that is refused does not hold up the others."""
         with self.lock:
-            if self.held or self.receiver is None or not world.outbox:
+            if self.held or self.receiver is None:
                 return None
-            return world.find(world.outbox[0])
+            now = time.monotonic()
+            due = (identity for identity in world.outbox if self.later.get(identity, 0) <= now)
+            identity = next(due, None)
+            return (world.things[identity], self.receiver) if identity else None
 
     def deliver_next(self, world: World) -> float:
-        """Try the oldest waiting event; seconds to wait before the next try (0: go on at once)."""
-        event = self.next(world)
-        if event is None:
+        """Try one event; seconds to wait before looking again (0: go on at once)."""
+        found = self.next(world)
+        if found is None:
             return FIRST_WAIT
-        if self.hand_over(world, event):
-            return 0.0
+        event, receiver = found
+        if not self.hand_over(world, event, receiver):
+            self.try_later(world, event)
+        return 0.0
+
+    def try_later(self, world: World, event: Thing) -> None:
         tries = self.tries[event["id"]] = self.tries.get(event["id"], 0) + 1
+        self.later[event["id"]] = time.monotonic() + FIRST_WAIT * 2 ** (tries - 1)
         if tries >= PATIENCE:
             self.took(world, event, delivered=False)
-            return 0.0
-        return float(FIRST_WAIT * 2 ** (tries - 1))
 
-    def hand_over(self, world: World, event: Thing) -> bool:
+    def hand_over(self, world: World, event: Thing, receiver: Receiver) -> bool:
         """Post it; True when the receiver answered with a 2xx."""
-        receiver = self.receiver
-        assert receiver
         with self.lock:
             payload = payload_of(world, event)
             header = signature(payload, self.secret, world.now())
@@ -77,6 +84,12 @@ class Postman:
             if delivered:
                 event["pending_webhooks"] = 0
 
+    def forget(self) -> None:
+        """As new: no receiver, nothing held, nothing tried."""
+        self.receiver, self.held = None, False
+        self.tries.clear()
+        self.later.clear()
+
     # -- dealt out -----------------------------------------------------------------------------------------------------
 
     def deliver(self, world: World, shuffle_seed: int | None, duplicate: float, drop: float) -> Delivery:
@@ -84,7 +97,9 @@ class Postman:
         chance = random.Random(shuffle_seed or 0)
         with self.lock:
             waiting = [world.things[identity] for identity in world.outbox]
-        delivery = Delivery()
+        delivery, receiver = Delivery(), self.receiver
+        if receiver is None:
+            raise ValueError("Nobody receives webhooks: say webhooks_to(…) first.")
         batch: list[Thing] = []
         for event in waiting:
             if chance.random() < drop:
@@ -95,7 +110,7 @@ class Postman:
         if shuffle_seed is not None:
             chance.shuffle(batch)
         for event in batch:
-            taken = self.hand_over(world, event)
+            taken = self.hand_over(world, event, receiver)
             (delivery.taken if taken else delivery.refused).append(event["id"])
         return delivery
 
