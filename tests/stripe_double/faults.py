@@ -18,7 +18,7 @@ class Fault:
     - fail_after: the effect is there, the answer is a 500, and the key remembers that
     - drop_after: the effect is there, the connection closes without an answer; the key remembers the true one
     - drop_before: the connection closes before any effect
-    - rate_limit: 429 before any effect
+    - rate_limit: 429 before any effect; with `seconds` it says when to come back
     - down: every request is dropped until lifted
     """
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.stripe_double import pages, params, routes, shapes
+from tests.stripe_double import pages, params, plays, routes, shapes
 from tests.stripe_double.errors import StripeError, broken, rate_limited, unauthorised
 from tests.stripe_double.faults import Fault, Faults
 from tests.stripe_double.idempotency import Keys, asked_of
 from tests.stripe_double.pages import Reply
 from tests.stripe_double.postman import Postman
 from tests.stripe_double.state import Request, World, letters
+
+assert plays.MODULES  # imported for the endpoints they bring
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -101,6 +103,8 @@ class Server:
             return None
         if status == 409:
             headers["Stripe-Should-Retry"] = "true"
+        if status == 429 and fault and fault.seconds:
+            headers["Retry-After"] = str(int(fault.seconds))
         noted.status = status
         return Reply(status, json.dumps(body).encode(), {"Content-Type": "application/json", **headers})
 
