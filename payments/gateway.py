@@ -178,7 +178,9 @@ def _asking() -> Iterator[None]:
             request=error.request_id or "",
         ) from error
     except stripe.RateLimitError as error:
-        raise Busy("Stripe asks for a pause.", "rate_limit", error.request_id or "") from error
+        busy = Busy("Stripe asks for a pause.", "rate_limit", error.request_id or "")
+        busy.retry_after = _pause(error)
+        raise busy from error
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
         raise NotAllowed(
             _sentence(error, "Stripe refuses the key."), error.code or "", error.request_id or ""
@@ -194,6 +196,12 @@ def _asking() -> Iterator[None]:
         if error.http_status == 409:
             raise Busy("Another call with this key is under way.", error.code or "in_progress") from error
         raise Faltered(_sentence(error, "Stripe failed."), error.code or "api_error", error.request_id or "") from error
+
+
+def _pause(error: stripe.StripeError) -> int:
+    """Seconds that Stripe asks for; an hour at most."""
+    asked = {name.lower(): value for name, value in (error.headers or {}).items()}.get("retry-after", "")
+    return min(int(asked), 3600) if str(asked).isdecimal() else 0
 
 
 def _raise_refused(error: stripe.InvalidRequestError) -> None:

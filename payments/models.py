@@ -128,9 +128,11 @@ class StripeInvoiceQuerySet(models.QuerySet):
 
     def outrun(self) -> "StripeInvoiceQuerySet":
         """Those whose document of ours was paid, voided or given up while Stripe still asks for it."""
-        asked = Q(status__in=["draft", "open", "uncollectible"], next_attempt_at=None, parked_at=None)
+        asked = Q(status__in=["draft", "open", "uncollectible"], next_attempt_at=None)
         closed = Q(invoice__state__in=["paid", "void"]) | Q(invoice__state="uncollectible", status="open")
-        return self.filter(asked, closed)
+        # One that was parked after it was closed is a person's.
+        since = Q(parked_at__lt=F("invoice__paid_at")) | Q(parked_at__lt=F("invoice__voided_at"))
+        return self.filter(asked, closed, Q(parked_at=None) | since)
 
 
 class StripeInvoice(models.Model):

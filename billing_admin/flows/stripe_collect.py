@@ -16,7 +16,7 @@ from django.db.models import F, Q
 
 from billing_admin.flows.gate import collect as record_payment
 from billing_admin.flows.stripe_account import connect, connected, failing, reached
-from billing_admin.flows.stripe_customers import backoff, ensure
+from billing_admin.flows.stripe_customers import backoff, ensure, refresh_customer
 from catalog.money import format_minor
 from customers.journal import CLOCKWORK, Actor, record
 from customers.models import Customer, Operation
@@ -36,6 +36,7 @@ from payments.gateway import (
     gateway,
 )
 from payments.lines import sent_lines
+from payments.minor import NotInStripe
 from payments.models import Method, StripeAccount, StripeCustomer, StripeInvoice
 from payments.steps import Act, Owed, Step, meaning_of, next_step
 
@@ -49,6 +50,8 @@ MOST_STEPS = 10
 MOST = 500
 # A worker that dies lets go of its invoice after so long.
 CLAIM = timedelta(minutes=10)
+# A payment under way keeps Stripe's invoice open though ours is closed; should no event tell its end, a look does.
+WHILE_MONEY_MOVES = timedelta(hours=1)
 # Stripe's words never go back; an answer that is older than what is known is dropped.
 RANK = {"": 0, "draft": 1, "open": 2, "uncollectible": 3, "paid": 4, "void": 4}
 
@@ -133,11 +136,15 @@ def collect_due(now: datetime, most: int = MOST) -> Collected:
             this.waiting += 1
         else:
             this.done += 1
-        account = StripeAccount.present()
-        if account is None or account.failing_since is not None:
+        if _asks_for_a_pause(row):
             this.away = True
             break
     return this
+
+
+def _asks_for_a_pause(row: StripeInvoice) -> bool:
+    account = StripeAccount.present()
+    return account is None or account.failing_since is not None or (row.attempts > 0 and row.code == "rate_limit")
 
 
 def collect_document(public_id: str, now: datetime) -> None:
@@ -154,17 +161,21 @@ def collect_one(row: StripeInvoice, now: datetime) -> StripeInvoice:
     What cannot be done now is written down: when it is tried again, or what a person has to see to.
     """
     free = Q(claimed_until=None) | Q(claimed_until__lte=now)
+    row = StripeInvoice.objects.select_related("invoice__customer").get(pk=row.pk)
     if not StripeInvoice.objects.filter(free, pk=row.pk).update(claimed_until=now + CLAIM):
         return row
+    # A claim that ran out was that of a worker who died, perhaps between a call and its answer.
+    is_unsure = row.claimed_until is not None or row.attempts > 0 or row.generation > 0
     try:
-        row = StripeInvoice.objects.select_related("invoice__customer").get(pk=row.pk)
-        facts = _bring_on(row, gateway(), now)
+        facts = _bring_on(row, gateway(), now, is_unsure=is_unsure)
         reached(now)
         return _finish(row, facts, now)
     except (Unreachable, NotAllowed) as error:
         return _postpone(row, error, now)
     except StripeTrouble as error:
         return park(row, error.sentence, error.code, now)
+    except NotInStripe as error:
+        return park(row, error.messages[0], error.code or "", now)
     finally:
         StripeInvoice.objects.filter(pk=row.pk).update(claimed_until=None)
 
@@ -183,32 +194,70 @@ def refresh(row: StripeInvoice, now: datetime) -> StripeInvoice:
 # One invoice ----------------------------------------------------------------------------------------------------------
 
 
-def _bring_on(row: StripeInvoice, door: Gateway, now: datetime) -> InvoiceFacts | None:
-    """Step by step; returns the last look. A step that has no effect is not taken for ever."""
-    facts = _look(row, door, now)
+def _bring_on(row: StripeInvoice, door: Gateway, now: datetime, *, is_unsure: bool) -> InvoiceFacts | None:
+    """Step by step; returns the last look. A step that has no effect is not taken for ever.
+
+    `is_unsure`: an earlier call may have had its effect without our hearing of it.
+    """
+    facts = _look(row, door, is_unsure=is_unsure)
     for _ in range(MOST_STEPS):
         step = next_step(read_owed(row, facts, now), facts)
         if step.act is Act.NOTHING:
             return facts
         if step.act is Act.PARK:
             raise Refused(step.why, step.code)
-        facts = _take(step, row, facts, door, now)
+        try:
+            facts = _take(step, row, facts, door, now, is_unsure=is_unsure)
+        except Refused as refused:
+            facts = _look_again(step, row, facts, door, now, refused)
     raise Refused("Stripe did not get any further with this invoice.", "no_progress")
 
 
-def _look(row: StripeInvoice, door: Gateway, now: datetime) -> InvoiceFacts | None:
-    """What there is; after a failure also what might have been made without our hearing of it."""
+def _look(row: StripeInvoice, door: Gateway, *, is_unsure: bool) -> InvoiceFacts | None:
+    """What there is; where that is not sure, also what might have been made without our hearing of it."""
     if row.stripe_id:
-        return door.invoice(row.stripe_id)
+        return _seen(row, door)
     known = StripeCustomer.objects.filter(customer=row.invoice.customer, deleted_at=None).first()
-    if not (row.attempts or row.generation) or known is None:
+    if not is_unsure or known is None:
         return None
-    found = door.find_invoice(known.stripe_id, row.invoice.public_id, since=row.queued_at - timedelta(minutes=5))
+    found = door.find_invoice(known.stripe_id, row.invoice.public_id, since=_begun_at(row))
     # One that was thrown away or voided there to be made anew is not the one that is missing.
     if found is not None and found.status != "void":
         _remember(row, found.id)
         return found
     return None
+
+
+def _seen(row: StripeInvoice, door: Gateway) -> InvoiceFacts | None:
+    """What is not final can be deleted there, by us or by a person; then it is drawn up again."""
+    try:
+        return door.invoice(row.stripe_id or "")
+    except Missing:
+        if row.status != "draft":
+            raise
+        _forget(row)
+        return None
+
+
+def _look_again(
+    step: Step, row: StripeInvoice, before: InvoiceFacts | None, door: Gateway, now: datetime, refused: Refused
+) -> InvoiceFacts | None:
+    """Stripe said no: somebody may have been faster. Where nothing changed, its no stands."""
+    if before is None:
+        raise refused
+    if step.act is Act.CHARGE:
+        refresh_customer(before.customer, now)
+        if not _has_card(row):
+            return before
+    present = _seen(row, door)
+    if present == before:
+        raise refused
+    return present
+
+
+def _begun_at(row: StripeInvoice) -> datetime:
+    """Before the first call for this invoice, by any clock."""
+    return row.queued_at - timedelta(minutes=5)
 
 
 def read_owed(row: StripeInvoice, facts: InvoiceFacts | None, now: datetime) -> Owed:
@@ -249,10 +298,10 @@ def charged_again_at(row: StripeInvoice) -> datetime | None:
 
 
 def _take(
-    step: Step, row: StripeInvoice, facts: InvoiceFacts | None, door: Gateway, now: datetime
+    step: Step, row: StripeInvoice, facts: InvoiceFacts | None, door: Gateway, now: datetime, *, is_unsure: bool
 ) -> InvoiceFacts | None:
     if step.act is Act.CREATE:
-        return _create(row, door, now)
+        return _create(row, door, now, is_unsure=is_unsure)
     assert facts is not None
     if step.act is Act.DISCARD:
         door.delete_draft(facts.id)
@@ -265,9 +314,23 @@ def _take(
     return door.invoice(facts.id)
 
 
-def _create(row: StripeInvoice, door: Gateway, now: datetime) -> InvoiceFacts:
+def _create(row: StripeInvoice, door: Gateway, now: datetime, *, is_unsure: bool) -> InvoiceFacts:
+    """A draft. A customer who was deleted there without our hearing of it is made anew."""
+    since = _begun_at(row) if is_unsure else None
+    owner = ensure(row.invoice.customer, now, tries=row.generation, since=since)
+    try:
+        return _create_for(owner, row, door, now)
+    except Missing:
+        seen = refresh_customer(owner.stripe_id, now)
+        if seen is None or seen.deleted_at is None:
+            raise
+        _forget(row)
+        owner = ensure(row.invoice.customer, now, tries=row.generation)
+        return _create_for(owner, row, door, now)
+
+
+def _create_for(owner: StripeCustomer, row: StripeInvoice, door: Gateway, now: datetime) -> InvoiceFacts:
     invoice = row.invoice
-    owner = ensure(invoice.customer, now, tries=row.generation, since=row.queued_at - timedelta(minutes=5))
     days = None
     if row.method == Method.SEND:
         due = invoice.due_at or now
@@ -310,7 +373,7 @@ def _charge(row: StripeInvoice, facts: InvoiceFacts, door: Gateway) -> None:
     """Whether it went through shows in the next look; here only that Stripe has answered is counted."""
     try:
         door.pay(facts.id, key=key_of(row, f"{facts.id}:pay:{row.charges}"))
-    except (Declined, Refused) as error:
+    except Declined as error:
         log.info("a charge did not go through", invoice=row.invoice.public_id, code=error.code)
     StripeInvoice.objects.filter(pk=row.pk).update(charges=F("charges") + 1, charge_asked=False)
     row.charges, row.charge_asked = row.charges + 1, False
@@ -409,9 +472,14 @@ def _judge(row: StripeInvoice, facts: InvoiceFacts, now: datetime) -> None:
     meaning = meaning_of(facts, method=row.method, has_card=_has_card(row))
     row.state, row.code, row.problem = meaning.state, meaning.code, meaning.problem
     row.attempts, row.parked_at = 0, None
-    row.next_attempt_at = now if step.act is not Act.NOTHING else None
-    if row.next_attempt_at is None and row.state == State.DECLINED:
-        row.next_attempt_at = charged_again_at(row)
+    row.next_attempt_at = now if step.act is not Act.NOTHING else _later(row, facts, now)
+
+
+def _later(row: StripeInvoice, facts: InvoiceFacts, now: datetime) -> datetime | None:
+    """When to look again, though there is nothing to do now."""
+    if row.invoice.state in (InvoiceState.PAID, InvoiceState.VOID) and facts.status == "open":
+        return now + WHILE_MONEY_MOVES
+    return charged_again_at(row) if row.state == State.DECLINED else None
 
 
 def _finish(row: StripeInvoice, facts: InvoiceFacts | None, now: datetime) -> StripeInvoice:
@@ -419,7 +487,8 @@ def _finish(row: StripeInvoice, facts: InvoiceFacts | None, now: datetime) -> St
         return observe(row, facts, now)
     # Settled here, or stopped, before it ever came to Stripe.
     gone = row.invoice.state == InvoiceState.VOID or row.method == Method.NONE
-    state = State.VOID if gone else State.OUTSIDE
+    given_up = row.invoice.state == InvoiceState.UNCOLLECTIBLE
+    state = State.VOID if gone else State.UNCOLLECTIBLE if given_up else State.OUTSIDE
     StripeInvoice.objects.filter(pk=row.pk).update(
         state=state, code="", problem="", next_attempt_at=None, attempts=0, seen_at=now
     )
@@ -451,6 +520,7 @@ def park(row: StripeInvoice, why: str, code: str, now: datetime) -> StripeInvoic
     row = StripeInvoice.objects.select_for_update(of=("self",)).select_related("invoice").get(pk=row.pk)
     is_news = row.state != State.PARKED or row.problem != why[:500]
     _set_parked(row, why, code, now)
+    row.parked_at = now
     row.save()
     if is_news:
         due = format_minor(row.invoice.due, row.invoice.currency)
@@ -479,7 +549,8 @@ def try_again(row: StripeInvoice, *, actor: Actor, now: datetime) -> Operation:
     """Let the clockwork near a parked invoice again, or charge one that was declined before its next day."""
     customer = Customer.objects.select_for_update().get(pk=row.invoice.customer_id)
     row = StripeInvoice.objects.select_for_update(of=("self",)).select_related("invoice").get(pk=row.pk)
-    row.parked_at, row.next_attempt_at, row.attempts, row.charge_asked = None, now, 0, True
+    # What is not known of the last attempt stays so: it is looked for first.
+    row.parked_at, row.next_attempt_at, row.attempts, row.charge_asked = None, now, min(row.attempts, 1), True
     if row.state == State.PARKED:
         row.state, row.generation = State.WAITING, row.generation + 1
     row.save()

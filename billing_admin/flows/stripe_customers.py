@@ -1,6 +1,7 @@
 """Customers in Stripe: made when they are first needed, kept in step with ours, and read back with their cards."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Q
@@ -8,10 +9,15 @@ from django.db.models import F, Q
 from billing_admin.flows.stripe_account import connect, failing, reached
 from customers.models import Customer
 from payments.facts import CardFacts, CustomerFacts
-from payments.gateway import REFERENCE, Missing, StripeTrouble, Unreachable, gateway
+from payments.gateway import REFERENCE, Busy, Missing, NotAllowed, StripeTrouble, Unreachable, gateway
 from payments.models import StripeAccount, StripeCustomer, StripeInvoice
 
 MOST = 200
+# What is left of a person in a row.
+NOBODY: dict[str, Any] = {
+    "name": "", "email": "", "key": "", "sent_name": "", "sent_email": "", "sent_id": "",
+    "payment_methods": [], "problem": "", "conflict": "",
+}  # fmt: skip
 
 
 def backoff(attempts: int) -> timedelta:
@@ -26,13 +32,14 @@ def metadata_of(customer: Customer, account: StripeAccount) -> dict[str, str]:
 def ensure(customer: Customer, now: datetime, *, tries: int = 0, since: datetime | None = None) -> StripeCustomer:
     """The customer in Stripe, made there if need be; never called inside a transaction. Raises `StripeTrouble`.
 
-    After `tries` that Stripe itself failed, the first of them at `since`, it is looked for before another is made.
+    Where one may have been made `since` without our hearing of it, it is looked for first. After `tries` of which
+    Stripe said that they failed, another key is used.
     """
     account = connect(now)
     known = StripeCustomer.objects.filter(customer=customer, deleted_at=None).first()
     if known is not None:
         return known
-    lost = gateway().find_customer(customer.public_id, since=since) if tries and since else None
+    lost = gateway().find_customer(customer.public_id, since=since) if since else None
     return _keep(customer, lost or _make(customer, account, tries), account, now)
 
 
@@ -48,7 +55,10 @@ def _make(customer: Customer, account: StripeAccount, tries: int) -> CustomerFac
 def _keep(customer: Customer, found: CustomerFacts, account: StripeAccount, now: datetime) -> StripeCustomer:
     with transaction.atomic():
         Customer.objects.select_for_update().get(pk=customer.pk)
-        StripeCustomer.objects.filter(customer=customer, deleted_at__isnull=False).update(customer=None)
+        others = StripeCustomer.objects.filter(customer=customer).exclude(stripe_id=found.id)
+        if faster := others.filter(deleted_at=None).first():
+            return faster
+        others.update(customer=None, **NOBODY)
         row, _ = StripeCustomer.objects.get_or_create(
             stripe_id=found.id,
             defaults={"created_at": found.created_at, "linked_at": now, "linked_by": StripeCustomer.Link.CREATED},
@@ -87,7 +97,8 @@ def write_customer(found: CustomerFacts, cards: tuple[CardFacts, ...], now: date
     """Keep what Stripe knows; invoices that waited for a card are due once there is one."""
     account = StripeAccount.present()
     with transaction.atomic():
-        row = StripeCustomer.objects.select_for_update(of=("self",)).get(stripe_id=found.id)
+        rows = StripeCustomer.objects.select_for_update(of=("self",)).select_related("customer")
+        row = rows.get(stripe_id=found.id)
         had = row.default_method
         _write_facts(row, found, cards, account, now)
         row.save()
@@ -109,6 +120,8 @@ def _write_facts(
     if found.deleted:
         row.deleted_at, row.payment_methods = row.deleted_at or now, []
         return
+    if row.customer is not None and row.customer.erased_at:
+        return  # Stripe may go on knowing who that was; we do not
     row.name, row.email = found.name[:200], found.email[:254]
     row.key = found.metadata.get(account.link_key, "")[:200] if account else ""
     row.payment_methods = [card.to_json() for card in cards]
@@ -126,10 +139,13 @@ def sync_due(now: datetime, most: int = MOST) -> int:
         try:
             tell(row, account, now)
             told += 1
-        except Unreachable as error:
-            failing(error, now)
+        except (Unreachable, NotAllowed) as error:
+            if not isinstance(error, Busy):
+                failing(error, now)
             _postpone(row, error, now)
             break
+        except Missing:
+            write_customer(CustomerFacts(row.stripe_id, deleted=True), (), now)
         except StripeTrouble as error:
             _postpone(row, error, now)
     return told
@@ -157,7 +173,7 @@ def tell(row: StripeCustomer, account: StripeAccount, now: datetime) -> None:
 
 
 def _postpone(row: StripeCustomer, error: StripeTrouble, now: datetime) -> None:
-    later = now + backoff(row.attempts)
+    later = now + max(backoff(row.attempts), timedelta(seconds=getattr(error, "retry_after", 0)))
     StripeCustomer.objects.filter(pk=row.pk).update(
         attempts=F("attempts") + 1, next_attempt_at=later, problem=error.sentence[:300]
     )
