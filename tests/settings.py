@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import environ
+import structlog
 
 from launch.places import Places
 
@@ -30,3 +31,7 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = True
+# With rich, which comes with the tests' packages, structlog draws every frame of every refused request: that is slow.
+LOGGING["formatters"]["line"]["processors"][-1] = structlog.dev.ConsoleRenderer(  # noqa: F405 - of the settings above
+    colors=False, exception_formatter=structlog.dev.plain_traceback
+)
