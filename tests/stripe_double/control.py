@@ -7,13 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.stripe_double import clockwork, credits, customers, events, methods, payments, refunds, setups, shapes
+from tests.stripe_double import clockwork, events, methods, payments, refunds, setups, shapes, subscriptions
 from tests.stripe_double.faults import Fault
 from tests.stripe_double.postman import Delivery, Receiver
 from tests.stripe_double.server import Server, Web
 from tests.stripe_double.state import Request, Thing, World, letters
-
-__all__ = ["Double", "credits", "customers", "setups"]
 
 TICK = 5.0  # seconds between two looks at what is due, while the wall clock runs
 
@@ -130,10 +128,10 @@ class Double:
             return [shapes.view(self.world, self.world.things[identity]) for identity in self.world.outbox]
 
     def signed(self, event: str | Thing) -> tuple[bytes, str]:
-        """Payload and Stripe-Signature of an event: by id, or any dict made up by a test."""
+        """Payload and Stripe-Signature of an event: by id, or any dict made up by a test. Signed now, by the wall."""
         found = self.world.things[event] if isinstance(event, str) else event
         payload = events.payload_of(self.world, found)
-        return payload, events.signature(payload, self.webhook_secret, self.world.now())
+        return payload, events.signature(payload, self.webhook_secret, int(time.time()))
 
     def deliver_for_ever(self) -> None:
         """The thread that delivers, and while the wall clock runs looks at what is due."""
@@ -257,6 +255,20 @@ class Double:
         """An object made up by a test, with nulls where nothing is said; no event."""
         with self.server.lock:
             return self.object(self.world.make(kind, prefix, **fields)["id"])
+
+    def plant_subscription(
+        self,
+        customer: str,
+        price: str,
+        quantity: int = 1,
+        status: str = "active",
+        metadata: dict[str, str] | None = None,
+    ) -> Thing:
+        """A subscription that was always there: many of them in no time, without invoices or events."""
+        with self.server.lock:
+            owner, bought = self.world.get(customer, "customer"), self.world.get(price, "price")
+            made = subscriptions.plant(self.world, owner, bought, quantity, status, metadata or {})
+            return self.object(made["id"])
 
     def emit(self, kind: str, identity: str) -> Thing:
         """An event of any type about an object."""

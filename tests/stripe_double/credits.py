@@ -201,7 +201,7 @@ def reduce(world: World, invoice: Thing, before: int, after: int) -> None:
     intent, payment = invoices.intent_of(world, invoice), invoices.default_payment(world, invoice)
     if invoice["amount_remaining"] == 0:
         invoices.drop_intent(world, invoice, "abandoned")
-        invoices.settle(world, invoice)
+        invoices.settle(world, invoice, by_attempt=False)
     elif intent and payment:
         intent["amount"] = payment["amount_requested"] = invoice["amount_remaining"]
 

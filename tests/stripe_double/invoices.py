@@ -87,7 +87,6 @@ def new_invoice(world: World, customer: Thing, currency: str, reason: str, given
     values: dict[str, Any] = {
         "account_country": "US",
         "account_name": "Double",
-        "amount_paid_off_stripe": 0,
         "auto_advance": advances,
         "automatic_tax": dict.fromkeys(("disabled_reason", "liability", "provider", "status")) | {"enabled": False},
         "automatically_finalizes_at": now + DRAFT_REST if advances else None,
@@ -112,6 +111,7 @@ def new_invoice(world: World, customer: Thing, currency: str, reason: str, given
         "_days": given.get("days_until_due"),
         "_lines": [],
         "_payments": [],
+        "_paid_elsewhere": 0,
     }
     values.update({name: given[name] or None for name in FREELY if name in given}, **more)
     invoice = world.make("invoice", "in", **values)
@@ -317,6 +317,11 @@ def payments_of(world: World, invoice: Thing) -> Thing:
     return lists.whole(found, f"/v1/invoice_payments?invoice={invoice['id']}")
 
 
+@shapes.computed("invoice", "amount_paid_off_stripe")
+def paid_elsewhere(world: World, invoice: Thing) -> int:
+    return int(invoice["_paid_elsewhere"])
+
+
 @shapes.computed("invoice", "confirmation_secret")
 def confirmation_secret(world: World, invoice: Thing) -> Any:
     intent = intent_of(world, invoice)
@@ -440,13 +445,14 @@ def close_payment(world: World, invoice: Thing, status: str, amount: int | None 
         emit(world, "invoice_payment.paid", payment)
 
 
-def settle(world: World, invoice: Thing) -> None:
-    """Nothing remains to be paid."""
+def settle(world: World, invoice: Thing, *, by_attempt: bool = True) -> None:
+    """Nothing remains to be paid. `by_attempt` False when that is no payment through Stripe."""
     invoice["status_transitions"]["paid_at"] = world.now()
     invoice.update(status="paid", attempted=True, amount_remaining=0, next_payment_attempt=None, _collect_at=None)
     emit(world, "invoice.updated", invoice, {"status": "open"})
     emit(world, "invoice.paid", invoice)
-    emit(world, "invoice.payment_succeeded", invoice)
+    if by_attempt:
+        emit(world, "invoice.payment_succeeded", invoice)
     follow(world, invoice, "paid")
 
 
@@ -457,8 +463,8 @@ def follow(world: World, invoice: Thing, outcome: str) -> None:
 
 def pay_outside(world: World, invoice: Thing) -> Thing:
     drop_intent(world, invoice, "abandoned")
-    invoice["amount_paid_off_stripe"] = invoice["amount_paid"] = invoice["amount_remaining"]
-    settle(world, invoice)
+    invoice["_paid_elsewhere"] = invoice["amount_paid"] = invoice["amount_remaining"]
+    settle(world, invoice, by_attempt=False)
     return invoice
 
 

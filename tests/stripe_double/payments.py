@@ -145,7 +145,7 @@ def refuse_intent(world: World, intent: Thing, method: Thing, error: StripeError
 
 
 def new_charge(world: World, intent: Thing, method: Thing, *, status: str, paid: bool) -> Thing:
-    details = {name: value for name, value in method[method["type"]].items() if name != "networks"}
+    details = charged_with(method)
     charge = world.make(
         "charge",
         "ch",
@@ -159,13 +159,22 @@ def new_charge(world: World, intent: Thing, method: Thing, *, status: str, paid:
         paid=paid,
         payment_intent=intent["id"],
         payment_method=method["id"],
-        payment_method_details={method["type"]: details, "type": method["type"]},
+        payment_method_details=details,
         status=status,
         balance_transaction=f"txn_{letters(24)}" if paid else None,
         _refunds=[],
     )
     charge["receipt_url"] = f"{world.url}/receipts/{charge['id']}"
     return charge
+
+
+def charged_with(method: Thing) -> Thing:
+    """What a charge tells of its method: the fields both have, null for what only a charge has."""
+    kind = method["type"]
+    whole = shapes.CLASSES["charge"].PaymentMethodDetails
+    shape = shapes.fields_of(whole).inner[kind]
+    known = {name: value for name, value in method[kind].items() if name in shape.__annotations__}
+    return {kind: shapes.nested(shape, **known), "type": kind}
 
 
 def finish(world: World, intent: Thing, *, ok: bool) -> None:

@@ -71,7 +71,7 @@ class Postman:
         """Post it; True when the receiver answered with a 2xx."""
         with self.lock:
             payload = payload_of(world, event)
-            header = signature(payload, self.secret, world.now())
+            header = signature(payload, self.secret, int(time.time()))  # the SDK compares with the wall clock
         taken = 200 <= receiver(payload, header) < 300
         if taken:
             self.took(world, event)

@@ -134,7 +134,7 @@ def open_dispute(world: World, charge: Thing, reason: str = "fraudulent", amount
         charge=charge["id"],
         currency=charge["currency"],
         evidence_details={"due_by": world.now() + 7 * 24 * 3600, "has_evidence": False, "past_due": False,
-                          "submission_count": 0, "enhanced_eligibility": {}},
+                          "submission_count": 0, "submission_method": "not_submitted", "enhanced_eligibility": {}},
         is_charge_refundable=False,
         payment_intent=charge["payment_intent"],
         reason=reason,

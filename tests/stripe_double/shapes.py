@@ -42,7 +42,7 @@ CLASSES: dict[str, type[StripeObject]] = {
 INCLUDABLE = {
     "charge": {"refunds"},
     "customer": {"sources", "subscriptions", "tax", "tax_ids", "cash_balance", "invoice_credit_balance"},
-    "invoice": {"payments", "confirmation_secret"},
+    "invoice": {"amount_paid_off_stripe", "confirmation_secret", "payments"},
     "price": {"tiers", "currency_options"},
 }
 # Only there in a certain case, never as null.

@@ -120,6 +120,7 @@ def new_subscription(
         "trial_end": trial_end,
         "trial_settings": given.get("trial_settings") or {"end_behavior": {"missing_payment_method": "create_invoice"}},
         "trial_start": now if trial_end else None,
+        "_items": [],
         "_warned": False,
     }
     values.update({name: given[name] for name in PLAIN if name in given})
@@ -133,7 +134,7 @@ def first_end(start: int, price: Thing) -> int:
 def new_subscription_item(
     world: World, subscription: Thing, price: Thing, given: dict[str, Any], period: tuple[int, int]
 ) -> Thing:
-    return world.make(
+    item = world.make(
         "subscription_item",
         "si",
         current_period_start=period[0],
@@ -146,6 +147,8 @@ def new_subscription_item(
         tax_rates=[],
         _price=price["id"],
     )
+    subscription["_items"].append(item["id"])
+    return item
 
 
 def begin(world: World, subscription: Thing, given: dict[str, Any]) -> None:
@@ -169,7 +172,7 @@ def begin(world: World, subscription: Thing, given: dict[str, Any]) -> None:
 
 
 def items_of(world: World, subscription: Thing) -> list[Thing]:
-    return world.all("subscription_item", subscription=subscription["id"])
+    return [world.things[identity] for identity in subscription["_items"]]
 
 
 def price_in(world: World, item: Thing) -> Thing:
@@ -417,6 +420,7 @@ def change_item(world: World, subscription: Thing, given: dict[str, Any], *, pro
     if item and prorate:
         prorated(world, subscription, item, -1, (world.now(), stop))
     if given.get("deleted") and item:
+        subscription["_items"].remove(item["id"])
         world.forget(item)
         return True
     if item is None:
@@ -611,3 +615,13 @@ def set_aside(world: World, invoice: Thing, behaviour: str) -> None:
     invoices.finalize(world, invoice)
     if invoice["status"] == "open":
         (invoices.void_it if behaviour == "void" else invoices.give_up)(world, invoice)
+
+
+def plant(world: World, customer: Thing, price: Thing, quantity: int, status: str, metadata: dict[str, str]) -> Thing:
+    """One that was always there: no invoice, no event."""
+    given = {"metadata": metadata}
+    subscription = new_subscription(world, customer, given, price["currency"], None)
+    subscription["status"] = status
+    period = (world.now(), first_end(world.now(), price))
+    new_subscription_item(world, subscription, price, {"quantity": quantity}, period)
+    return subscription

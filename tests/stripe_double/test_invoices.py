@@ -160,9 +160,10 @@ def test_voiding_cancels_the_payment_and_gives_the_balance_back(shop: Shop) -> N
 def test_an_invoice_paid_elsewhere_has_no_charge(shop: Shop) -> None:
     invoice = shop.open(shop.customer(), 5000)
 
-    paid = shop.api.invoices.pay(invoice.id, {"paid_out_of_band": True})
+    paid = shop.api.invoices.pay(invoice.id, {"paid_out_of_band": True, "expand": ["amount_paid_off_stripe"]})
 
-    assert (paid.status, paid.amount_paid_off_stripe) == ("paid", 5000)
+    assert (paid.status, paid.amount_paid, paid.amount_paid_off_stripe) == ("paid", 5000, 5000)
+    assert shop.types()[-1] == "invoice.paid"
     assert shop.double.ledger() == []
 
 
