@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from billing_admin.access import allowed, require
+from billing_admin.admin.stripe_mirror import mirrored_of
 from billing_admin.flows import catalog as acts
 from billing_admin.items import ItemsForm, items_shown
 from billing_admin.middleware import DeskRequest
@@ -90,6 +91,7 @@ def frame_of(
         "customs": customs,
         "customs_total": total,
         "is_assigned": plan.kind == Plan.Kind.ASSIGNED,
+        "mirrored": mirrored_of(plan),
         "may_change": allowed(request, "catalog.change_plan"),
         "may_see_customers": allowed(request, "customers.view_customer"),
     }

@@ -118,6 +118,18 @@ def fetch_subscription(stripe_id: str) -> SubscriptionFacts | None:
         return None
 
 
+def fetch_subscriptions(customer: str, now: datetime) -> None:
+    """Keep all that a customer of Stripe's subscribes to, before somebody is linked with them."""
+    last, is_more = "", is_mirroring()
+    while is_more:
+        found = gateway().subscriptions(customer=customer, after=last)
+        fetch_unknown(found.rows, now)
+        for facts in found.rows:
+            write_subscription(facts, now)
+        last = found.last
+        is_more = bool(last)
+
+
 # What it depends on ---------------------------------------------------------------------------------------------------
 
 
