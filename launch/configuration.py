@@ -27,6 +27,7 @@ class Configuration:
     database_url: str | None  # None: the embedded one
     redis_url: str | None
     production: bool
+    stripe_double: bool = False  # a double of Stripe runs beside us
 
     @property
     def address(self) -> str:
@@ -35,6 +36,7 @@ class Configuration:
 
 def read(root: Path) -> Configuration:
     environ.Env.read_env(root / ".env")
+    production = os.environ.get("ENVIRONMENT") == "production"
     return Configuration(
         host=os.environ.get("HOST") or "127.0.0.1",
         port=whole_number("PORT", 8000),
@@ -42,8 +44,27 @@ def read(root: Path) -> Configuration:
         web_threads=whole_number("WEB_THREADS", 8),
         database_url=os.environ.get("DATABASE_URL") or None,
         redis_url=os.environ.get("REDIS_URL") or None,
-        production=os.environ.get("ENVIRONMENT") == "production",
+        production=production,
+        stripe_double=wants_double(root, production=production),
     )
+
+
+def wants_double(root: Path, *, production: bool) -> bool:
+    """Whether STRIPE=double was asked for, and may be."""
+    asked = os.environ.get("STRIPE") or ""
+    if not asked:
+        return False
+    if asked != "double":
+        raise LaunchError(
+            f"STRIPE can be double, not {asked!r}; for Stripe itself leave it out and put its keys into .env."
+        )
+    if production:
+        raise LaunchError("The double of Stripe takes no real money: it does not run with ENVIRONMENT=production.")
+    if os.environ.get("STRIPE_SECRET_KEY"):
+        raise LaunchError("There are keys of Stripe in the environment or in .env: remove them, or leave out STRIPE.")
+    if not (root / "tests" / "stripe_double").is_dir():
+        raise LaunchError("The double of Stripe lies in tests/stripe_double/, which is not here.")
+    return True
 
 
 def whole_number(name: str, otherwise: int) -> int:

@@ -19,6 +19,7 @@ from launch.logs import last_line
 from launch.places import Places
 from launch.processes import Process
 from launch.progress import say, step
+from launch.stand_in import TEST_CARDS, StandIn
 
 VAR = ROOT / "var"
 LOGS = VAR / "log"
@@ -50,8 +51,11 @@ def run() -> None:
                 with interrupts.later():
                     start_servers(embedded, places)
                 prepare(config)
+                double = stand_in(config, places) if config.stripe_double else None
                 open_the_doors(config, parts)
-                greet(config, places)
+                greet(config, places, double)
+                if double:
+                    parts.append(double.process)
                 with interrupts.later():
                     processes.supervise([*embedded, *parts], until=lambda: interrupts.asked)
             finally:
@@ -117,6 +121,25 @@ def prepare(config: Configuration) -> None:
         with step("Static files"):
             manage("collectstatic", "--noinput", log=LOGS / "static.log")
             static.remember(ROOT, VAR)
+
+
+def stand_in(config: Configuration, places: Places) -> StandIn:
+    """Let a double be Stripe for what starts from now on, and give it a share in the demo."""
+    double = StandIn(ROOT, home=places.home, logs=LOGS, webhook=f"{own_address(config)}stripe/webhook")
+    with step("Stripe's double"):
+        double.start()
+    os.environ.update(double.settings())
+    if SEED.exists():
+        with step("Demo data in Stripe"):
+            manage("seed_demo", "--stripe", log=LOGS / "seed-stripe.log")
+    return double
+
+
+def own_address(config: Configuration) -> str:
+    """Where a process on this machine finds our web process."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    host = everywhere.get(config.host, f"[{config.host}]" if ":" in config.host else config.host)
+    return f"http://{host}:{config.port}/"
 
 
 def manage(*command: str, log: Path) -> None:
@@ -188,10 +211,12 @@ def answers(config: Configuration) -> bool:
     return True
 
 
-def greet(config: Configuration, places: Places) -> None:
+def greet(config: Configuration, places: Places, double: StandIn | None) -> None:
     say(f"\nOpen  {config.address}")
     if not config.production:
         say(logins())
+    if double:
+        say(f"\nStripe is played by a double at {double.url}, with its test cards; no money moves:\n{TEST_CARDS}\n")
     say(f"Ctrl-C stops everything; the data stays in {near(places.home)}, the logs are in {near(LOGS)}.\n")
 
 

@@ -3,13 +3,14 @@ import socket
 import pytest
 
 from launch import configuration
+from launch.environment import ROOT
 from launch.errors import LaunchError
 from tests.settings import PLACES
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch):
-    for name in ("HOST", "PORT", "DATABASE_URL", "REDIS_URL", "ENVIRONMENT"):
+    for name in ("HOST", "PORT", "DATABASE_URL", "REDIS_URL", "ENVIRONMENT", "STRIPE", "STRIPE_SECRET_KEY"):
         monkeypatch.delenv(name, raising=False)
     # What .env brings in goes again with the test.
     monkeypatch.setattr("os.environ", dict(configuration.os.environ))
@@ -64,6 +65,45 @@ def test_an_unreachable_database_is_said_in_a_sentence_without_its_password(url,
 
     assert "\n" not in str(refusal.value)
     assert "secret" not in str(refusal.value)
+
+
+def test_without_stripe_no_double_runs(tmp_path):
+    assert not configuration.read(tmp_path).stripe_double
+
+
+def test_the_double_of_stripe_is_asked_for_by_name(monkeypatch):
+    monkeypatch.setenv("STRIPE", "double")
+
+    assert configuration.read(ROOT).stripe_double
+
+
+def test_another_word_for_stripe_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("STRIPE", "live")
+
+    with pytest.raises(LaunchError, match=r"^STRIPE can be double, not 'live'; .*\.$"):
+        configuration.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("STRIPE_SECRET_KEY", "sk_test_real", "There are keys of Stripe in the environment or in .env"),
+        ("ENVIRONMENT", "production", "takes no real money"),
+    ],
+)
+def test_the_double_never_stands_in_for_a_stripe_that_is_there(monkeypatch, name, value, sentence):
+    monkeypatch.setenv("STRIPE", "double")
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(LaunchError, match=sentence):
+        configuration.read(ROOT)
+
+
+def test_without_the_tests_there_is_no_double(tmp_path, monkeypatch):
+    monkeypatch.setenv("STRIPE", "double")
+
+    with pytest.raises(LaunchError, match="tests/stripe_double/, which is not here"):
+        configuration.read(tmp_path)
 
 
 def test_a_reachable_database_is_accepted():

@@ -9,9 +9,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
-from billing_admin.demo import people
+from billing_admin.demo import people, stripe
 from billing_admin.demo.play import play
 from customers.models import Customer
+from payments.gateway import livemode
 
 BAR = 30
 
@@ -24,6 +25,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--until", help="where the year ends, as 2026-11-16T09:00 UTC; default: the present hour")
         parser.add_argument("--if-empty", action="store_true", help="do nothing when there are customers already")
+        parser.add_argument(
+            "--stripe", action="store_true", help="give the demo that is there a share in Stripe, played by a double"
+        )
         parser.add_argument("--print-logins", action="store_true", help="only say who may sign in, and how")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -32,6 +36,9 @@ class Command(BaseCommand):
             return
         if settings.PRODUCTION:
             raise CommandError("The demo has known passwords, so it does not go into a production database.")
+        if options["stripe"]:
+            self.play_stripe()
+            return
         if Customer.objects.exists():
             if options["if_empty"]:
                 return
@@ -41,6 +48,15 @@ class Command(BaseCommand):
             play(until_instant(options["until"]), self.show)
         self.say("\n" if self.on_terminal else "")
         self.say(f"{Customer.objects.count()} customers have lived through a year.\n")
+
+    def play_stripe(self) -> None:
+        """Twice does nothing; nor does it where there is no demo, only a database of somebody's own."""
+        if not settings.STRIPE_API_URL or livemode():
+            raise CommandError("The demo's customers pay with cards that only a double of Stripe takes.")
+        if not Customer.objects.filter(customer_id=stripe.KNOWN_BY).exists() or stripe.is_played():
+            return
+        stripe.play(timezone.now())
+        self.say("Some of them pay through Stripe now.\n")
 
     @property
     def on_terminal(self) -> bool:
