@@ -94,12 +94,18 @@ def compare_customer(ours: OurCustomer | None, theirs: CustomerFacts, named: Nam
     gaps = []
     if (ours.name, ours.email) != (theirs.name, theirs.email):
         gaps.append(_of_customer(ours, Kind.STATUS, theirs, words_of(theirs), Repair.TELL))
-    if (named.reference, named.key) != (ours.public_id, ours.customer_id):
+    if not _carries_ours(ours, named):
         safe = named.means is None or named.means.key == ours.key
         there = " and ".join(filter(None, [named.reference, named.key])) or "no id of ours"
         gap = _of_customer(ours, Kind.OWNER, theirs, f"carries {there}", Repair.TELL if safe else "")
         gaps.append(gap)
     return gaps
+
+
+def _carries_ours(ours: OurCustomer, named: Named) -> bool:
+    """One of our two ids is enough, as long as the other is not somebody else's."""
+    reference, key = named.reference == ours.public_id, named.key == ours.customer_id
+    return (reference or key) and (reference or not named.reference) and (key or not named.key)
 
 
 def _of_unlinked(theirs: CustomerFacts, named: Named) -> Iterator[Gap]:
