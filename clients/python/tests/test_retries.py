@@ -25,6 +25,10 @@ from misbehaving import ACCESS, EVENT, TRACKED, Misbehaving, dribbles, drops, ha
 
 UNAVAILABLE = {"code": "unavailable", "message": "The database did not answer. Try again."}
 
+# Seconds. A busy machine needs less than that, and whoever did not give up would need more: a server that hangs or
+# dribbles does so for ten.
+A_WHILE = 8
+
 
 def test_a_503_is_tried_again(connect: Make) -> None:
     with Misbehaving(says(503, UNAVAILABLE), says(200, ACCESS)) as server:
@@ -54,35 +58,35 @@ def test_two_tracks_without_keys_are_two_events(connect: Make) -> None:
 
 
 def test_an_answer_that_never_comes_ends_with_the_timeout(connect: Make) -> None:
-    impatient = replace(QUICK, timeout=0.2, retries=Retries(attempts=2, base=0.01))
+    impatient = replace(QUICK, timeout=0.2, deadline=60, retries=Retries(attempts=2, base=0.01))
     with Misbehaving(hangs) as server:
         began = time.monotonic()
         with pytest.raises(Unavailable) as refused:
             connect(server.url, impatient).track("acme", "credits", key="job-1")
 
-    assert 0.4 <= time.monotonic() - began < 2
+    assert 0.4 <= time.monotonic() - began < A_WHILE
     assert refused.value.key == "job-1"
     assert len(server.heard) == 2
 
 
 def test_an_answer_that_trickles_in_ends_with_the_timeout(connect: Make) -> None:
-    impatient = replace(QUICK, timeout=0.3, retries=Retries(attempts=1))
+    impatient = replace(QUICK, timeout=0.3, check_deadline=60, retries=Retries(attempts=1))
     with Misbehaving(dribbles) as server:
         began = time.monotonic()
         with pytest.raises(Unavailable):
             connect(server.url, impatient).check("acme", "credits")
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < A_WHILE
 
 
 def test_no_attempt_begins_after_the_deadline(connect: Make) -> None:
-    brief = replace(QUICK, timeout=0.2, check_deadline=0.5, retries=Retries(attempts=50, base=0.01))
+    brief = replace(QUICK, timeout=0.5, check_deadline=1.2, retries=Retries(attempts=50, base=0.01))
     with Misbehaving(hangs) as server:
         began = time.monotonic()
         with pytest.raises(Unavailable):
             connect(server.url, brief).check("acme", "credits")
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < A_WHILE
     assert 2 <= len(server.heard) <= 3
 
 
@@ -101,9 +105,9 @@ def test_a_429_waits_as_long_as_it_says(connect: Make) -> None:
     limited = {"code": "rate_limited", "message": "Wait."}
     with Misbehaving(says(429, limited, Retry_After="1"), says(200, ACCESS)) as server:
         began = time.monotonic()
-        connect(server.url).check("acme", "credits")
+        connect(server.url, replace(QUICK, check_deadline=60)).check("acme", "credits")
 
-    assert 1 <= time.monotonic() - began < 2
+    assert 1 <= time.monotonic() - began < A_WHILE
     assert len(server.heard) == 2
 
 
@@ -114,7 +118,7 @@ def test_a_429_that_takes_longer_than_the_call_is_raised_at_once(connect: Make) 
         with pytest.raises(RateLimited) as refused:
             connect(server.url).track("acme", "credits")
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < A_WHILE
     assert refused.value.retry_after == 40
     assert len(server.heard) == 1
 
