@@ -1,5 +1,6 @@
 """Customers and the balance Stripe keeps for them."""
 
+import re
 from typing import Any
 
 from tests.stripe_double import lists, shapes
@@ -31,7 +32,7 @@ def account(call: Call) -> Thing:
 
 @endpoint("POST", "/v1/customers")
 def create(call: Call) -> Thing:
-    check_email(call)
+    check_texts(call)
     from tests.stripe_double.methods import attach, usable
 
     world, given = call.world, call.given
@@ -60,8 +61,14 @@ def empty_settings() -> dict[str, Any]:
     return {"custom_fields": None, "default_payment_method": None, "footer": None, "rendering_options": None}
 
 
-def check_email(call: Call) -> None:
+def check_texts(call: Call) -> None:
+    prefix = call.given.get("invoice_prefix")
+    if prefix and not re.fullmatch(r"[A-Z0-9]{1,12}", prefix):
+        message = "The invoice prefix must be 1 to 12 uppercase letters or numbers."
+        raise refused(message, param="invoice_prefix")
     email = call.given.get("email")
+    if email and len(email) > 512:
+        raise refused("The email address must be at most 512 characters.", code="email_invalid", param="email")
     if email and ("@" not in email.strip("@") or " " in email or "." not in email.rsplit("@", 1)[1]):
         raise refused(f"Invalid email address: {email}", code="email_invalid", param="email")
 
@@ -70,7 +77,7 @@ def check_email(call: Call) -> None:
 def update(call: Call) -> Thing:
     world, given = call.world, call.given
     customer = alive(world, call.id)
-    check_email(call)
+    check_texts(call)
     set_invoice_settings(world, customer, given.get("invoice_settings") or {}, only_check=True)
     with watching(world, "customer.updated", customer):
         customer.update(call.pick(*PLAIN, "invoice_prefix", "next_invoice_sequence"))

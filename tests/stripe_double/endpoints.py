@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import stripe
@@ -29,7 +29,7 @@ class Endpoint:
     path: str
     params: Any
 
-    @property
+    @cached_property
     def pattern(self) -> re.Pattern[str]:
         return re.compile("^" + re.sub(r"\{\w+\}", "([^/]+)", self.path) + "$")
 
@@ -42,6 +42,12 @@ def known() -> dict[tuple[str, str], Endpoint]:
         for endpoint in endpoints_of(name):
             found[endpoint.method, anonymous(endpoint.path)] = endpoint
     return found
+
+
+@cache
+def in_order() -> list[Endpoint]:
+    """Addresses with fewer places first: /v1/customers/search is no customer."""
+    return sorted(known().values(), key=lambda endpoint: endpoint.pattern.groups)
 
 
 def anonymous(path: str) -> str:

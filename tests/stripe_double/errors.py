@@ -68,7 +68,7 @@ def key_reused(key: str) -> StripeError:
 
 
 def unauthorised(key: str) -> StripeError:
-    shown = f"{key[:8]}{'*' * max(len(key) - 12, 0)}{key[-4:]}" if key else ""
+    shown = f"{key[:8]}{'*' * max(len(key) - 12, 4)}{key[-4:]}" if len(key) > 12 else "*" * len(key)
     message = f"Invalid API Key provided: {shown}" if key else "You did not provide an API key."
     return StripeError(401, "invalid_request_error", message, keep=False)
 

@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from tests.stripe_double.errors import conflict, key_reused
+from tests.stripe_double.errors import conflict, invalid, key_reused
 from tests.stripe_double.state import Remembered, World
 
+LONGEST = 255
 LIFE = 24 * 3600  # seconds
 
 
@@ -17,6 +18,8 @@ class Keys:
 
     def begin(self, world: World, key: str, asked: str) -> Remembered | None:
         """The remembered answer to replay, or None: then the key is busy until `end`."""
+        if len(key) > LONGEST:
+            raise invalid(f"The idempotency key must be at most {LONGEST} characters.")
         if key in self.busy:
             raise conflict()
         remembered = world.keys.get(key)

@@ -22,7 +22,7 @@ Follower = Callable[[World, Thing, str], None]
 followers: list[Follower] = []
 
 FREELY = ("description", "footer", "default_payment_method", "custom_fields", "statement_descriptor")
-LATER = {"auto_advance", "default_payment_method", "description", "due_date", "expand", "footer", "metadata"}
+LATER = {"auto_advance", "default_payment_method", "expand", "metadata", "payment_settings"}
 
 
 # -- drafts ------------------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def new_invoice(world: World, customer: Thing, currency: str, reason: str, given
         "account_name": "Double",
         "auto_advance": advances,
         "automatic_tax": dict.fromkeys(("disabled_reason", "liability", "provider", "status")) | {"enabled": False},
-        "automatically_finalizes_at": now + DRAFT_REST if advances else None,
+        "automatically_finalizes_at": given.get("automatically_finalizes_at", now + DRAFT_REST) if advances else None,
         "billing_reason": reason,
         "collection_method": given.get("collection_method", "charge_automatically"),
         "currency": currency,
@@ -138,7 +138,7 @@ def update(call: Call) -> Thing:
     if invoice["status"] != "draft" and (wrong := given.keys() - LATER):
         message = f"Finalized invoices can't be updated in this way: {', '.join(sorted(wrong))}."
         raise refused(message, code="invoice_not_editable")
-    if invoice["status"] in {"paid", "void"} and given.keys() - {"metadata", "description", "expand"}:
+    if invoice["status"] in {"paid", "void"} and given.keys() - {"metadata", "expand"}:
         raise refused(f"This invoice is {invoice['status']} and can't be changed.", code="invoice_not_editable")
     customer = alive(world, invoice["customer"], "customer")
     if {"collection_method", "days_until_due", "due_date"} & given.keys():
@@ -160,7 +160,8 @@ def apply_update(call: Call, invoice: Thing) -> None:
     if invoice["collection_method"] == "charge_automatically":
         invoice["due_date"] = None
     if invoice["status"] == "draft":
-        invoice["automatically_finalizes_at"] = now + DRAFT_REST if invoice["auto_advance"] else None
+        planned = given.get("automatically_finalizes_at", now + DRAFT_REST)
+        invoice["automatically_finalizes_at"] = planned if invoice["auto_advance"] else None
 
 
 @endpoint("DELETE", "/v1/invoices/{}")

@@ -104,7 +104,10 @@ def content(world: World, invoice: Thing, form: dict[str, Any], problem: str) ->
     rows = [(line["description"] or "Item", shown(line["amount"], currency)) for line in lines_of(world, invoice)]
     head = f"<h1>{escape(due)}</h1><p>Invoice {escape(invoice['number'] or '')}"
     head += f" for {escape(invoice['customer_name'])}</p>" if invoice["customer_name"] else "</p>"
-    body = documents.table([*rows, ("Total", shown(invoice["total"], currency))])
+    rows.append(("Total", shown(invoice["total"], currency)))
+    if invoice["status"] == "open" and invoice["amount_remaining"] != invoice["total"]:
+        rows.append(("Amount due", due))
+    body = documents.table(rows)
     return head + body + ending(world, invoice, form, problem, due)
 
 

@@ -1,6 +1,5 @@
 """Which function answers which endpoint. Modules register theirs; the server looks them up."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,13 +35,12 @@ Answer = Callable[[Call], Thing]
 
 @dataclass(frozen=True)
 class Route:
-    pattern: re.Pattern[str]
     endpoint: endpoints.Endpoint
     answer: Answer
     public: bool
 
 
-ROUTES: dict[str, list[Route]] = {"GET": [], "POST": [], "DELETE": []}
+ROUTES: dict[endpoints.Endpoint, Route] = {}
 
 
 def endpoint(method: str, path: str, *, public: bool = False) -> Callable[[Answer], Answer]:
@@ -50,17 +48,20 @@ def endpoint(method: str, path: str, *, public: bool = False) -> Callable[[Answe
     known = endpoints.known()[method, path]
 
     def register(answer: Answer) -> Answer:
-        ROUTES[method].append(Route(known.pattern, known, answer, public))
-        ROUTES[method].sort(key=lambda route: route.pattern.groups)  # /customers/search is no customer
+        ROUTES[known] = Route(known, answer, public)
         return answer
 
     return register
 
 
 def find(method: str, path: str) -> tuple[Route, tuple[str, ...]]:
-    for route in ROUTES.get(method, []):
-        if match := route.pattern.match(path):
-            return route, match.groups()
+    """The route and the path's places; an address of Stripe's that is not played says so."""
+    for known in endpoints.in_order():
+        match = known.pattern.match(path) if known.method == method else None
+        if match and known in ROUTES:
+            return ROUTES[known], match.groups()
+        if match:
+            raise StripeError(501, "api_error", f"The double does not play {method} {path}.", keep=False)
     raise StripeError(
         404,
         "invalid_request_error",

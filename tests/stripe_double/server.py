@@ -179,6 +179,7 @@ class Server:
         try:
             result = self.control.do(name, given)
             status = 200
+            self.save()
         except (LookupError, TypeError, ValueError, StripeError) as error:
             result, status = {"error": f"{type(error).__name__}: {error}"}, 400
         return Reply(status, json.dumps(result, default=vars).encode(), {"Content-Type": "application/json", **CORS})

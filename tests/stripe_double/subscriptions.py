@@ -272,6 +272,9 @@ def move(world: World, subscription: Thing, status: str) -> None:
 def end(world: World, subscription: Thing, status: str = "canceled") -> None:
     now = world.now()
     subscription.update(status=status, canceled_at=subscription["canceled_at"] or now, ended_at=now)
+    for invoice in world.all("invoice", status="open"):
+        if invoices.subscription_of(invoice) == subscription["id"]:
+            invoice.update(auto_advance=False, next_payment_attempt=None, _collect_at=None)
     emit(world, "customer.subscription.deleted", subscription)
 
 
@@ -504,6 +507,16 @@ def cancel(call: Call) -> Thing:
     if given.get("invoice_now"):
         invoice_now(world, subscription)
     end(world, subscription)
+    return subscription
+
+
+@endpoint("POST", "/v1/subscriptions/{}/pause")
+def pause(call: Call) -> Thing:
+    subscription = running(call.world, call.id)
+    if subscription["status"] not in RUNNING:
+        raise refused(f"You can only pause a running subscription. This one is {subscription['status']}.")
+    with watching(call.world, "customer.subscription.paused", subscription):
+        subscription["status"] = "paused"
     return subscription
 
 

@@ -216,7 +216,7 @@ def test_a_finalised_invoice_keeps_its_terms(shop: Shop) -> None:
 
     assert shop.api.invoices.update(invoice.id, {"metadata": {"ours": "7"}}).metadata["ours"] == "7"
     with pytest.raises(stripe.InvalidRequestError, match="can't be updated in this way"):
-        shop.api.invoices.update(invoice.id, {"collection_method": "charge_automatically"})
+        shop.api.invoices.update(invoice.id, {"description": "Once more"})
 
 
 def test_an_item_in_another_currency_is_refused(shop: Shop) -> None:

@@ -61,6 +61,8 @@ def test_a_key_that_is_not_ours_is_unauthorised(shop: Shop) -> None:
 def test_an_address_that_stripe_does_not_have_is_not_found(shop: Shop) -> None:
     with pytest.raises(stripe.InvalidRequestError, match="Unrecognized request URL"):
         shop.api.coupons.list()
+    with pytest.raises(stripe.APIError, match="does not play"):
+        shop.api.invoices.create_preview({"customer": shop.customer().id})
 
 
 def test_only_what_can_be_expanded_is(shop: Shop) -> None:

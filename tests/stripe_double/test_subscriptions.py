@@ -76,6 +76,15 @@ def test_a_trial_without_a_card_may_pause(shop: Shop) -> None:
     assert shop.api.subscriptions.resume(subscription.id).status == "active"
 
 
+def test_a_paused_subscription_does_not_renew(shop: Shop) -> None:
+    subscription = subscribe(shop, shop.customer(VISA), shop.price())
+
+    assert shop.api.subscriptions.pause(subscription.id).status == "paused"
+    shop.double.advance(days=40)
+
+    assert len(shop.double.ledger()) == 1
+
+
 def test_a_first_payment_that_never_comes_ends_it_within_a_day(shop: Shop) -> None:
     subscription = subscribe(shop, shop.customer(), shop.price(), payment_behavior="default_incomplete")
     assert subscription.status == "incomplete"
