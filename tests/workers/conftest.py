@@ -19,7 +19,7 @@ from billing_admin.celery import app
 from entitlements.readings import forget_items
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 20  # seconds
+PATIENCE = 60  # seconds
 
 
 class Workers:

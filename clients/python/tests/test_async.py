@@ -20,10 +20,11 @@ def test_many_checks_run_at_once() -> None:
 
 
 def test_a_call_that_was_cancelled_leaves_nothing_behind() -> None:
-    async def give_up(url: str) -> AsyncClient:
-        async with AsyncClient(url, "bk_test", replace(QUICK, timeout=5, max_age=60)) as billing:
+    async def give_up(server: Misbehaving) -> AsyncClient:
+        async with AsyncClient(server.url, "bk_test", replace(QUICK, timeout=5, max_age=60)) as billing:
             check = asyncio.create_task(billing.check("acme", "credits"))
-            await asyncio.sleep(0.1)
+            while not server.heard and not check.done():
+                await asyncio.sleep(0.01)
             check.cancel()
             with suppress(asyncio.CancelledError):
                 await check
@@ -31,7 +32,7 @@ def test_a_call_that_was_cancelled_leaves_nothing_behind() -> None:
         return billing
 
     with Misbehaving(hangs) as server:
-        billing = asyncio.run(give_up(server.url))
+        billing = asyncio.run(give_up(server))
 
     assert not billing._operations.cache._asking
     assert len(server.heard) == 1
