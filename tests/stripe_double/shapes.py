@@ -4,7 +4,6 @@
 Stripe would: private fields (a leading underscore) left out, includable ones only when they are asked for.
 """
 
-import copy
 import typing
 from collections.abc import Callable
 from functools import cache
@@ -153,13 +152,20 @@ def view(world: Any, thing: dict[str, Any], expand: list[str] | None = None) -> 
     """The object as JSON, a copy. `expand` holds paths relative to it; a wrong path is a 400."""
     if thing.get("object") == "list":
         return view_list(world, thing, expand or [])
-    shown = {name: copy.deepcopy(value) for name, value in thing.items() if not name.startswith("_")}
+    shown = {name: copied(value) for name, value in thing.items() if not name.startswith("_")}
     wanted = group(expand or [])
     if not thing.get("deleted"):
         fill(world, thing, shown)
     for name, paths in wanted.items():
         shown[name] = grow(world, thing, shown, name, paths)
     return shown
+
+
+def copied(value: Any) -> Any:
+    """A copy of JSON; `copy.deepcopy` takes three times as long."""
+    if isinstance(value, dict):
+        return {name: copied(inner) for name, inner in value.items()}
+    return [copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def fill(world: Any, thing: dict[str, Any], shown: dict[str, Any]) -> None:
