@@ -10,11 +10,10 @@ from django.db.models import F
 from billing_admin.flows import stripe_collect, stripe_compare
 from billing_admin.flows.corrections import mark_uncollectible, void_invoice
 from billing_admin.flows.gate import collect as pay_by_hand
-from catalog.models import Plan
 from customers.models import Customer, Subscription
 from invoicing.models import Invoice, Payment
 from payments.gateway import REFERENCE, gateway
-from payments.models import Difference, Method, StripeCustomer, StripeInvoice, StripeRun, StripeSubscription
+from payments.models import Difference, StripeCustomer, StripeInvoice, StripeRun, StripeSubscription
 from tests import builders as a
 from tests.instants import MARCH_1, MARCH_16, day
 from tests.payments import mirror_world as mirror
