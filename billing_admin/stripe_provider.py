@@ -1,13 +1,18 @@
 """Stripe as a provider of invoicing: the page on which a document can be paid, and word of each new one."""
 
+from django.conf import settings
+from django.urls import reverse
+
 from invoicing.models import BillingSettings, Invoice
-from invoicing.providers import LISTENERS, PROVIDERS, Way
+from invoicing.providers import FAILURES, LISTENERS, PROVIDERS, Way
 from payments.gateway import enabled
-from payments.models import StripeInvoice
+from payments.models import Method, StripeInvoice
 
 State = StripeInvoice.State
 # While one of these holds, the customer can pay on Stripe's page.
 PAYABLE = (State.WAITING, State.NEEDS_METHOD, State.SENT, State.ACTION, State.DECLINED)
+# What the customer saves then is charged at once.
+SAVABLE = (State.NEEDS_METHOD, State.ACTION, State.DECLINED)
 
 
 def register() -> None:
@@ -20,7 +25,25 @@ def page_to_pay(invoice: Invoice, account: BillingSettings) -> Way | None:
     row = StripeInvoice.objects.filter(invoice=invoice).first() if enabled() else None
     if row is None or not row.hosted_url or row.status != "open" or row.state not in PAYABLE:
         return None
-    return Way("stripe", url=row.hosted_url, reference=row.number)
+    saves = row.method == Method.CHARGE and row.state in SAVABLE and bool(settings.STRIPE_PUBLISHABLE_KEY)
+    return Way(
+        "stripe",
+        url=row.hosted_url,
+        reference=row.number,
+        failed=failure_of(row),
+        save_url=reverse("hosted_method_of_document", args=[invoice.token]) if saves else "",
+        has_saved=row.state != State.NEEDS_METHOD,
+    )
+
+
+def failure_of(row: StripeInvoice) -> str:
+    """Why it could not be charged, as its customer may know it."""
+    if row.state == State.ACTION:
+        return "failed_action"
+    if row.state != State.DECLINED:
+        return ""
+    known = f"failed_{row.code}"
+    return known if known in FAILURES else "failed_generic"
 
 
 def pass_on(public_id: str) -> None:

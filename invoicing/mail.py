@@ -1,9 +1,12 @@
 """An issued document is mailed to its customer, with its link and without its lines, where the account wants that."""
 
+from datetime import datetime
+
 from django.conf import settings
 from django.core.mail import send_mail
 from django.db import transaction
 
+from customers.models import Customer
 from invoicing.models import BillingSettings, Invoice
 from invoicing.states import InvoiceState
 from invoicing.tongue import Tongue
@@ -56,3 +59,19 @@ def _news(invoice: Invoice, tongue: Tongue) -> str:
         return tongue.say("mail_gate", number=invoice, amount=due, until=tongue.instant(invoice.expires_at))
     date = tongue.date(invoice.due_at) if invoice.due_at else ""
     return tongue.say("mail_due", number=invoice, amount=due, date=date)
+
+
+def mail_link_to_save(customer: Customer, url: str, until: datetime) -> bool:
+    """Ask a customer to save a way to pay, in their language; called outside of transactions. False: no address."""
+    if not customer.email:
+        return False
+    account, tongue = BillingSettings.present(), Tongue.of(customer.locale)
+    subject = "mail_method_subject" if account.company_name else "mail_method_subject_plain"
+    parts = [
+        tongue.say("mail_hello", name=customer.name),
+        tongue.say("mail_method", until=tongue.date(until)),
+        url,
+        account.company_name,
+    ]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    return send_mail(tongue.say(subject, company=account.company_name), text, None, [customer.email]) == 1

@@ -62,12 +62,16 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """How to pay: a button where there is a page, else the words of a transfer."""
+    """How to pay: a button where there is a page, else the words of a transfer; why it was not paid by itself."""
 
     text: str
     url: str
     instructions: str
     reference: str
+    problem: str = ""
+    problem_more: str = ""
+    save_text: str = ""
+    save_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def read_paper(invoice: Invoice, *, is_gate: bool, now: datetime) -> Paper:
         number=invoice.number or "",
         state=_state(invoice, tongue, now),
         notice=_notice(invoice, tongue, is_gate=is_gate, now=now),
-        seller=_seller(account, tongue),
+        seller=seller_of(account, tongue),
         buyer=_buyer(invoice.customer, tongue),
         facts=tuple(_facts(invoice, tongue)),
         rows=tuple(row(line, invoice.currency, tongue, deductions) for line in lines),
@@ -128,7 +132,8 @@ def read_paper(invoice: Invoice, *, is_gate: bool, now: datetime) -> Paper:
 # Who, and when ------------------------------------------------------------------------------------------------------
 
 
-def _seller(account: BillingSettings, tongue: Tongue) -> Party:
+def seller_of(account: BillingSettings, tongue: Tongue) -> Party:
+    """The letterhead."""
     number = account.company_tax_number
     lines = account.company_address.splitlines() + ([f"{tongue.say('tax_number')} {number}"] if number else [])
     return Party(account.company_name, tuple(line.strip() for line in lines if line.strip()))
@@ -221,7 +226,17 @@ def _note_notice(invoice: Invoice, tongue: Tongue) -> Notice:
 
 def _payment(way: Way, invoice: Invoice, tongue: Tongue) -> Payment:
     text = tongue.say("pay_with", amount=tongue.money(invoice.due, invoice.currency))
-    return Payment(text, way.url, way.instructions, way.reference)
+    more = "failed_action_more" if way.failed == "failed_action" else "failed_more"
+    return Payment(
+        text,
+        way.url,
+        way.instructions,
+        way.reference,
+        problem=tongue.say(way.failed) if way.failed else "",
+        problem_more=tongue.say(more) if way.failed else "",
+        save_text=tongue.say("save_method" if way.has_saved else "save_first_method"),
+        save_url=way.save_url,
+    )
 
 
 # Lines --------------------------------------------------------------------------------------------------------------

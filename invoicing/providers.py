@@ -14,15 +14,24 @@ from invoicing.models import BillingSettings, Invoice
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to pay: the provider's page (`url`), or what to do without one; `reference` finds the payment again."""
+    """One way to pay: the provider's page (`url`), or what to do without one; `reference` finds the payment again.
+
+    `failed` says why the provider could not charge by itself: one of `FAILURES`. `save_url` is the page on which the
+    customer saves what is charged by itself from then on; `has_saved` that there is something already.
+    """
 
     provider: str
     url: str = ""
     instructions: str = ""
     reference: str = ""
+    failed: str = ""
+    save_url: str = ""
+    has_saved: bool = False
 
 
 MANUAL = "manual"
+# Why a payment failed, as customers may know it; nothing is said of lost cards or of fraud.
+FAILURES = ("failed_insufficient_funds", "failed_expired_card", "failed_generic", "failed_action")
 
 Provider = Callable[[Invoice, BillingSettings], Way | None]
 
