@@ -28,6 +28,7 @@ from billing_admin.api import (
     overrides,
     plans,
     price_overrides,
+    stripe,
     subscriptions,
     taxes,
     track_batch,
@@ -96,5 +97,6 @@ for part in (
     drafts,
     wallet,
     coupons,
+    stripe,
 ):
     api.add_router("", part.router)
