@@ -10,7 +10,14 @@ from functools import partial
 
 from django.db import transaction
 
-from billing_admin.flows import stripe_collect, stripe_customers, stripe_events, stripe_fetch, stripe_follow
+from billing_admin.flows import (
+    stripe_collect,
+    stripe_credits,
+    stripe_customers,
+    stripe_events,
+    stripe_fetch,
+    stripe_follow,
+)
 from billing_admin.runs import AGAIN, Pass, open_failures
 from payments.gateway import enabled
 from payments.models import StripeEvent
@@ -27,9 +34,11 @@ NAMES = {
 
 
 def _collect(now: datetime) -> int:
-    """Hand new invoices over, and take the next step of each that is due."""
+    """Hand new invoices and refunds over, and take the next step of each that is due."""
     stripe_collect.enqueue(now)
-    return stripe_collect.collect_due(now).done
+    stripe_credits.enqueue_credits(now)
+    collected = stripe_collect.collect_due(now)
+    return collected.done + (0 if collected.away else stripe_credits.credit_due(now).done)
 
 
 # Each commits by itself, row by row, and says how many it brought on.

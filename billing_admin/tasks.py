@@ -7,7 +7,7 @@ from django.utils import timezone
 
 import billing_admin.celery  # noqa: F401  whoever hands a task over from elsewhere needs to know the queue
 from billing_admin import runs, stripe_runs
-from billing_admin.flows import stripe_collect, stripe_import
+from billing_admin.flows import stripe_collect, stripe_credits, stripe_import
 from billing_admin.flows.override_batch import carry_out
 from entitlements.models import OverrideBatch
 from payments.gateway import enabled
@@ -97,6 +97,7 @@ def tell_override_ends() -> None:
 def collect_invoice(invoice_id: str) -> None:
     """One document by its public id, with Stripe; should this be lost, the next pass finds it."""
     stripe_collect.collect_document(invoice_id, timezone.now())
+    stripe_credits.credit_document(invoice_id, timezone.now())
 
 
 @shared_task

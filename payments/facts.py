@@ -54,7 +54,7 @@ class CustomerFacts:
 
 @dataclass(frozen=True, slots=True)
 class PaymentFacts:
-    """One attempt to pay an invoice. `status` is the payment intent's own word."""
+    """One attempt to pay an invoice. `status` is the payment intent's own word, `paid_with` as people say it."""
 
     intent: str
     status: str
@@ -68,6 +68,7 @@ class PaymentFacts:
     code: str = ""
     decline_code: str = ""
     message: str = ""
+    paid_with: str = ""
     at: datetime | None = None
 
 

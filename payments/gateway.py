@@ -607,6 +607,12 @@ def card_facts(row: Mapping[str, Any], default: str) -> CardFacts:
     )
 
 
+def _paid_with(row: Mapping[str, Any]) -> str:
+    type_ = row.get("type") or ""
+    detail = row.get(type_) or {}
+    return CardFacts("", type_, detail.get("brand") or detail.get("bank_name") or "", detail.get("last4") or "").label
+
+
 def invoice_facts(row: Mapping[str, Any], payments: Sequence[PaymentFacts]) -> InvoiceFacts:
     currency = row["currency"].upper()
 
@@ -658,6 +664,7 @@ def payment_facts(row: Mapping[str, Any]) -> PaymentFacts:
         code=error.get("code") or "",
         decline_code=error.get("decline_code") or "",
         message=(error.get("message") or "")[:300],
+        paid_with=_paid_with(detail.get("payment_method_details") or {}),
         at=instant(detail.get("created") or row.get("created")),
     )
 

@@ -164,6 +164,7 @@ class StripeInvoice(models.Model):
     code = models.CharField(max_length=60, blank=True, help_text="Stripe's code of what is wrong.")
     problem = models.CharField(max_length=500, blank=True, help_text="What is wrong, as a sentence.")
     payment_intent = models.CharField(max_length=40, blank=True)
+    paid_with = models.CharField(max_length=60, blank=True, help_text="The card or account that the money came from.")
     hosted_url = models.CharField(max_length=1000, blank=True)
     pdf_url = models.CharField(max_length=1000, blank=True)
     asked = models.BigIntegerField(default=0, help_text="What the Stripe invoice asks for, minor units.")

@@ -29,6 +29,21 @@ DISPUTES = {
 }
 
 
+REFUNDS = {
+    "lost_or_stolen_card": "The card was lost or stolen.",
+    "expired_or_canceled_card": "The card has expired or was closed.",
+    "charge_for_pending_refund_disputed": "The customer disputes the payment.",
+    "insufficient_funds": "There was not enough money on our account with Stripe.",
+    "declined": "The bank refused it.",
+    "merchant_request": "It was stopped in Stripe.",
+}
+
+
+def why_refund_failed(reason: str) -> str:
+    """Why money could not be given back, for staff."""
+    return REFUNDS.get(reason, "The bank sent the money back.")
+
+
 def why_declined(code: str, decline_code: str, message: str = "") -> str:
     """What happened, for staff. An unknown code gives Stripe's own sentence."""
     return DECLINES.get(decline_code) or DECLINES.get(code) or message or "The payment was declined."

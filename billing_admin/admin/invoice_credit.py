@@ -15,6 +15,7 @@ from billing_admin.admin.acts import moment
 from billing_admin.admin.invoice_acts import InvoiceAct, MinorUnits, ReasonForm, typed, use_currency
 from billing_admin.admin.links import invoice_link, link
 from billing_admin.flows.corrections import credit_invoice
+from billing_admin.flows.stripe_credits import WayBack, way_back
 from catalog.money import format_minor
 from invoicing.credit_note import (
     BadCredit,
@@ -66,9 +67,10 @@ class CreditForm(forms.Form):
     )
     reason = forms.CharField(max_length=500, widget=forms.TextInput(attrs={"autocomplete": "off"}))
 
-    def __init__(self, *args: Any, room: CreditRoom, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, room: CreditRoom, back: WayBack, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.room = room
+        self.room, self.back = room, back
+        self._choose_reference()
         self._choose_what()
         self._choose_settlement()
         use_currency(self.fields["amount"], room.currency)
@@ -85,17 +87,38 @@ class CreditForm(forms.Form):
         rest = format_minor(self.room.rest, self.room.currency)
         field.choices = [(WHOLE, f"All that is left, {rest}"), (AMOUNT, "An amount"), (LINES, "Line by line")]
 
+    def _choose_reference(self) -> None:
+        """What goes back by itself has a reference only where it was sent in Stripe before."""
+        if self.back.sent_there:
+            self.fields["reference"].label = "Stripe's id of the refund"
+            self.fields["reference"].help_text = (
+                f"Stripe gave back {format_minor(self.back.sent_there, self.room.currency)} without a credit note "
+                "here. With the id (re_…) of that refund nothing more is sent."
+            )
+        elif self.back.words:
+            del self.fields["reference"]
+
     def _choose_settlement(self) -> None:
         """What is possible, each with the most it can take; the first is what one would expect."""
         field = self.fields["settlement"]
         assert isinstance(field, forms.ChoiceField)
         most = {settlement: self.room.most(settlement) for settlement in ORDER}
         field.choices = [
-            (settlement.value, f"{settlement.label}, at most {format_minor(most[settlement], self.room.currency)}")
+            (settlement.value, self._words_of(settlement, most[settlement]))
             for settlement in ORDER
             if most[settlement] > 0
         ]
         self.initial.setdefault("settlement", field.choices[0][0] if field.choices else "")
+
+    def _words_of(self, settlement: Invoice.Settlement, most: int) -> str:
+        words = f"{settlement.label}, at most {format_minor(most, self.room.currency)}"
+        return f"{words}, back to {self.back.words}" if settlement == Settlement.REFUND and self.back.words else words
+
+    @property
+    def way(self) -> str:
+        """How the refund that is described goes back, where it goes by itself."""
+        is_refund = self.data.get("settlement") == Settlement.REFUND and not self.data.get("reference")
+        return self.back.words if is_refund else ""
 
     def line_rows(self) -> Iterator[tuple[LineRoom, forms.BoundField]]:
         for line in self.room.lines:
@@ -140,7 +163,7 @@ class Credit(InvoiceAct):
             raise Http404(refused.messages[0]) from refused
 
     def get_form_kwargs(self) -> dict[str, Any]:
-        return {**super().get_form_kwargs(), "room": self.room}
+        return {**super().get_form_kwargs(), "room": self.room, "back": way_back(self.invoice)}
 
     def get_title(self) -> str:
         return f"Credit note for {self.invoice}"
@@ -151,7 +174,7 @@ class Credit(InvoiceAct):
             self.invoice,
             **form.asked(),
             reason=said["reason"],
-            reference=said["reference"],
+            reference=said.get("reference", ""),
             actor=self.by,
             now=moment(self.request),
         )
@@ -159,11 +182,12 @@ class Credit(InvoiceAct):
         return invoice_link(note.pk)
 
     def extra(self) -> dict[str, Any]:
-        room, data = self.room, self.request.POST or {"what": WHOLE}
-        form = CreditForm({"settlement": CreditForm(room=room).initial["settlement"]} | dict(data.items()), room=room)
+        room, back, data = self.room, way_back(self.invoice), self.request.POST or {"what": WHOLE}
+        first = CreditForm(room=room, back=back).initial["settlement"]
+        form = CreditForm({"settlement": first} | dict(data.items()), room=room, back=back)
         plan, refusal = planned(form, self.invoice)
         url = link("invoice_credit_preview", self.invoice_pk)
-        return {"room": room, "planned": plan, "refusal": refusal, "preview_url": url}
+        return {"room": room, "planned": plan, "refusal": refusal, "preview_url": url, "way": form.way}
 
 
 @requires("invoicing.credit_invoice")
@@ -173,11 +197,11 @@ def credit_preview(request: HttpRequest, pk: int) -> HttpResponse:
     if invoice is None:
         raise Http404("There is no such invoice.")
     try:
-        form = CreditForm(request.GET, room=credit_room(invoice))
+        form = CreditForm(request.GET, room=credit_room(invoice), back=way_back(invoice))
     except BadCredit as refused:
         raise Http404(refused.messages[0]) from refused
     plan, refusal = planned(form, invoice)
-    context = {"planned": plan, "refusal": refusal, "room": form.room, "back": invoice_link(pk)}
+    context = {"planned": plan, "refusal": refusal, "room": form.room, "back": invoice_link(pk), "way": form.way}
     return TemplateResponse(request, "invoices/credit_outcome.html", context)
 
 

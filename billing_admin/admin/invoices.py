@@ -14,7 +14,7 @@ from django.urls import URLPattern, path, reverse
 from unfold.admin import ModelAdmin
 
 from billing_admin.access import allowed, requires
-from billing_admin.admin import invoice_acts, invoice_credit, invoice_drafts
+from billing_admin.admin import invoice_acts, invoice_credit, invoice_drafts, stripe_refunds
 from billing_admin.admin.acts import moment
 from billing_admin.admin.invoice_acts import can_be_paid, can_be_voided, urls
 from billing_admin.admin.invoice_credit import can_be_credited, can_be_undone, credit_preview, waiting_refund
@@ -22,6 +22,7 @@ from billing_admin.admin.invoice_drafts import can_be_edited, line_urls
 from billing_admin.admin.invoice_history import history
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.admin.stripe_collection import read_collection
+from billing_admin.admin.stripe_refunds import can_be_asked_again, can_be_sent_by_hand, returned
 from billing_admin.flows.gate import waits
 from billing_admin.pages import dress, render_page
 from catalog.money import format_minor
@@ -281,6 +282,8 @@ def _acts(invoice: Invoice) -> Iterator[tuple[str, str, str, bool]]:
     yield "Record payment", "invoice_pay", "invoicing.pay_invoice", payable
     yield "Activate now", "invoice_activate", "customers.activate_unpaid", gated
     yield "Record the refund", "invoice_pay_out", "invoicing.credit_invoice", waiting_refund(invoice) > 0
+    yield "Ask Stripe again", "invoice_refund_again", "payments.use_stripe", can_be_asked_again(invoice)
+    yield "Record another way", "invoice_refund_by_hand", "invoicing.credit_invoice", can_be_sent_by_hand(invoice)
     yield "Credit note", "invoice_credit", "invoicing.credit_invoice", can_be_credited(invoice)
     yield "Void", "invoice_void", "invoicing.void_invoice", can_be_voided(invoice)
     yield "Void and reissue", "invoice_reissue", "invoicing.void_invoice", payable
@@ -320,6 +323,7 @@ def invoice_page(request: HttpRequest, pk: int) -> HttpResponse:
         more_acts=acts[AT_HAND:],
         related=related(invoice),
         collection=read_collection(invoice, request),
+        returned=returned(invoice),
         link=document_link(invoice) if issued else "",
         open_url=reverse("hosted_document", args=[invoice.token]) if issued else "",
         pdf_url=reverse("hosted_pdf", args=[invoice.token]) if issued else "",
@@ -360,7 +364,7 @@ class InvoiceAdmin(ModelAdmin):
             path("", inside(invoice_list), name="invoicing_invoice_changelist"),
             path("<int:pk>/", inside(invoice_page), name="invoicing_invoice_change"),
             path("<int:pk>/credit/preview/", inside(credit_preview), name="invoice_credit_preview"),
-            *urls(inside, invoice_acts.ACTS | invoice_credit.ACTS | invoice_drafts.ACTS),
+            *urls(inside, invoice_acts.ACTS | invoice_credit.ACTS | invoice_drafts.ACTS | stripe_refunds.ACTS),
             *line_urls(inside),
         ]
 

@@ -22,6 +22,7 @@ from invoicing.lines import MAXIMUM, MINIMUM, TRUE_UP, Line
 from invoicing.manual import attach_pending, line_of
 from invoicing.models import BillingSettings, Invoice, InvoiceLine
 from invoicing.pipeline import Drawn, draw_up
+from invoicing.providers import MANUAL
 from invoicing.rules import billing_rules, from_json
 from invoicing.states import InvoiceState
 
@@ -61,6 +62,8 @@ def credit_invoice(
         settlement=settlement,
         reason=reason,
         reference=reference,
+        # What Stripe gave back already, at the press of a button there.
+        provider="stripe" if reference.strip().startswith("re_") else MANUAL,
         actor=actor,
         now=now,
     )

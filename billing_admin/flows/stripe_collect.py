@@ -458,6 +458,7 @@ def observe(row: StripeInvoice, facts: InvoiceFacts, now: datetime) -> StripeInv
     row.hosted_url, row.pdf_url, row.seen_at = facts.hosted_url, facts.pdf_url, now
     if facts.payments:
         row.payment_intent = (taken or list(facts.payments))[-1].intent
+    row.paid_with = taken[-1].paid_with[:60] if taken else ""
     _judge(row, facts, now)
     row.save()
     return row

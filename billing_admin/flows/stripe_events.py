@@ -17,6 +17,7 @@ from django.db import connection, transaction
 
 from billing_admin.flows import stripe_collect
 from billing_admin.flows.stripe_account import failing, reached
+from billing_admin.flows.stripe_credits import refresh_credit
 from billing_admin.flows.stripe_customers import backoff
 from billing_admin.flows.stripe_mirror import (
     NOT_MIRRORED,
@@ -29,7 +30,7 @@ from billing_admin.flows.stripe_mirror import (
 from payments import events
 from payments.events import Subject, matters, subjects
 from payments.gateway import Busy, StripeTrouble, Unreachable, enabled, gateway
-from payments.models import StripeCustomer, StripeEvent, StripeEventQuerySet, StripeInvoice
+from payments.models import StripeCredit, StripeCustomer, StripeEvent, StripeEventQuerySet, StripeInvoice
 
 log = structlog.get_logger("billing_admin.stripe")
 
@@ -186,6 +187,21 @@ def _payment(intent: str, now: datetime) -> Look:
     return _invoice(invoice, now)
 
 
+def _credit(stripe_id: str, now: datetime) -> Look:
+    return _given_back(StripeCredit.objects.filter(stripe_id=stripe_id).first(), now)
+
+
+def _refund(stripe_id: str, now: datetime) -> Look:
+    return _given_back(StripeCredit.objects.filter(refund_id=stripe_id).first(), now)
+
+
+def _given_back(row: StripeCredit | None, now: datetime) -> Look:
+    if row is None:
+        raise NotOurs("A refund that was not begun here.")
+    row = refresh_credit(row, now)
+    return Look(State.DONE, f"{row.note}: {row.get_state_display()}.")
+
+
 def _customer(stripe_id: str, now: datetime) -> Look:
     if not is_mirroring() and not StripeCustomer.objects.filter(stripe_id=stripe_id).exists():
         raise NotOurs("A customer whom nobody here knows.")
@@ -202,6 +218,8 @@ Handler = Callable[[str, datetime], Look]
 HANDLERS: dict[str, Handler] = {
     events.INVOICE: _invoice,
     events.INTENT: _payment,
+    events.CREDIT: _credit,
+    events.REFUND: _refund,
     events.CUSTOMER: _customer,
     events.PRODUCT: partial(_mirrored, mirror_product),
     events.PRICE: partial(_mirrored, mirror_price),
