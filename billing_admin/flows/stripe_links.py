@@ -103,6 +103,7 @@ def _take_over(customer: Customer, row: StripeCustomer, actor: Actor, now: datet
 def unlink(row: StripeCustomer, *, reason: str, actor: Actor, now: datetime) -> Operation:
     """Take a link back. Refused while something hangs on it. Raises `ReasonRequired`, `LinkRefused`."""
     reason = require_reason(reason, "taking a link back")
+    row.refresh_from_db()
     if row.customer_id is None:
         raise LinkRefused(f"{row.stripe_id} is not linked.", "not_linked")
     customer = Customer.objects.select_for_update().get(pk=row.customer_id)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Q
 
 from billing_admin.flows.stripe_account import connect
 from billing_admin.flows.stripe_catalog import drop_price, fetch_price, fetch_product, write_price, write_product
@@ -82,7 +83,8 @@ def mirror_customer(stripe_id: str, now: datetime) -> str:
             mirror_subscription(subscription, now)
     elif is_mirroring():
         keys = {row.key, known.key if known else ""} - {""}
-        link_by_key(StripeCustomer.objects.filter(key__in=keys).values_list("pk", flat=True), now)
+        alike = StripeCustomer.objects.filter(Q(key__in=keys) | Q(pk=row.pk))
+        link_by_key(alike.values_list("pk", flat=True), now)
         row = StripeCustomer.objects.select_related("customer").get(pk=row.pk)
     if row.customer is not None:
         follow(row.customer, now)

@@ -445,7 +445,7 @@ def test_a_customer_with_a_running_subscription_in_stripe_is_not_deleted():
 
     [blocker] = deletion_blockers(who, now=MARCH_16)
 
-    assert (blocker.kind, blocker.id) == ("mirrored_subscription", one(who).public_id)
+    assert (blocker.kind, blocker.id) == ("stripe_subscription", one(who).public_id)
     with pytest.raises(ValidationError, match="Cancel it there first"):
         close_customer(who, confirm_name=who.name, reason="left", actor=a.STAFF, now=MARCH_16)
 
