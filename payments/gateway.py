@@ -410,9 +410,9 @@ class Gateway:
             rows = self.v1.invoice_payments.list(params).to_dict()["data"]
         return _id(rows[0]["invoice"]) if rows else ""
 
-    def invoices(self, *, after: str = "", since: datetime | None = None, status: str = "") -> Page:
+    def invoices(self, *, after: str = "", since: datetime | None = None, status: str = "", customer: str = "") -> Page:
         """Without their payments."""
-        params = _since(since) | _present({"status": status})
+        params = _since(since) | _present({"status": status, "customer": customer})
         return self._page(self.v1.invoices, lambda row: invoice_facts(row, ()), after, params)
 
     def finalize(self, id_: str, *, auto_advance: bool, key: str) -> None:
@@ -524,8 +524,8 @@ class Gateway:
 
     # Payments and events -------------------------------------------------------------------------------------------
 
-    def intents(self, *, after: str = "", since: datetime | None = None) -> Page:
-        params = _since(since) | {"expand": ["data.latest_charge"]}
+    def intents(self, *, after: str = "", since: datetime | None = None, customer: str = "") -> Page:
+        params = _since(since) | _present({"customer": customer}) | {"expand": ["data.latest_charge"]}
         return self._page(self.v1.payment_intents, payment_facts, after, params)
 
     def invoice_payments(self, *, after: str = "", since: datetime | None = None) -> Page:

@@ -20,6 +20,8 @@ State = StripeInvoice.State
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 # A payment that is under way: whoever charges again might charge twice.
 UNDER_WAY = ("processing", "requires_action", "requires_capture", "requires_confirmation")
+# Of these, whatever does not wait for the customer.
+MONEY_MOVES = ("processing", "requires_capture")
 
 
 class Act(StrEnum):
@@ -152,7 +154,7 @@ def _under_way(seen: InvoiceFacts) -> bool:
 
 def _in_flight(seen: InvoiceFacts) -> bool:
     """Money is moving already. What only waits for its customer ends with the invoice."""
-    return any(payment.status in ("processing", "requires_capture") for payment in seen.payments)
+    return any(payment.status in MONEY_MOVES for payment in seen.payments)
 
 
 # What it means --------------------------------------------------------------------------------------------------------

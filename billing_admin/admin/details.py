@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 
-from billing_admin.access import requires
+from billing_admin.access import allowed, requires
 from billing_admin.admin.acts import CustomerAct, find_customer, moment
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.flows.customers import (
@@ -24,10 +24,12 @@ from billing_admin.flows.customers import (
     update_customer,
 )
 from billing_admin.flows.details import add_note
+from billing_admin.flows.stripe_delete import delete_everywhere, in_stripe
 from billing_admin.pages import ActPage, render_page
 from customers.journal import Actor
 from customers.models import CUSTOMER_ID, Customer
 from invoicing.models import Invoice
+from payments.gateway import in_a_hurry
 
 TEXT = {"autocomplete": "off"}
 LOCALES = {
@@ -249,6 +251,8 @@ def blocker_row(customer: Customer, blocker: Blocker) -> BlockerRow:
         return BlockerRow(blocker.sentence, invoice_link(invoice.pk) if invoice else "", "Open the invoice")
     if blocker.kind == "wallet":
         return BlockerRow(blocker.sentence, link("wallet_pay_out", customer.pk), "Pay it out")
+    if blocker.kind.startswith("stripe_"):
+        return BlockerRow(blocker.sentence, customer_link(customer.pk), "See the customer")
     return BlockerRow(blocker.sentence, link("customer_credit", customer.pk), "See the credit")
 
 
@@ -276,9 +280,18 @@ class DeleteForm(forms.Form):
     confirm_name = forms.CharField(label="Name", widget=forms.TextInput(attrs=TEXT))
     reason = forms.CharField(label="Reason", max_length=500, widget=forms.TextInput(attrs=TEXT))
 
-    def __init__(self, *args: Any, customer: Customer, **kwargs: Any) -> None:
+    in_stripe = forms.BooleanField(
+        label="Delete in Stripe too",
+        required=False,
+        help_text="Stripe forgets the saved ways to pay and never charges this customer again. It keeps payments and "
+        "invoices on record. This cannot be undone there.",
+    )
+
+    def __init__(self, *args: Any, customer: Customer, asks_stripe: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["confirm_name"].label = f"Type {customer.name} to confirm"
+        if not asks_stripe:
+            del self.fields["in_stripe"]
 
 
 class DeleteCustomer(CustomerAct):
@@ -289,7 +302,8 @@ class DeleteCustomer(CustomerAct):
     blockers: list[Blocker] | None = None
 
     def get_form_kwargs(self) -> dict[str, Any]:
-        return {**super().get_form_kwargs(), "customer": self.customer}
+        asks = allowed(self.request, "payments.use_stripe") and in_stripe(self.customer) is not None
+        return {**super().get_form_kwargs(), "customer": self.customer, "asks_stripe": asks}
 
     def get_title(self) -> str:
         return f"Delete {self.customer.name}"
@@ -311,7 +325,12 @@ class DeleteCustomer(CustomerAct):
 
     def act(self, form: DeleteForm) -> str:
         try:
-            close_customer(self.customer, **form.cleaned_data, actor=self.actor, now=moment(self.request))
+            said = dict(form.cleaned_data)
+            if said.pop("in_stripe", False):
+                with in_a_hurry():
+                    delete_everywhere(self.customer, **said, actor=self.actor, now=moment(self.request))
+            else:
+                close_customer(self.customer, **said, actor=self.actor, now=moment(self.request))
         except Refused as refused:
             raise at_its_field(refused) from refused
         except DeletionBlocked as blocked:

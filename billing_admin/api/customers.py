@@ -4,6 +4,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Self
 
+from django.core.exceptions import ValidationError
 from ninja import Query, Router
 from pydantic import Field
 
@@ -19,10 +20,13 @@ from billing_admin.flows.customers import (
     reopen_customer,
     update_customer,
 )
+from billing_admin.flows.stripe_delete import delete_everywhere
 from customers.models import Customer
+from payments.gateway import in_a_hurry
 
 router = Router(tags=["Customers"])
 
+NO_KEY = "A deletion in Stripe takes no Idempotency-Key: repeated, it finds the customer closed."
 VIEW = "customers.view_customer"
 ASSIGN = "customers.assign_plan"
 
@@ -56,6 +60,9 @@ class CustomerChange(Body):
 class CustomerDeletion(Body):
     confirm_name: str = Field(max_length=200, description="The customer's name, to be sure.")
     reason: Reason
+    in_stripe: bool = Field(
+        default=False, description="Delete the customer in Stripe first; needs the right to use Stripe."
+    )
 
 
 class Undo(Body):
@@ -219,16 +226,19 @@ def delete(request: ApiRequest, customer_id: Id, body: CustomerDeletion) -> Cust
     """Delete a customer: closed and hidden at once, personal data erased after 30 days.
 
     Refused with 409 `deletion_blocked`, naming everything that has to be settled first: what runs and is paid for,
-    open invoices, account credit.
+    open invoices, account credit. With `inStripe` nothing changes here unless Stripe has deleted the customer.
     """
-    customer = close_customer(
-        find_customer(customer_id),
-        confirm_name=body.confirm_name,
-        reason=body.reason,
-        actor=request.auth.actor,
-        now=request.now,
-    )
-    return CustomerDetail.of(customer, request.now)
+    said: dict[str, Any] = {"confirm_name": body.confirm_name, "reason": body.reason}
+    said |= {"actor": request.auth.actor, "now": request.now}
+    customer = find_customer(customer_id)
+    if not body.in_stripe:
+        return CustomerDetail.of(close_customer(customer, **said), request.now)
+    request.auth.require("payments.use_stripe")
+    if request.headers.get("Idempotency-Key"):
+        # Its answer would be kept in one transaction with the act, and none may wait for Stripe.
+        raise ValidationError(NO_KEY, code="idempotency_key_refused")
+    with in_a_hurry():
+        return CustomerDetail.of(delete_everywhere(customer, **said), request.now)
 
 
 @endpoint(

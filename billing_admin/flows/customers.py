@@ -21,6 +21,7 @@ from billing_admin.flows.cancel import cancel
 from billing_admin.flows.enable_plan import enable_plan, propose
 from billing_admin.flows.erase_use import erase_use
 from billing_admin.flows.renew import catch_up
+from billing_admin.flows.stripe_erase import erase_stripe, words_in_stripe
 from billing_admin.models import IdempotentAnswer
 from catalog.models import Plan, PlanVersion, Product
 from catalog.money import format_minor, format_rate
@@ -368,12 +369,12 @@ def deletion_blockers(customer: Customer, *, now: datetime) -> list[Blocker]:
     found = []
     for subscription in customer.subscriptions.live().with_phases():
         phase = subscription.phase_at(now) or subscription.kept_phases()[-1]
-        if phase.version.plan.is_read_only:
-            sentence = f"{phase.version.plan.name} follows a subscription in Stripe. Cancel it there first."
-            found.append(Blocker("mirrored_subscription", sentence, subscription.public_id))
         if phase.version.plan.kind == Plan.Kind.BILLED and not phase.terms().is_free:
             sentence = f"{phase.version.plan.name} is running and paid for. Cancel it first."
             found.append(Blocker("live_subscription", sentence, subscription.public_id))
+        if phase.version.plan.is_read_only:
+            sentence = f"{phase.version.plan.name} follows a subscription in Stripe. Cancel it there first."
+            found.append(Blocker("mirrored_subscription", sentence, subscription.public_id))
     for invoice in customer.invoices.unpaid():
         sentence = f"Invoice {invoice} is open: {format_minor(invoice.due, invoice.currency)}. Settle or void it first."
         found.append(Blocker("open_invoice", sentence, invoice.public_id))
@@ -394,15 +395,7 @@ def close_customer(customer: Customer, *, confirm_name: str, reason: str, actor:
     what has to be settled first.
     """
     reason = require_reason(reason, "a deletion")
-    customer = Customer.objects.select_for_update().get(pk=customer.pk)
-    if customer.closed_at:
-        raise CustomerClosed
-    if confirm_name.strip() != customer.name:
-        raise WrongName(customer.name)
-    catch_up(customer, now=now)
-    customer.refresh_from_db()
-    if blockers := deletion_blockers(customer, now=now):
-        raise DeletionBlocked(blockers)
+    customer = ready_to_close(customer, confirm_name=confirm_name, reason=reason, now=now)
     ended = []
     for subscription in customer.subscriptions.live():
         subscription.refresh_from_db()  # an add-on may have ended with its main plan just now
@@ -420,6 +413,22 @@ def close_customer(customer: Customer, *, confirm_name: str, reason: str, actor:
         reason=reason,
         effects={"eraseAt": customer.erase_at, "ended": ended},
     )
+    return customer
+
+
+@transaction.atomic
+def ready_to_close(customer: Customer, *, confirm_name: str, reason: str, now: datetime) -> Customer:
+    """Bring a customer up to date and refuse what stands in the way of closing them; see `close_customer`."""
+    require_reason(reason, "a deletion")
+    customer = Customer.objects.select_for_update().get(pk=customer.pk)
+    if customer.closed_at:
+        raise CustomerClosed
+    if confirm_name.strip() != customer.name:
+        raise WrongName(customer.name)
+    catch_up(customer, now=now)
+    customer.refresh_from_db()
+    if blockers := deletion_blockers(customer, now=now):
+        raise DeletionBlocked(blockers)
     return customer
 
 
@@ -472,6 +481,7 @@ def erase(customer_pk: int, *, now: datetime) -> bool:
     scrub = _scrubber(names)
     _scrub_texts(customer, scrub)
     erase_use(customer, scrub, ids)
+    erase_stripe(customer, scrub)
     LogEntry.objects.filter(
         content_type=ContentType.objects.get_for_model(Customer), object_id=str(customer.pk)
     ).update(object_repr=ERASED, change_message="")
@@ -482,7 +492,7 @@ def erase(customer_pk: int, *, now: datetime) -> bool:
 def _personal_words(customer: Customer) -> list[str]:
     """Every name, e-mail, id, address and tax number that the customer ever had, the longest first."""
     fields = ("name", "email", "customer_id", "tax_number", "billing_address")
-    known: set[str] = set()
+    known = words_in_stripe(customer)
     for row in [[getattr(customer, field) for field in fields], *customer.history.values_list(*fields)]:
         *others, address = row
         known.update(others, [address], address.splitlines())

@@ -1,0 +1,28 @@
+"""Erase what is kept here of whom Stripe knows: names, e-mails, cards, and what sentences say of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from billing_admin.flows.stripe_customers import NOBODY
+from customers.models import Customer
+from payments.models import StripeCredit, StripeCustomer, StripeInvoice
+
+
+def words_in_stripe(customer: Customer) -> set[str]:
+    """What Stripe calls the customer, which need not be what we do."""
+    rows = StripeCustomer.objects.filter(customer=customer).values_list("name", "email", "sent_name", "sent_email")
+    return {word for row in rows for word in row if word}
+
+
+def erase_stripe(customer: Customer, scrub: Callable[[Any], Any]) -> None:
+    """Forget name, e-mail and cards, and take the person's words out of sentences. The caller holds the customer."""
+    StripeCustomer.objects.filter(customer=customer).update(**NOBODY)
+    for invoice in StripeInvoice.objects.filter(invoice__customer=customer):
+        invoice.problem, invoice.paid_with = scrub(invoice.problem), ""
+        invoice.save(update_fields=["problem", "paid_with"])
+    for credit in StripeCredit.objects.filter(note__customer=customer).exclude(problem=""):
+        credit.problem = scrub(credit.problem)
+        credit.save(update_fields=["problem"])
+    for difference in customer.stripe_differences.all():
+        difference.ours, difference.theirs = scrub(difference.ours), scrub(difference.theirs)
+        difference.save(update_fields=["ours", "theirs"])
