@@ -37,6 +37,8 @@ CLOCKWORK = {
     "fetch events of Stripe that never came": ("billing_admin.tasks.fetch_stripe_events", EVERY * 2),
     "go on with an import from Stripe": ("billing_admin.tasks.go_on_importing", EVERY),
     "follow Stripe's subscriptions": ("billing_admin.tasks.mirror_due", EVERY * 2),
+    # Once a day it begins; what was interrupted goes on.
+    "compare the books with Stripe's": ("billing_admin.tasks.compare_with_stripe", EVERY * 2),
     "say that the clockwork is alive": ("billing_admin.tasks.heartbeat", min(EVERY, 30)),
 }
 

@@ -61,6 +61,7 @@ NAVIGATION: dict[str, list[Entry]] = {
         Entry("Backlog", "pending_actions", "admin:stripe_backlog", "payments.view_stripeinvoice"),
         Entry("Stripe customers", "supervised_user_circle", "admin:stripe_customers", "payments.view_stripecustomer"),
         Entry("Mirror", "sync_alt", "admin:stripe_mirror", "payments.view_striperun"),
+        Entry("Reconciliation", "balance", "admin:stripe_compare", "payments.view_difference"),
         Entry("Events", "move_to_inbox", "admin:payments_stripeevent_changelist", "payments.view_stripeevent"),
         Entry("Stripe settings", "credit_card", "admin:stripe_settings", "payments.view_stripeaccount"),
     ],

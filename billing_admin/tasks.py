@@ -7,7 +7,7 @@ from django.utils import timezone
 
 import billing_admin.celery  # noqa: F401  whoever hands a task over from elsewhere needs to know the queue
 from billing_admin import runs, stripe_runs
-from billing_admin.flows import stripe_collect, stripe_credits, stripe_import
+from billing_admin.flows import stripe_collect, stripe_compare, stripe_credits, stripe_import
 from billing_admin.flows.override_batch import carry_out
 from entitlements.models import OverrideBatch
 from payments.gateway import enabled
@@ -134,6 +134,14 @@ def go_on_importing() -> None:
         pages += 1
     if pages == PAGES:
         go_on_importing.delay()
+
+
+@shared_task
+def compare_with_stripe() -> None:
+    """Begin the comparison of the day, or go on with one: so many pages, then the next task."""
+    run = stripe_compare.compare_due(timezone.now())
+    if run is not None and run.finished_at is None and not run.problem and run.claimed_until is None:
+        compare_with_stripe.delay()
 
 
 @shared_task

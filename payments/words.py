@@ -124,3 +124,41 @@ def after_processing(method_type: str) -> str:
     if days is None:
         return STANDINGS["processing"].next
     return f"Nothing to do: the bank usually answers within {days} business days."
+
+
+# Where the books part: subject and kind → what is the case.
+DIFFERENCES = {
+    ("customer", "missing_here"): "Nobody here is linked with it",
+    ("customer", "missing_there"): "Deleted in Stripe",
+    ("customer", "status"): "Other name or e-mail",
+    ("customer", "owner"): "Other id",
+    ("invoice", "missing_here"): "Not known here",
+    ("invoice", "missing_there"): "Not in Stripe",
+    ("invoice", "amount"): "Other amount",
+    ("invoice", "status"): "Other status",
+    ("invoice", "owner"): "Other customer",
+    ("payment", "missing_here"): "Not recorded here",
+    ("payment", "missing_there"): "Not in Stripe",
+    ("payment", "amount"): "Other amount, or a refund without its credit note",
+    ("payment", "status"): "A dispute that is not shown here",
+    ("payment", "owner"): "Recorded for another invoice",
+    ("subscription", "missing_here"): "Not followed here",
+    ("subscription", "missing_there"): "Not in Stripe",
+    ("subscription", "amount"): "Other quantity or price",
+    ("subscription", "status"): "Other status or period",
+    ("subscription", "owner"): "Other customer",
+}
+# Why none of the repairs is safe, and what a person can do.
+NOT_REPAIRED = {
+    ("customer", "missing_here"): "Link it under Stripe customers, or take our id out of its metadata.",
+    ("customer", "owner"): "It carries the id of somebody else. Decide which customer it is, and mend its metadata.",
+    ("invoice", "missing_here"): "Void it in Stripe if it is one too many, or record here what it stands for.",
+    ("invoice", "missing_there"): "It is settled here. Nothing is asked for, and Stripe cannot be given its past.",
+    ("invoice", "amount"): "Which amount is right? Credit the difference here, or collect the invoice anew.",
+    ("invoice", "status"): "It was settled there without money. Record a payment here, void it, or collect it anew.",
+    ("invoice", "owner"): "Find out who was asked for the money; void the wrong one and collect it anew.",
+    ("payment", "missing_there"): "Nothing shows that this money came. Ask who recorded it.",
+    ("payment", "amount"): "Compare both sides: correct it with a credit note here, or with a refund there.",
+    ("payment", "owner"): "The money came for another invoice. Correct it with a credit note and a payment by hand.",
+    ("subscription", "owner"): "It moved to another customer. End it there and begin it for the right one.",
+}

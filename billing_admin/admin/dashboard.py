@@ -20,6 +20,7 @@ from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.admin.runs import pulse
 from billing_admin.flows import override_notices
 from billing_admin.flows.override_outlook import words_of
+from billing_admin.flows.stripe_compare import open_differences
 from catalog.models import terms_of
 from catalog.money import format_minor, to_minor
 from catalog.periods import Cadence, boundary
@@ -259,6 +260,9 @@ def tasks(now: datetime) -> list[Task]:
     for parked in Subscription.objects.parked().select_related("customer").order_by("parked_at")[:NEEDS_A_PERSON]:
         url = link("billing_admin_workerrun_changelist")
         found.append(Task(f"{parked.customer} is parked", parked.parked_because, url, "bad", parked.parked_at))
+    if differing := sum(open_differences().values()):
+        what = f"{differing:,} difference{'s' if differing > 1 else ''} from Stripe"
+        found.append(Task(what, "our books and Stripe's part", link("stripe_compare"), "wait"))
     late = Invoice.objects.unpaid().filter(due_at__lte=now - A_DAY).select_related("customer").order_by("due_at", "id")
     for invoice in late[:NEEDS_A_PERSON]:
         due = format_minor(invoice.due, invoice.currency)
