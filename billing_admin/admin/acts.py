@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 
 from billing_admin.admin.links import customer_link, link
@@ -18,10 +18,14 @@ def moment(request: HttpRequest) -> datetime:
     return now
 
 
-def find_customer(key: str) -> Customer:
-    """By the number in our own links, by our id (`cus_…`), or by the id that the application uses."""
-    found = Customer.objects.filter(pk=int(key)).first() if key.isdigit() and len(key) < 18 else None
-    found = found or Customer.objects.filter(Q(public_id=key) | Q(customer_id=key)).first()
+def find_customer(key: str, rows: "QuerySet[Customer] | None" = None) -> Customer:
+    """By the number in our own links, by our id (`cus_…`), or by the id that the application uses.
+
+    `rows` may join what the caller reads beside the customer.
+    """
+    rows = Customer.objects.all() if rows is None else rows
+    found = rows.filter(pk=int(key)).first() if key.isdigit() and len(key) < 18 else None
+    found = found or rows.filter(Q(public_id=key) | Q(customer_id=key)).first()
     if found is None:
         raise Http404("There is no such customer.")
     return found

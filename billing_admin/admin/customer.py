@@ -26,6 +26,7 @@ from billing_admin.admin.operations import history_of
 from billing_admin.admin.override_batches import BULK
 from billing_admin.admin.panels import read_panels, state_of
 from billing_admin.admin.special_prices import OVERRIDE, in_sidebar
+from billing_admin.admin.stripe_methods import read_payment, with_payment
 from billing_admin.admin.taxes import ASSIGN as ASSIGN_TAXES
 from billing_admin.pages import dress, render_page
 from billing_admin.reward_rows import credits_of
@@ -159,7 +160,7 @@ def _row(customer: Customer, subscriptions: list[Subscription], now: datetime) -
 @requires("customers.view_customer")
 def customer_page(request: HttpRequest, key: str) -> HttpResponse:
     """Everything about one customer at a glance, in a fixed number of queries."""
-    customer, now = find_customer(key), moment(request)
+    customer, now = find_customer(key, with_payment()), moment(request)
     sees_money = allowed(request, "invoicing.view_invoice")
     sees_history = allowed(request, "customers.view_operation")
     invoices, waiting = newest_and_waiting(customer) if sees_money else ([], [])
@@ -182,6 +183,7 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
             editable=may["edit"],
         ),
         invoices=[invoice_row(row, now) for row in invoices] if sees_money else None,
+        payment=read_payment(customer, request),
         invoices_url=link("invoicing_invoice_changelist", customer=customer.pk),
         credit=facts.credit if sees_money else None,
         credit_url=link("customer_credit", customer.pk),
