@@ -163,7 +163,7 @@ def _short(name: str) -> str:
 class Followable:
     """An item of a Stripe subscription, as far as it says whether something follows it here.
 
-    `product` is ours, None where its price is no plan, for which `why_not` is the sentence.
+    `product` is ours, None where its price is no plan, for which `why_not` is the sentence; `name` is for people.
     """
 
     key: str
@@ -173,6 +173,7 @@ class Followable:
     product: int | None
     is_removed: bool = False
     why_not: str = ""
+    name: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -193,7 +194,7 @@ def conflicts_of(items: Sequence[Followable], taken: Mapping[int, str]) -> dict[
     for item in sorted((item for item in items if item.is_running), key=Followable.order):
         found[item.key] = why = _why_not(item, taken, first)
         if not why and item.product is not None:
-            first[item.product] = item.key
+            first[item.product] = item.name
     return found
 
 

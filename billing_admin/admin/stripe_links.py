@@ -171,15 +171,16 @@ class TakeOverForm(forms.Form):
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One line of the comparison: what Stripe has beside what we have."""
+    """One line of the comparison: what Stripe has beside what we have, and whether the two should be the same."""
 
     what: str
     theirs: str
     ours: str
+    is_told: bool = True
 
     @property
     def differs(self) -> bool:
-        return self.theirs != self.ours
+        return self.is_told and self.theirs != self.ours
 
 
 class LinkCustomer(WithKeys, ActPage):
@@ -188,6 +189,7 @@ class LinkCustomer(WithKeys, ActPage):
     permission = USE
     form_class = TakeOverForm
     act_template = "stripe/link.html"
+    page_template = "stripe/link_page.html"
 
     @cached_property
     def row(self) -> StripeCustomer:
@@ -205,7 +207,7 @@ class LinkCustomer(WithKeys, ActPage):
         return link("stripe_customers")
 
     def trail(self) -> list[tuple[str, str]]:
-        return [("Stripe customers", self.back()), (self.row.stripe_id, "")]
+        return [("Stripe customers", self.back()), (self.get_title(), "")]
 
     def get_submit(self) -> str:
         return f"Link with {self.chosen.name}" if self.chosen else "Link"
@@ -254,7 +256,7 @@ def sides_of(row: StripeCustomer, customer: Customer) -> list[Side]:
         Side("Name", row.name, customer.name),
         Side("E-mail", row.email, customer.email),
         Side("Customer id", row.key, customer.customer_id),
-        Side("Since", _day(row.created_at), _day(customer.created_at)),
+        Side("Since", _day(row.created_at), _day(customer.created_at), is_told=False),
     ]
 
 
@@ -285,7 +287,7 @@ class UnlinkCustomer(WithKeys, ActPage):
         return link("stripe_customers")
 
     def trail(self) -> list[tuple[str, str]]:
-        return [("Stripe customers", self.back()), (self.row.stripe_id, "")]
+        return [("Stripe customers", self.back()), (self.get_title(), "")]
 
     def act(self, form: ReasonForm) -> str:
         now = moment(self.request)

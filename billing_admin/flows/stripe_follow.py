@@ -79,6 +79,7 @@ def _followable(row: StripeSubscription) -> Followable:
         product=plan.product_id if plan else None,
         is_removed=row.removed_at is not None,
         why_not=row.price.conflict if row.price else "",
+        name=f"{plan.name if plan else 'nothing'} ({row.stripe_id})",
     )
 
 
