@@ -29,6 +29,13 @@ log = structlog.get_logger("billing_admin.api")
 NOT_FOUND = {"coupon_not_found", "feature_not_found"}
 # What was asked for is well-formed, but does not go with how things stand.
 CONFLICT = {
+    "already_collected",
+    "no_publishable_key",
+    "not_collected",
+    "not_connected",
+    "nothing_to_collect",
+    "nothing_to_retry",
+    "payment_under_way",
     "already_ended",
     "not_live",
     "not_paused",

@@ -9,6 +9,7 @@ from catalog.models import Plan, PlanVersion, Product
 from customers.models import Customer, Subscription
 from entitlements.models import FeatureOverride, Grant
 from invoicing.models import Invoice
+from payments.gateway import enabled
 
 
 def find_customer(customer_id: str, *, closed: bool = False) -> Customer:
@@ -34,11 +35,16 @@ def find_subscription(public_id: str) -> Subscription:
 
 
 def find_invoice(public_id: str) -> Invoice:
-    rows = Invoice.objects.select_related("customer", "subscription", "corrects", "replaces")
+    rows = Invoice.objects.select_related("customer", "subscription", "corrects", "replaces", *with_collection())
     found = rows.filter(public_id=public_id).first()
     if found is None:
         raise NotFound("invoice", public_id)
     return found
+
+
+def with_collection() -> tuple[str, ...]:
+    """What is joined to invoices to tell where their collection stands; nothing without keys of Stripe."""
+    return ("stripe",) if enabled() else ()
 
 
 def find_plan(key: str) -> Plan:

@@ -7,7 +7,7 @@ from ninja import Query, Router
 from pydantic import Field
 
 from billing_admin.api.endpoints import ApiRequest, endpoint
-from billing_admin.api.finding import find_customer, find_invoice, page_of
+from billing_admin.api.finding import find_customer, find_invoice, page_of, with_collection
 from billing_admin.api.lines import LineOut
 from billing_admin.api.refusals import BadValue
 from billing_admin.api.shapes import Answer, Body, Id, MinorUnits, Money, Page
@@ -15,6 +15,8 @@ from billing_admin.flows.gate import collect
 from invoicing.mail import document_link
 from invoicing.models import Deduction, Invoice, InvoiceLine, Payment
 from invoicing.states import InvoiceState
+from payments.gateway import enabled
+from payments.models import StripeInvoice
 
 router = Router(tags=["Invoices"])
 
@@ -57,6 +59,37 @@ class PaymentOut(Answer):
         )
 
 
+class InvoiceCollectionOut(Answer):
+    """Where its collection with Stripe stands."""
+
+    state: str = Field(
+        examples=["declined"],
+        description="`waiting`, `needs_method`, `sent`, `requires_action`, `declined`, `processing`, `paid`, "
+        "`paid_outside`, `partially_refunded`, `refunded`, `disputed`, `dispute_lost`, `void`, `uncollectible` or "
+        "`parked` (a person has to see to it).",
+    )
+    code: str | None = Field(examples=["insufficient_funds"], description="Stripe's code of what is wrong.")
+    problem: str | None = Field(description="The same as a sentence, for staff.")
+    hosted_url: str | None = Field(description="Stripe's page on which it can be paid.")
+    pdf_url: str | None
+    next_attempt_at: datetime | None = Field(description="When the next step with Stripe is planned.")
+
+    @classmethod
+    def of(cls, invoice: Invoice) -> Self | None:
+        """Null without keys of Stripe, and for an invoice that was not handed over."""
+        row: StripeInvoice | None = getattr(invoice, "stripe", None) if enabled() else None
+        if row is None:
+            return None
+        return cls(
+            state=row.state,
+            code=row.code or None,
+            problem=row.problem or None,
+            hosted_url=row.hosted_url or None,
+            pdf_url=row.pdf_url or None,
+            next_attempt_at=row.next_attempt_at,
+        )
+
+
 class InvoiceOut(Answer):
     id: str = Field(examples=["in_7bQ2mZ8TqVbNc1R4"])
     number: str | None = Field(examples=["ACME-0001"], description="Null while it is a draft.")
@@ -87,6 +120,7 @@ class InvoiceOut(Answer):
     paid_at: datetime | None
     voided_at: datetime | None
     void_reason: str | None
+    collection: InvoiceCollectionOut | None = Field(description="Null while it is not collected with Stripe.")
 
     @classmethod
     def values(cls, invoice: Invoice) -> dict[str, Any]:
@@ -102,6 +136,7 @@ class InvoiceOut(Answer):
             "settlement": invoice.settlement or None,
             "awaits_approval": invoice.awaits_approval,
             "void_reason": invoice.void_reason or None,
+            "collection": InvoiceCollectionOut.of(invoice),
             **{name: Money.of(getattr(invoice, name), invoice.currency) for name in MONEY},
             **{name: getattr(invoice, name) for name in DATES},
         }
@@ -198,7 +233,7 @@ def list_invoices(
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
 ) -> InvoicesOut:
     """The invoices and credit notes of a customer, the newest first."""
-    rows = find_customer(customer_id).invoices.select_related("subscription", "customer")
+    rows = find_customer(customer_id).invoices.select_related("subscription", "customer", *with_collection())
     found, following = page_of(rows, cursor, limit)
     return InvoicesOut(data=[InvoiceOut.of(invoice) for invoice in found], next_cursor=following)
 
@@ -212,7 +247,8 @@ def list_all_invoices(
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
 ) -> InvoicesOut:
     """The invoices and credit notes of all customers, the newest first."""
-    rows = Invoice.objects.filter(customer__closed_at=None).select_related("subscription", "customer")
+    rows = Invoice.objects.filter(customer__closed_at=None)
+    rows = rows.select_related("subscription", "customer", *with_collection())
     rows = rows if state is None else rows.filter(state=state)
     rows = rows if kind is None else rows.filter(kind=kind)
     found, following = page_of(rows, cursor, limit)

@@ -29,6 +29,7 @@ from billing_admin.api import (
     plans,
     price_overrides,
     stripe,
+    stripe_collection,
     subscriptions,
     taxes,
     track_batch,
@@ -98,5 +99,6 @@ for part in (
     wallet,
     coupons,
     stripe,
+    stripe_collection,
 ):
     api.add_router("", part.router)
