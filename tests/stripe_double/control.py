@@ -11,7 +11,7 @@ from tests.stripe_double import clockwork, events, methods, payments, refunds, s
 from tests.stripe_double.faults import Fault
 from tests.stripe_double.postman import Delivery, Receiver
 from tests.stripe_double.server import Server, Web
-from tests.stripe_double.state import Request, Thing, World, letters
+from tests.stripe_double.state import Request, Thing, World
 
 TICK = 5.0  # seconds between two looks at what is due, while the wall clock runs
 
@@ -294,7 +294,3 @@ class Double:
         if name == "requests":
             return [asdict(each) for each in result]
         return result
-
-
-def new_secret() -> str:
-    return f"whsec_{letters(32)}"

@@ -10,7 +10,7 @@ from tests.stripe_double.events import emit, watching
 from tests.stripe_double.lines import refuse_unplayed
 from tests.stripe_double.refunds import refund
 from tests.stripe_double.routes import Call, endpoint
-from tests.stripe_double.state import Thing, World
+from tests.stripe_double.state import Thing, World, letters
 
 
 @endpoint("POST", "/v1/credit_notes")
@@ -76,8 +76,6 @@ def custom_line(world: World, given: dict[str, Any]) -> Thing:
 
 def note_line(world: World, amount: int, kind: str, given: dict[str, Any]) -> Thing:
     """Not stored before the whole note is known to be right."""
-    from tests.stripe_double.state import letters
-
     unit = given.get("unit_amount", given.get("unit_amount_decimal"))
     return shapes.make(
         "credit_note_line_item",

@@ -1,10 +1,11 @@
 """Payment methods: how they come to be, and whose they are."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.stripe_double import cards, lists, shapes
 from tests.stripe_double.cards import Card
-from tests.stripe_double.customers import alive
+from tests.stripe_double.customers import alive, merge_metadata, own_method
 from tests.stripe_double.errors import declined, refused
 from tests.stripe_double.events import emit, watching
 from tests.stripe_double.routes import Call, endpoint
@@ -98,8 +99,6 @@ def create_card(call: Call, card: dict[str, Any]) -> Thing:
 
 
 def check_expiry(world: World, card: dict[str, Any]) -> None:
-    from datetime import UTC, datetime
-
     today = datetime.fromtimestamp(world.now(), UTC)
     if not 1 <= card["exp_month"] <= 12:
         raise declined("Your card's expiration month is invalid.", code="invalid_expiry_month", param="exp_month")
@@ -114,8 +113,6 @@ def retrieve(call: Call) -> Thing:
 
 @endpoint("POST", "/v1/payment_methods/{}")
 def update(call: Call) -> Thing:
-    from tests.stripe_double.customers import merge_metadata
-
     method = call.world.get(call.id, "payment_method")
     with watching(call.world, "payment_method.updated", method):
         method["billing_details"].update(call.given.get("billing_details") or {})
@@ -165,6 +162,4 @@ def list_of_customer(call: Call) -> Thing:
 
 @endpoint("GET", "/v1/customers/{}/payment_methods/{}")
 def retrieve_of_customer(call: Call) -> Thing:
-    from tests.stripe_double.customers import own_method
-
     return own_method(call.world, alive(call.world, call.ids[0]), call.ids[1])

@@ -181,7 +181,7 @@ def finish(world: World, intent: Thing, *, ok: bool) -> None:
     """The owner answered on the 3-D Secure page; the card may still decline."""
     method = world.get(intent["payment_method"], "payment_method")
     if not ok:
-        refuse_intent(world, intent, method, NOT_PROVEN())
+        refuse_intent(world, intent, method, not_proven())
         emit(world, "payment_intent.payment_failed", intent)
         tell(world, intent, "failed")
         return
@@ -192,7 +192,7 @@ def finish(world: World, intent: Thing, *, ok: bool) -> None:
         succeed(world, intent, method)
 
 
-def NOT_PROVEN() -> StripeError:  # noqa: N802 - reads as the constant it is; an error must be new each time
+def not_proven() -> StripeError:
     return refused(
         "We are unable to authenticate your payment method. Please choose a different payment method and try again.",
         code="payment_intent_authentication_failure",

@@ -8,6 +8,7 @@ from tests.stripe_double.errors import StripeError, declined, refused
 from tests.stripe_double.events import emit
 from tests.stripe_double.methods import attach, behaviour, usable
 from tests.stripe_double.routes import Call, endpoint
+from tests.stripe_double.shapes import view
 from tests.stripe_double.state import Thing, World, secret_of
 
 OPEN = {"requires_payment_method", "requires_confirmation", "requires_action"}
@@ -143,8 +144,6 @@ def succeed(world: World, intent: Thing) -> Thing:
 
 
 def fail(world: World, intent: Thing, error: StripeError) -> StripeError:
-    from tests.stripe_double.shapes import view
-
     method = world.find(intent["payment_method"])
     intent.update(
         status="requires_payment_method",
