@@ -1,6 +1,6 @@
 """Time passing: what becomes due, in the order it does."""
 
-from tests.stripe_double import invoices, subscriptions
+from tests.stripe_double import collecting, renewals
 from tests.stripe_double.state import World
 
 STEPS = 10_000  # more instants than that in one move is a mistake
@@ -26,10 +26,10 @@ def move(world: World, to: int) -> None:
 
 
 def next_due(world: World) -> int | None:
-    return min(invoices.due_instants(world) + subscriptions.due_instants(world), default=None)
+    return min(collecting.due_instants(world) + renewals.due_instants(world), default=None)
 
 
 def tick(world: World) -> None:
     """Do what is due by now."""
-    subscriptions.advance(world)
-    invoices.advance(world)
+    renewals.advance(world)
+    collecting.advance(world)

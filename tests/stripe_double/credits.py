@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from tests.stripe_double import catalog, invoices, lists, money, shapes
+from tests.stripe_double import catalog, lists, money, settling, shapes
 from tests.stripe_double.customers import merge_metadata, move_balance
 from tests.stripe_double.errors import refused
 from tests.stripe_double.events import emit, watching
@@ -141,7 +141,7 @@ def linked_refunds(world: World, invoice: Thing, given: dict[str, Any]) -> list[
 
 
 def refund_part(world: World, invoice: Thing, amount: int, metadata: dict[str, Any]) -> Thing:
-    intent = invoices.intent_of(world, invoice)
+    intent = settling.intent_of(world, invoice)
     charge = world.find(intent["latest_charge"]) if intent else None
     if charge is None:
         raise refused("This invoice was not paid with a charge that could be refunded.", param="refund_amount")
@@ -196,10 +196,10 @@ def reduce(world: World, invoice: Thing, before: int, after: int) -> None:
         invoice["amount_remaining"] -= before
     if not before:
         return
-    intent, payment = invoices.intent_of(world, invoice), invoices.default_payment(world, invoice)
+    intent, payment = settling.intent_of(world, invoice), settling.default_payment(world, invoice)
     if invoice["amount_remaining"] == 0:
-        invoices.drop_intent(world, invoice, "abandoned")
-        invoices.settle(world, invoice, by_attempt=False)
+        settling.drop_intent(world, invoice, "abandoned")
+        settling.settle(world, invoice, by_attempt=False)
     elif intent and payment:
         intent["amount"] = payment["amount_requested"] = invoice["amount_remaining"]
 
@@ -236,7 +236,7 @@ def give_back(world: World, invoice: Thing, amount: int) -> None:
         invoice["pre_payment_credit_notes_amount"] -= amount
         invoice["amount_due"] += amount
         invoice["amount_remaining"] += amount
-    intent, payment = invoices.intent_of(world, invoice), invoices.default_payment(world, invoice)
+    intent, payment = settling.intent_of(world, invoice), settling.default_payment(world, invoice)
     if intent and payment:
         intent["amount"] = payment["amount_requested"] = invoice["amount_remaining"]
 

@@ -135,7 +135,7 @@ def search(call: Call) -> Thing:
 
 @endpoint("DELETE", "/v1/customers/{}")
 def delete(call: Call) -> Thing:
-    from tests.stripe_double.subscriptions import end
+    from tests.stripe_double.recurring import end
 
     world = call.world
     customer = alive(world, call.id)

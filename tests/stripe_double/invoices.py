@@ -1,25 +1,19 @@
 """Invoices: draft → open → paid, void or uncollectible, and nothing else."""
 
-from collections.abc import Callable
 from typing import Any
 
-from tests.stripe_double import lists, money, payments, shapes
+from tests.stripe_double import lists, money, shapes
 from tests.stripe_double.customers import alive, merge_metadata, move_balance, own_method
-from tests.stripe_double.errors import StripeError, declined, refused
+from tests.stripe_double.errors import refused
 from tests.stripe_double.events import emit, watching
 from tests.stripe_double.lines import add_line, drop_line, lines_of, pending_items, refresh, refuse_unplayed
-from tests.stripe_double.methods import usable
 from tests.stripe_double.routes import Call, endpoint
+from tests.stripe_double.settling import ask_for_payment, drop_intent, refuse_while_processing, settle
 from tests.stripe_double.state import Thing, World, letters
 
 DAY = 24 * 3600
 DRAFT_REST = 3600  # seconds a draft waits before it advances by itself
-RETRY = 3 * DAY
-ATTEMPTS = 4
 
-# Called with (world, invoice, "paid" or "failed"): subscriptions listen here.
-Follower = Callable[[World, Thing, str], None]
-followers: list[Follower] = []
 
 FREELY = ("description", "footer", "default_payment_method", "custom_fields", "statement_descriptor")
 LATER = {"auto_advance", "default_payment_method", "expand", "metadata", "payment_settings"}
@@ -280,203 +274,6 @@ def open_it(world: World, invoice: Thing, due_now: int) -> None:
         invoice["next_payment_attempt"] = invoice["_collect_at"]
 
 
-def ask_for_payment(world: World, invoice: Thing) -> None:
-    """The payment intent that pays it, and the invoice payment that ties both together."""
-    intent = payments.new_intent(
-        world,
-        invoice["amount_remaining"],
-        invoice["currency"],
-        invoice["customer"],
-        description="Payment for Invoice",
-        _invoice=invoice["id"],
-    )
-    payment = world.make(
-        "invoice_payment",
-        "inpay",
-        amount_requested=invoice["amount_remaining"],
-        currency=invoice["currency"],
-        invoice=invoice["id"],
-        is_default=True,
-        payment={"type": "payment_intent", "payment_intent": intent["id"], "charge": None, "payment_record": None},
-        status="open",
-    )
-    invoice["_payments"].append(payment["id"])
-
-
-def default_payment(world: World, invoice: Thing) -> Thing | None:
-    return world.things[invoice["_payments"][-1]] if invoice["_payments"] else None
-
-
-def intent_of(world: World, invoice: Thing) -> Thing | None:
-    payment = default_payment(world, invoice)
-    return world.find(payment["payment"]["payment_intent"]) if payment else None
-
-
-@shapes.computed("invoice", "payments")
-def payments_of(world: World, invoice: Thing) -> Thing:
-    found = [world.things[identity] for identity in reversed(invoice["_payments"])]
-    return lists.whole(found, f"/v1/invoice_payments?invoice={invoice['id']}")
-
-
-@shapes.computed("invoice", "amount_paid_off_stripe")
-def paid_elsewhere(world: World, invoice: Thing) -> int:
-    return int(invoice["_paid_elsewhere"])
-
-
-@shapes.computed("invoice", "confirmation_secret")
-def confirmation_secret(world: World, invoice: Thing) -> Any:
-    intent = intent_of(world, invoice)
-    return intent and {"client_secret": intent["client_secret"], "type": "payment_intent"}
-
-
-@endpoint("GET", "/v1/invoice_payments/{}")
-def retrieve_payment(call: Call) -> Thing:
-    return call.world.get(call.id, "invoice_payment")
-
-
-@endpoint("GET", "/v1/invoice_payments")
-def list_payments(call: Call) -> Thing:
-    found = call.world.newest("invoice_payment")
-    if asked := call.given.get("payment"):
-        found = (each for each in found if each["payment"]["payment_intent"] == asked.get("payment_intent"))
-    return lists.page(call, found, "/v1/invoice_payments", "invoice", "status")
-
-
-# -- paying ------------------------------------------------------------------------------------------------------------
-
-
-@endpoint("POST", "/v1/invoices/{}/pay")
-def pay(call: Call) -> Thing:
-    world, given = call.world, call.given
-    invoice = payable(world, world.get(call.id, "invoice"))
-    if given.get("paid_out_of_band"):
-        return pay_outside(world, invoice)
-    method = method_for(world, invoice, given.get("payment_method"))
-    error = collect(world, invoice, method, off_session=given.get("off_session", True))
-    if error:
-        raise error
-    return invoice
-
-
-def payable(world: World, invoice: Thing) -> Thing:
-    status = invoice["status"]
-    if status == "paid":
-        raise refused("Invoice is already paid")
-    if status == "draft":
-        raise refused("This invoice is a draft: finalize it before it is paid.", code="invoice_not_editable")
-    if status == "void":
-        raise refused("This invoice can no longer be paid: it was voided.", code="invoice_not_editable")
-    refuse_while_processing(world, invoice)
-    return invoice
-
-
-def refuse_while_processing(world: World, invoice: Thing) -> None:
-    intent = intent_of(world, invoice)
-    if intent and intent["status"] == "processing":
-        message = "This invoice has a payment that is still processing."
-        raise refused(message, code="payment_intent_unexpected_state", payment_intent=shapes.view(world, intent))
-
-
-def method_for(world: World, invoice: Thing, identity: str | None) -> Thing:
-    """The given method, else the invoice's, else the customer's default."""
-    customer = alive(world, invoice["customer"], "customer")
-    if identity:
-        method = usable(world, identity)
-        if method["customer"]:
-            own_method(world, customer, method["id"])
-        return method
-    chosen = invoice["default_payment_method"] or customer["invoice_settings"]["default_payment_method"]
-    if not chosen:
-        message = "There is no `default_payment_method` set on this Customer or Invoice."
-        raise refused(message, code="resource_missing", param="payment_method")
-    return world.get(chosen, "payment_method", "payment_method")
-
-
-def collect(world: World, invoice: Thing, method: Thing, *, off_session: bool) -> StripeError | None:
-    """Try to charge; the decline or the wish for the owner as an error to raise."""
-    intent = intent_of(world, invoice)
-    assert intent
-    error = payments.attempt(world, intent, method, off_session=off_session)
-    if error is None and intent["status"] == "requires_action":
-        return declined(
-            "This payment requires additional user action before it can be completed successfully. Payment can be "
-            "completed using the PaymentIntent associated with the invoice.",
-            code="invoice_payment_intent_requires_action",
-            payment_intent=shapes.view(world, intent),
-        )
-    return error
-
-
-def after_payment(world: World, intent: Thing, outcome: str) -> None:
-    """What an attempt means for the invoice it belongs to."""
-    invoice = world.find(intent.get("_invoice"))
-    if invoice is None:
-        return
-    with watching(world, "invoice.updated", invoice, always=False):
-        invoice.update(attempted=True, attempt_count=max(invoice["attempt_count"], 1))
-    if outcome == "succeeded":
-        invoice["amount_paid"] += intent["amount_received"]
-        close_payment(world, invoice, "paid", intent["amount_received"])
-        settle(world, invoice)
-    elif outcome == "requires_action":
-        emit(world, "invoice.payment_action_required", invoice)
-        failed(world, invoice)
-    elif outcome == "failed":
-        failed(world, invoice)
-
-
-payments.listeners.append(after_payment)
-
-
-def failed(world: World, invoice: Thing) -> None:
-    retried = invoice["auto_advance"] and invoice["attempt_count"] < ATTEMPTS
-    if retried and invoice["collection_method"] == "charge_automatically":
-        invoice["next_payment_attempt"] = invoice["_collect_at"] = world.now() + RETRY
-    emit(world, "invoice.payment_failed", invoice)
-    follow(world, invoice, "failed")
-
-
-def close_payment(world: World, invoice: Thing, status: str, amount: int | None = None) -> None:
-    payment = default_payment(world, invoice)
-    if payment is None or payment["status"] != "open":
-        return
-    payment.update(status=status, amount_paid=amount)
-    payment["status_transitions"]["paid_at" if status == "paid" else "canceled_at"] = world.now()
-    if status == "paid":
-        emit(world, "invoice_payment.paid", payment)
-
-
-def settle(world: World, invoice: Thing, *, by_attempt: bool = True) -> None:
-    """Nothing remains to be paid. `by_attempt` False when that is no payment through Stripe."""
-    invoice["status_transitions"]["paid_at"] = world.now()
-    invoice.update(status="paid", attempted=True, amount_remaining=0, next_payment_attempt=None, _collect_at=None)
-    emit(world, "invoice.updated", invoice, {"status": "open"})
-    emit(world, "invoice.paid", invoice)
-    if by_attempt:
-        emit(world, "invoice.payment_succeeded", invoice)
-    follow(world, invoice, "paid")
-
-
-def follow(world: World, invoice: Thing, outcome: str) -> None:
-    for follower in followers:
-        follower(world, invoice, outcome)
-
-
-def pay_outside(world: World, invoice: Thing) -> Thing:
-    drop_intent(world, invoice, "abandoned")
-    invoice["_paid_elsewhere"] = invoice["amount_paid"] = invoice["amount_remaining"]
-    settle(world, invoice, by_attempt=False)
-    return invoice
-
-
-def drop_intent(world: World, invoice: Thing, reason: str) -> None:
-    """The invoice wants no payment any more."""
-    intent = intent_of(world, invoice)
-    if intent and intent["status"] in payments.PAYABLE:
-        payments.cancel_intent(world, intent, reason)
-    close_payment(world, invoice, "canceled")
-
-
 # -- the other ends ----------------------------------------------------------------------------------------------------
 
 
@@ -545,50 +342,3 @@ def give_up(world: World, invoice: Thing) -> Thing:
     invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
     leave(world, invoice, "uncollectible", "invoice.marked_uncollectible")
     return invoice
-
-
-# -- what Stripe does by itself ----------------------------------------------------------------------------------------
-
-
-def advance(world: World) -> None:
-    """Drafts and open invoices with `auto_advance` whose hour has come."""
-    for invoice in world.all("invoice"):
-        if finalizes_at(invoice) and finalizes_at(invoice) <= world.now():
-            finalize(world, invoice)
-            invoice["_collect_at"] = world.now() if invoice["status"] == "open" else None
-        if collects_at(invoice) and collects_at(invoice) <= world.now():
-            collect_by_itself(world, invoice)
-
-
-def finalizes_at(invoice: Thing) -> int:
-    """When a draft becomes an invoice by itself; 0 for never."""
-    ready = invoice["status"] == "draft" and invoice["_lines"]
-    return invoice["automatically_finalizes_at"] or 0 if ready else 0
-
-
-def collects_at(invoice: Thing) -> int:
-    return invoice.get("_collect_at") or 0 if invoice["status"] == "open" else 0
-
-
-def due_instants(world: World) -> list[int]:
-    """When drafts and open invoices advance by themselves."""
-    return [instant for each in world.all("invoice") for instant in (finalizes_at(each), collects_at(each)) if instant]
-
-
-def collect_by_itself(world: World, invoice: Thing) -> None:
-    invoice["_collect_at"] = None
-    if invoice["collection_method"] == "send_invoice":
-        emit(world, "invoice.sent", invoice)
-        return
-    intent = intent_of(world, invoice)
-    if intent and intent["status"] == "processing":
-        return
-    try:
-        method = method_for(world, invoice, None)
-    except StripeError:
-        invoice.update(attempted=True, attempt_count=invoice["attempt_count"] + 1)
-        failed(world, invoice)
-        return
-    again = invoice["attempt_count"]
-    collect(world, invoice, method, off_session=True)
-    invoice["attempt_count"] = again + 1

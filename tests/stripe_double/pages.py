@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from tests.stripe_double import documents, invoices, methods, payments, setups
+from tests.stripe_double import documents, methods, payments, settling, setups
 from tests.stripe_double.errors import StripeError, declined
 from tests.stripe_double.lines import lines_of
 from tests.stripe_double.money import shown
@@ -75,12 +75,12 @@ def own_url(invoice: Thing, form: dict[str, Any]) -> str:
 
 def pay(world: World, invoice: Thing, form: dict[str, Any]) -> str:
     """Charge the card of the form; the address of the 3-D Secure page when the owner must prove to be there."""
-    invoices.refuse_while_processing(world, invoice)
+    settling.refuse_while_processing(world, invoice)
     number = str(form.get("number", "")).replace(" ", "")
     month, year = expiry(str(form.get("expiry", "")), number)
     methods.check_expiry(world, {"exp_month": month, "exp_year": year})
     method = methods.create_method(world, number, exp_month=month, exp_year=year)
-    intent = invoices.intent_of(world, invoice)
+    intent = settling.intent_of(world, invoice)
     assert intent
     error = payments.attempt(world, intent, method, off_session=False, return_url=own_url(invoice, form))
     if error:
@@ -113,7 +113,7 @@ def content(world: World, invoice: Thing, form: dict[str, Any], problem: str) ->
 
 def ending(world: World, invoice: Thing, form: dict[str, Any], problem: str, due: str) -> str:
     """The form while there is something to pay, else one sentence and the way back."""
-    intent = invoices.intent_of(world, invoice) or {}
+    intent = settling.intent_of(world, invoice) or {}
     pdf = f'<p><a href="{invoice["invoice_pdf"]}">Download the PDF</a></p>'
     if invoice["status"] == "paid":
         return f'<p role="status">Invoice paid. Thank you!</p>{way_back(form)}{pdf}'

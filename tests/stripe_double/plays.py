@@ -2,6 +2,7 @@
 
 from tests.stripe_double import (
     catalog,
+    collecting,
     credits,
     customers,
     events,
@@ -10,10 +11,12 @@ from tests.stripe_double import (
     methods,
     payments,
     refunds,
+    settling,
     setups,
     subscriptions,
 )
 
 MODULES = (
-    catalog, credits, customers, events, invoices, lines, methods, payments, refunds, setups, subscriptions,
+    catalog, collecting, credits, customers, events, invoices, lines, methods, payments, refunds, settling, setups,
+    subscriptions,
 )  # fmt: skip

@@ -81,8 +81,12 @@ def test_a_paused_subscription_does_not_renew(shop: Shop) -> None:
 
     assert shop.api.subscriptions.pause(subscription.id).status == "paused"
     shop.double.advance(days=40)
-
     assert len(shop.double.ledger()) == 1
+    resumed = shop.api.subscriptions.resume(subscription.id)
+
+    assert period_end(resumed) == datetime(2026, 5, 10, tzinfo=UTC)  # a month from the tenth of April
+    shop.double.advance(hours=2)
+    assert len(shop.double.ledger()) == 2
 
 
 def test_a_first_payment_that_never_comes_ends_it_within_a_day(shop: Shop) -> None:
