@@ -234,6 +234,17 @@ def test_a_customer_is_told_once_and_again_when_they_change(double: "Double"):
     assert stripe_customers.sync_due(MARCH_1) == 0
 
 
+def test_an_e_mail_that_is_gone_here_goes_there(double: "Double"):
+    who = a.customer()
+    Customer.objects.filter(pk=who.pk).update(email="old@acme.example")
+    known = stripe_customers.ensure(Customer.objects.get(), MARCH_1)
+
+    update_customer(who, email="", actor=a.STAFF, now=MARCH_1)
+    stripe_customers.sync_due(MARCH_1)
+
+    assert double.object(known.stripe_id)["email"] is None
+
+
 def test_keys_of_another_account_are_refused(double: "Double", settings: Given):
     double.reset()  # another account
     settings.STRIPE_SECRET_KEY = "sk_test_double"

@@ -175,6 +175,10 @@ def find_shape(name: str) -> Any:
     raise LookupError(name)
 
 
+# Plain texts that an empty value unsets, though their types do not say so (Stripe's changes of 2013-08-12).
+UNSET_BY_NOTHING = {"email", "description"}
+
+
 def read_scalar(value: str, kind: Any, path: str) -> Any:
     if kind is int:
         if not re.fullmatch(r"-?\d+", value):
@@ -186,6 +190,8 @@ def read_scalar(value: str, kind: Any, path: str) -> Any:
         return value == "true"
     if kind in (Decimal, float):
         return read_number(value, path)
+    if value == "" and path in UNSET_BY_NOTHING:
+        return None
     if value == "":
         message = (
             f"You passed an empty string for '{path}'. We assume empty values are an attempt to unset a parameter; "
