@@ -63,3 +63,12 @@ def _id(value: Any) -> str:
     """Of what may be expanded or not."""
     found = value.get("id") if isinstance(value, Mapping) else value
     return found if isinstance(found, str) else ""
+
+
+def bare(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What is left of an event about somebody who was erased: which objects it names, and nothing of them."""
+    thing = (payload.get("data") or {}).get("object") or {}
+    names = {kind: named(payload, kind) for kinds in ABOUT.values() for kind in kinds if kind != thing.get("object")}
+    kept = {name: thing[name] for name in ("id", "object") if name in thing}
+    short = {name: payload[name] for name in ("id", "object", "type", "created", "livemode") if name in payload}
+    return short | {"erased": True, "data": {"object": kept | {kind: id_ for kind, id_ in names.items() if id_}}}

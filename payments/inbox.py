@@ -1,17 +1,17 @@
 """The inbox: what Stripe told us, each event once by its id, however often and by whichever way it came."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
 
-from payments.events import CUSTOMER, named
+from payments.events import CUSTOMER, bare, named
 from payments.facts import EventFacts
 from payments.gateway import livemode
 from payments.masking import masked
-from payments.models import StripeAccount, StripeRefusal
+from payments.models import StripeAccount, StripeEventQuerySet, StripeRefusal
 
 ROW = "(%s, %s, %s, %s, %s, %s, %s, %s::jsonb, 'waiting', '', 0, %s)"
 KEEP = """
@@ -40,7 +40,8 @@ def keep(events: Sequence[EventFacts], *, now: datetime, fetched: bool = False) 
 
 
 def _row(event: EventFacts, now: datetime, fetched: bool) -> list[Any]:
-    customer, payload = named(event.payload, CUSTOMER), json.dumps(masked(event.payload))
+    # Stripe's library makes decimals of what is a text in a webhook.
+    customer, payload = named(event.payload, CUSTOMER), json.dumps(masked(event.payload), default=str)
     ids = [event.id[:80], event.type[:100], event.object_id[:80], customer[:80]]
     return [*ids, event.at, now, fetched, payload, now]
 
@@ -60,3 +61,10 @@ def count_refusal(kind: str, now: datetime) -> None:
     """Of an event that is not for us nothing is kept but that there was one."""
     with connection.cursor() as cursor:
         cursor.execute(COUNT, {"kind": kind, "now": now, "old": now - REMEMBERED})
+
+
+def forget(events: StripeEventQuerySet, scrub: Callable[[Any], Any] = str) -> None:
+    """Leave of events only which objects they name, and take what `scrub` knows out of what is said of them."""
+    for event in events.iterator(chunk_size=500):
+        event.payload, event.outcome = bare(event.payload), scrub(event.outcome)[:300]
+        event.save(update_fields=["payload", "outcome"])

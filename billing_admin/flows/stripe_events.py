@@ -30,13 +30,14 @@ from billing_admin.flows.stripe_mirror import (
 from payments import events
 from payments.events import Subject, matters, subjects
 from payments.gateway import Busy, StripeTrouble, Unreachable, enabled, gateway
+from payments.inbox import forget
 from payments.models import StripeCredit, StripeCustomer, StripeEvent, StripeEventQuerySet, StripeInvoice
 
 log = structlog.get_logger("billing_admin.stripe")
 
 State = StripeEvent.State
 # So many are claimed at a time, and so many are settled in one pass at most.
-BATCH, MOST = 20, 500
+BATCH, MOST = 100, 500
 # Events of a worker that died are due again after so long.
 CLAIM = timedelta(minutes=10)
 # Another worker looks at the same object: its look may have come before our event.
@@ -115,8 +116,17 @@ def _settle(batch: list[StripeEvent], this: Processed, now: datetime) -> None:
                 this.away = isinstance(looks[subject].error, Unreachable)
     if any(look.state == State.DONE for look in looks.values()) and not this.away:
         reached(now)
+    _forget_the_erased(batch)
     for event in batch:
         _write(event, [looks.get(subject) for subject in named[event.pk]], this, now)
+
+
+def _forget_the_erased(batch: list[StripeEvent]) -> None:
+    """Stripe may go on telling of somebody whom we have erased: of that nothing stays either."""
+    owners = StripeCustomer.objects.filter(stripe_id__in={event.customer for event in batch if event.customer})
+    gone = set(owners.filter(customer__erased_at__isnull=False).values_list("stripe_id", flat=True))
+    if gone:
+        forget(StripeEvent.objects.filter(pk__in=[event.pk for event in batch if event.customer in gone]))
 
 
 def _subjects_of(batch: list[StripeEvent]) -> dict[int, tuple[Subject, ...]]:

@@ -12,6 +12,7 @@ from django.test import Client
 
 from payments.models import StripeEvent
 from tests.stripe_double import Double
+from tests.stripe_double.postman import Receiver
 
 ADDRESS = "/stripe/webhook"
 SECRET = "whsec_double"
@@ -50,14 +51,14 @@ def post(
     return client.post(ADDRESS, payload, content_type="application/json", headers=signed)
 
 
-def receive(payload: bytes, signature: str) -> int:
-    """For the double's own postman: whatever it sends comes to our door, at the instant of its signature."""
-    at = int(signature.split(",")[0].removeprefix("t="))
-    with time_machine.travel(at, tick=False):
-        answer = Client().post(
-            ADDRESS, payload, content_type="application/json", headers={"Stripe-Signature": signature}
-        )
-    return int(answer.status_code)
+def door(at: datetime) -> Receiver:
+    """For the double's own postman: whatever it sends comes to our door at this instant."""
+
+    def receive(payload: bytes, _signature: str) -> int:
+        with time_machine.travel(at, tick=False):
+            return int(post(Client(), payload, at=at.timestamp()).status_code)
+
+    return receive
 
 
 def event(type_: str = "invoice.paid", object_id: str = "in_1", *, at: datetime, **values: Any) -> StripeEvent:

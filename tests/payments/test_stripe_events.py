@@ -15,7 +15,7 @@ from payments.gateway import gateway
 from payments.models import StripeAccount, StripeCustomer, StripeEvent, StripeInvoice
 from tests import builders as a
 from tests.instants import MARCH_1
-from tests.payments.inbox_world import event, made_up, receive, use
+from tests.payments.inbox_world import door, event, made_up, use
 from tests.stripe_double import Double
 
 pytestmark = pytest.mark.django_db
@@ -29,7 +29,7 @@ def stripe(double: Double, settings: Any) -> Double:
     use(settings, double)
     double.set_clock(MARCH_1)
     double.hold_webhooks()
-    double.webhooks_to(receive)
+    double.webhooks_to(door(MARCH_1))
     connect(MARCH_1)
     return double
 
