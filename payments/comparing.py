@@ -67,6 +67,7 @@ class OurCustomer:
     email: str
     stripe_id: str = ""
     is_told: bool = True
+    is_erased: bool = False
 
     @property
     def words(self) -> str:
@@ -86,6 +87,8 @@ def compare_customer(ours: OurCustomer | None, theirs: CustomerFacts, named: Nam
     """`ours` is linked with it; None: nobody is."""
     if ours is None:
         return list(_of_unlinked(theirs, named))
+    if ours.is_erased:
+        return []  # what Stripe still knows was decided when they were deleted here
     if theirs.deleted:
         gap = _of_customer(ours, Kind.MISSING_THERE, theirs, "deleted, or never there", Repair.UNLINK)
         return [gap]

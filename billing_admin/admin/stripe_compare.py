@@ -22,7 +22,7 @@ from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.admin.stripe_collection import WithKeys, in_dashboard, require_keys
 from billing_admin.admin.wallet import harmless
 from billing_admin.flows import stripe_compare
-from billing_admin.flows.stripe_compare import IN_STEP, MOVING, STAGES, counted
+from billing_admin.flows.stripe_compare import IN_STEP, MOVING, STAGES, counted, told
 from billing_admin.flows.stripe_repair import LABELS, Preview, preview, preview_many, repair
 from billing_admin.pages import ActPage, dress, render_page
 from billing_admin.site import page
@@ -304,12 +304,12 @@ def runs(request: HttpRequest) -> HttpResponse:
     rows, before = StripeRun.objects.filter(kind=StripeRun.Kind.COMPARISON), request.GET.get("before", "")
     if before.isdigit() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
-    found = list(rows.annotate(told=Count("differences"))[: RUNS + 1])
+    found = list(rows[: RUNS + 1])
     return render_page(
         request,
         "stripe/compare_runs.html",
         trail=[("Reconciliation", link("stripe_compare")), ("Comparisons", "")],
-        rows=[(run_row(run, {}), run.told) for run in found[:RUNS]],
+        rows=[(run_row(run, {}), told(run)) for run in found[:RUNS]],
         older=f"?before={found[RUNS - 1].pk}" if len(found) > RUNS else "",
         first=not before,
     )

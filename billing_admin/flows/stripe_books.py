@@ -42,7 +42,7 @@ def read_customers(theirs: Collection[CustomerFacts], account: StripeAccount) ->
     linked = {row.stripe_id: our_customer(row.customer, row) for row in rows.select_related("customer") if row.customer}
     references = {facts.metadata.get(REFERENCE, "") for facts in theirs} - {""}
     keys = {facts.metadata.get(account.link_key, "") for facts in theirs} - {""}
-    wanted = Customer.objects.filter(Q(public_id__in=references) | Q(customer_id__in=keys), erased_at=None)
+    wanted = Customer.objects.filter(Q(public_id__in=references) | Q(customer_id__in=keys))
     named = [our_customer(row, getattr(row, "stripe", None)) for row in wanted.select_related("stripe")]
     return CustomerBooks(
         {stripe_id: ours for stripe_id, ours in linked.items() if ours is not None},
@@ -62,7 +62,8 @@ def our_customer(customer: Customer, row: StripeCustomer | None) -> OurCustomer:
         name=customer.name,
         email=customer.email,
         stripe_id=live.stripe_id if live else "",
-        is_told=customer.erased_at is None and sent == (customer.name, customer.email, customer.customer_id),
+        is_told=customer.erased_at is not None or sent == (customer.name, customer.email, customer.customer_id),
+        is_erased=customer.erased_at is not None,
     )
 
 

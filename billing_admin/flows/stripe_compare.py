@@ -47,11 +47,11 @@ WINDOW = timedelta(days=35)
 EVERY = timedelta(days=1)
 # A worker that dies lets go of its comparison after so long; one page with its second looks takes far less.
 CLAIM = timedelta(minutes=10)
-# Pages of one pass. The next pass goes on.
-PAGES = 40
+# Pages of one pass, and differences after which it ends: each of them takes several calls. The next pass goes on.
+PAGES, MOST_TOLD = 40, 50
 # So many are looked at one by one before it is written down how far we came.
 SINGLY = 20
-IN_STEP, MOVING = "in_step", "moving"
+IN_STEP, MOVING, DIFFERING = "in_step", "moving", "differing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +128,11 @@ def carry_on(run: StripeRun, now: datetime, pages: int = PAGES) -> StripeRun:
         return run
     run.refresh_from_db()
     try:
+        told_now = 0
         for _ in range(pages):
-            if run.finished_at is not None:
+            if run.finished_at is not None or told_now >= MOST_TOLD:
                 break
-            turn_page(run, now)
+            told_now += turn_page(run, now)
         reached(now)
     except (Unreachable, NotAllowed, Refused) as error:
         failing(error, now)
@@ -143,8 +144,8 @@ def carry_on(run: StripeRun, now: datetime, pages: int = PAGES) -> StripeRun:
     return run
 
 
-def turn_page(run: StripeRun, now: datetime) -> None:
-    """Compare one page and write what it came to, and where the next one begins."""
+def turn_page(run: StripeRun, now: datetime) -> int:
+    """Compare one page and write what it came to, and where the next one begins. Returns how many differences."""
     stage, after = run.cursor["stage"], run.cursor["after"]
     try:
         page = STAGES[stage](run, after, now)
@@ -155,12 +156,12 @@ def turn_page(run: StripeRun, now: datetime) -> None:
         run.counts.pop(stage, None)
         run.cursor = {"stage": stage, "after": ""}
         run.save(update_fields=["cursor", "counts"])
-        return
+        return 0
     with transaction.atomic():
         locked = StripeRun.objects.select_for_update().get(pk=run.pk)
         if locked.cursor != run.cursor or locked.finished_at is not None:
             run.refresh_from_db()
-            return  # it took so long that another worker has been here
+            return 0  # it took so long that another worker has been here
         keep(page.gaps, run, now)
         if page.write:
             page.write()
@@ -169,7 +170,9 @@ def turn_page(run: StripeRun, now: datetime) -> None:
         run.problem = ""
         if not run.cursor:
             run.finished_at = now
+            run.counts[stage][DIFFERING] = Difference.objects.filter(settled_at=None).count()
         run.save(update_fields=["cursor", "counts", "problem", "finished_at"])
+    return len(page.gaps)
 
 
 def _after(stage: str) -> dict[str, str]:
@@ -192,6 +195,11 @@ def counted(run: StripeRun) -> dict[str, dict[str, int]]:
         for name in (IN_STEP, MOVING) if counts["subject"] else ():
             found[counts["subject"]][name] += counts[name]
     return found
+
+
+def told(run: StripeRun) -> int:
+    """How many differences there were at its end."""
+    return sum(counts.get(DIFFERING, 0) for counts in run.counts.values())
 
 
 def keep(gaps: Collection[Gap], run: StripeRun, now: datetime) -> None:

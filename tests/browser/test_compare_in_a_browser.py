@@ -48,7 +48,7 @@ def test_a_comparison_is_followed_and_what_it_found_repaired_after_a_preview(sig
     box.get_by_role("button", name="Record the payment").click()
 
     expect(page.locator("body")).to_contain_text("both sides agree")
-    expect(page.locator("main")).to_contain_text("Everything in step as of")
+    expect(page.get_by_role("region", name="Differences")).to_contain_text("Everything in step as of")
     invoice.refresh_from_db()
     assert invoice.state == "paid"
 

@@ -1,5 +1,6 @@
 """The page of the comparison: what differs side by side, who may repair, and what it says when nothing differs."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -227,7 +228,12 @@ def test_a_long_list_is_read_in_few_queries(double: "Double", finance: Client, d
     assert page.count("<tr>") == 51 and "Older" in page
 
 
-def test_earlier_comparisons_are_listed(double: "Double", finance: Client):
-    compare()
+def test_earlier_comparisons_are_listed_newest_first_with_what_they_told(double: "Double", finance: Client):
+    forget_payment(paid_invoice(double))
+    first = compare()
+    post(finance, the_repair(), confirmed(finance), LATER)
+    second = compare(LATER + timedelta(days=1))
 
-    assert "Comparisons with Stripe" in text_of(finance, f"{PAGE}runs/")
+    rows = get(finance, f"{PAGE}runs/", LATER).context["rows"]
+
+    assert [(row.run, told) for row, told in rows] == [(second, 0), (first, 1)]

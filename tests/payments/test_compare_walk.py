@@ -4,7 +4,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings as Given
 
 from billing_admin.flows import stripe_collect, stripe_compare
@@ -16,6 +17,7 @@ from payments.gateway import REFERENCE, gateway
 from payments.models import Difference, StripeAccount, StripeCustomer, StripeInvoice, StripeRun
 from tests import builders as a
 from tests.instants import MARCH_1, day
+from tests.payments import mirror_world as mirror
 from tests.payments.compare_world import (
     LATER,
     compare,
@@ -252,6 +254,13 @@ def test_invoices_of_others_are_none_of_our_business(double: "Double"):
     assert (found(), counted(run)["invoice"][IN_STEP]) == ([], 1)
 
 
+def test_what_stripe_knows_of_somebody_erased_here_is_no_difference(double: "Double"):
+    who = paid_invoice(double).customer
+    type(who).objects.filter(pk=who.pk).update(name="Erased", email="", closed_at=LATER, erased_at=LATER)
+
+    assert (compare().finished_at, found()) == (LATER, [])
+
+
 def many(double: "Double", number: int) -> None:
     """So many customers with one open invoice each, on both sides."""
     pattern = open_invoice(double)
@@ -303,6 +312,35 @@ def test_a_page_of_a_hundred_is_compared_in_few_queries(
 
     name = {"customers": "customer", "invoices": "invoice"}[stage]
     assert (counted(run)[name][IN_STEP], found()) == (100, [])
+
+
+def queries_of(stage: str) -> int:
+    run = begun()
+    run.cursor = {"stage": stage, "after": ""}
+    run.save()
+    with CaptureQueriesContext(connection) as asked:
+        stripe_compare.turn_page(run, LATER)
+    StripeRun.objects.filter(pk=run.pk).update(finished_at=LATER)
+    return len(asked)
+
+
+def test_a_page_of_payments_takes_as_many_queries_as_one_payment(double: "Double"):
+    paid_invoice(double)
+    one = queries_of("payments")
+    for name in ("Globex", "Initech", "Umbrella"):
+        paid_invoice(double, name)
+
+    assert queries_of("payments") == one
+
+
+def test_a_page_of_subscriptions_takes_as_many_queries_as_one(double: "Double"):
+    who, _ = mirror.subscriber(a.allowance(100))
+    one = queries_of("subscriptions")
+    for name in ("Second", "Third"):
+        owner = StripeCustomer.objects.get(customer=who).stripe_id
+        mirror.look(mirror.subscribe(owner, mirror.price(mirror.product(name=name))), MARCH_1)
+
+    assert (queries_of("subscriptions"), found()) == (one, [])
 
 
 def test_every_stage_is_passed_once(double: "Double", monkeypatch: pytest.MonkeyPatch):
