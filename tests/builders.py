@@ -259,9 +259,10 @@ def enable(
 
 
 def on(what: Plan, *, since: datetime = MARCH_1, name: str = "Acme Robotics") -> Customer:
-    """A customer on a plan who has paid."""
+    """A customer on a plan who has paid. How they came there is not what the test is about: nothing is previewed."""
     who = customer(name, since=since)
-    enable(who, what, now=since)
+    proposal = propose(who, reread(what), activation=Activation.NOW)
+    enable_plan(who, proposal, reason="agreed by phone", actor=STAFF, now=since)
     pay_all(who, now=since)
     return who
 
