@@ -16,11 +16,11 @@ from billing_admin.admin.enable import ENABLE, permission
 from billing_admin.admin.links import link
 from billing_admin.flows.collection import pauses
 from billing_admin.flows.upcoming import Upcoming, upcoming, use_so_far
-from catalog.models import Feature
+from catalog.models import Feature, Plan
 from catalog.money import format_rate, grouped
 from catalog.periods import ONCE, every
 from catalog.terms import BOOLEAN, METERED, STATIC, ItemTerms, PlanTerms
-from customers.contracts import Contract, order
+from customers.contracts import MULTIPLYING, Contract, order
 from customers.holdings import contract_of, default_contract
 from customers.models import Customer, Phase, PriceOverride, Subscription
 from customers.states import SubscriptionState
@@ -106,8 +106,8 @@ class ProductRow:
 
 
 def price_of(terms: PlanTerms, quantity: int = 1) -> str:
-    """`$50.00 / month`, `$50.00 / month + use`, `Pay per use`, `Free`."""
-    if not terms.is_invoiced:
+    """`$50.00 / month`, `$50.00 / month + use`, `Pay per use`, `Free`; of a mirrored plan what Stripe asks for."""
+    if not terms.is_invoiced and terms.kind != Plan.Kind.STRIPE:
         return "Not invoiced"
     by_cadence: dict[str, Decimal] = {}
     for item in terms.sold(quantity).fees:
@@ -118,6 +118,8 @@ def price_of(terms: PlanTerms, quantity: int = 1) -> str:
         for cadence, amount in by_cadence.items()
     ]
     paid_use = any(item.price and (item.is_usage or item.is_instant) for item in terms.items)
+    if not fees and terms.kind == Plan.Kind.STRIPE:
+        return "Priced in Stripe"
     if not fees:
         return "Pay per use" if paid_use else "Free"
     return " + ".join(fees) + (" + use" if paid_use else "")
@@ -130,7 +132,7 @@ def limits_of(terms: PlanTerms, standard: PlanTerms | None, quantity: int = 1) -
 
 def _limit(item: ItemTerms, standard: PlanTerms | None, terms: PlanTerms, quantity: int) -> str:
     assert item.feature is not None
-    times = quantity if terms.is_invoiced and item.feature.type == METERED else 1
+    times = quantity if terms.kind in MULTIPLYING and item.feature.type == METERED else 1
     text = _promise(item, times)
     before = standard.for_feature(item.feature.slug) if standard else None
     if standard is None or (before and before.describe_allowance() == item.describe_allowance()):
@@ -161,6 +163,8 @@ def product_row(
     """Reads only what `with_phases` prefetched. The acts a person may not do have no address."""
     phase = subscription.phase_at(now) or subscription.kept_phases()[-1]
     terms, version = phase.terms(), phase.version
+    if version.plan.is_read_only:
+        allows = nothing
     custom = getattr(version, "custom", None)
     following = subscription.next_phase(now)
     canceling = is_canceling(subscription)
@@ -192,6 +196,11 @@ def product_row(
         ),
         terms_url=link("contract_terms", subscription.public_id) if terms.is_invoiced and allows(TERMS) else "",
     )
+
+
+def nothing(_permission: str) -> bool:
+    """What follows Stripe is changed there, whoever asks."""
+    return False
 
 
 def paused_words(subscription: Subscription, now: datetime) -> str:

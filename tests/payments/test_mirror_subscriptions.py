@@ -19,6 +19,7 @@ from invoicing.models import Invoice
 from payments.gateway import gateway
 from payments.models import StripeRun, StripeSubscription
 from tests import builders as a
+from tests.admin.catalog_desk import staff
 from tests.instants import APRIL_1, APRIL_16, MARCH_1, MARCH_16, MAY_1, day
 from tests.payments.mirror_world import (
     bring,
@@ -32,6 +33,7 @@ from tests.payments.mirror_world import (
     subscriber,
     use,
 )
+from tests.payments.pages_world import get, words
 
 if TYPE_CHECKING:
     from tests.stripe_double import Double
@@ -443,13 +445,26 @@ def test_a_subscription_that_follows_stripe_is_not_changed_here():
         a.special_price(who, key="stripe-price", now=MARCH_16)
 
 
+def test_the_customer_page_shows_it_with_its_price_and_no_act_of_ours():
+    """P-21, P-42"""
+    who, _ = subscriber(a.allowance(5), quantity=3)
+
+    page = get(staff("Admin"), f"/customers/customer/{who.pk}/", now=MARCH_16)
+    html = page.content.decode()
+
+    assert "Plan of Acme Robotics × 3" in words(page)
+    assert "15 credits / month" in words(page)
+    assert "$60.00 / month" in words(page)
+    assert one(who).public_id not in html.split('class="cus-product__acts"')[1].split("</div>")[0]
+
+
 def test_a_customer_with_a_running_subscription_in_stripe_is_not_deleted():
     """A-52"""
     who, _ = subscriber(a.allowance(100))
 
     [blocker] = deletion_blockers(who, now=MARCH_16)
 
-    assert (blocker.kind, blocker.id) == ("stripe_subscription", one(who).public_id)
+    assert (blocker.kind, blocker.id) == ("mirrored_subscription", one(who).public_id)
     with pytest.raises(ValidationError, match="Cancel it there first"):
         close_customer(who, confirm_name=who.name, reason="left", actor=a.STAFF, now=MARCH_16)
 
