@@ -42,6 +42,8 @@ def run() -> None:
         if processes.stop_orphans(ROOT):
             say("Ended what an earlier run had left running.")
         configuration.refuse_taken_port(config.host, config.port)
+        if not config.production:
+            os.environ.setdefault("PUBLIC_URL", config.address.rstrip("/"))  # links to customers lead here
         places = Places(VAR)
         embedded = embedded_servers(config, places)
         say("Starting the billing back office")

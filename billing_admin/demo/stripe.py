@@ -7,9 +7,9 @@ through the double's doors: its API, and the control that only a double has.
 import base64
 import http.client
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError
 from django.utils.text import slugify
 
-from billing_admin.flows import stripe_collect, stripe_import
+from billing_admin.flows import stripe_collect, stripe_compare, stripe_events, stripe_fetch, stripe_import
 from billing_admin.flows.customers import create_customer
 from billing_admin.flows.enable_plan import enable_plan, propose
 from billing_admin.flows.stripe_customers import ensure, refresh_customer
@@ -26,7 +26,7 @@ from catalog.models import Plan
 from customers.journal import Actor
 from customers.models import Customer
 from invoicing.models import Invoice
-from payments.models import StripeAccount, StripeCustomer, StripeInvoice
+from payments.models import StripeAccount, StripeCustomer, StripeInvoice, StripeSubscription
 
 VISA, MASTERCARD, AMEX = "4242424242424242", "5555555555554444", "378282246310005"
 DECLINED, ASKS, DISPUTED, DEBIT = "4000000000000341", "4000000000003220", "4000000000000259", "DE89370400440532013000"
@@ -77,19 +77,21 @@ def is_played() -> bool:
     return StripeCustomer.objects.exists()
 
 
-def play(now: datetime) -> None:
-    """Needs the demo's year, and a double of Stripe at STRIPE_API_URL."""
+def play(clock: Callable[[], datetime]) -> None:
+    """Needs the demo's year, and a double of Stripe at STRIPE_API_URL, which has a clock of its own."""
     double = Double(settings.STRIPE_API_URL)
     double.control("hold_webhooks", held=True)
     finance = Actor.of(User.objects.get(username="finance"))
-    save_cards(double, now)
+    save_cards(double, clock())
     for payer in NEWCOMERS:
-        join(payer, double, finance, now)
-    collect(finance, now)
-    refund_a_part(double, now)
+        join(payer, double, finance, clock())
+    collect(finance, clock())
+    refund_a_part(double, clock())
     sell_in_stripe(double)
-    mirror(finance, now)
+    mirror(finance, clock())
+    hear_of_it(double, clock())
     part_ways(double)
+    compare(finance, clock())
     double.control("hold_webhooks", held=False)
 
 
@@ -170,6 +172,13 @@ def mirror(finance: Actor, now: datetime) -> None:
         pass
 
 
+def hear_of_it(double: "Double", now: datetime) -> None:
+    """The web process is not up yet, so what happened in Stripe is fetched instead of sent."""
+    stripe_fetch.fetch(now - timedelta(hours=1), now + timedelta(hours=1), now)
+    stripe_events.process(now)
+    double.control("deliver", drop=1)
+
+
 def part_ways(double: "Double") -> None:
     """What nobody told us of: for a comparison to find."""
     owner = StripeCustomer.objects.get(customer__name=PAID.name)
@@ -181,6 +190,14 @@ def part_ways(double: "Double") -> None:
     double.control("edit", identity=forgotten.stripe_id, metadata={})
     voided = StripeInvoice.objects.get(invoice__customer__name=CARDLESS.name)
     double.control("edit", identity=voided.stripe_id, status="void")
+    grown = StripeSubscription.objects.get(subscription__customer__customer_id="orchard_retail")
+    double.control("edit", identity=grown.item_id, quantity=5)
+
+
+def compare(finance: Actor, now: datetime) -> None:
+    run = stripe_compare.begin(actor=finance, now=now)
+    while run.finished_at is None and not run.problem:
+        run = stripe_compare.carry_on(run, now)
 
 
 class Double:

@@ -55,7 +55,7 @@ class Command(BaseCommand):
             raise CommandError("The demo's customers pay with cards that only a double of Stripe takes.")
         if not Customer.objects.filter(customer_id=stripe.KNOWN_BY).exists() or stripe.is_played():
             return
-        stripe.play(timezone.now())
+        stripe.play(timezone.now)
         self.say("Some of them pay through Stripe now.\n")
 
     @property
