@@ -248,9 +248,12 @@ class Read(Asked):
 
 def events_of(main: Balance) -> list[UsageEvent]:
     """The events that a meter read in the window of its main balance and that count, in the order of their instants."""
-    rows = UsageEvent.objects.since(main.starts_at).filter(
-        customer_id=main.customer_id, feature_id=main.feature_id, voided_at=None
-    )
+    return [row for row in _all_of(main) if row.voided_at is None]
+
+
+def _all_of(main: Balance) -> list[UsageEvent]:
+    """The same with those that were voided."""
+    rows = UsageEvent.objects.since(main.starts_at).filter(customer_id=main.customer_id, feature_id=main.feature_id)
     if main.ends_at is not None:
         rows = rows.filter(at__lt=main.ends_at)
     return list(rows.exclude(name="", reported=None).order_by("at", "id"))
@@ -269,11 +272,24 @@ def _happened(row: UsageEvent, meter: MeterTerms) -> Happened:
 
 def level_events(main: Balance) -> list[Happened]:
     """The levels of a window: that which it began with, and those that were reported."""
-    rows = events_of(main)
-    reported = [Happened(row.at, row.reported) for row in rows if row.mode not in (ACCRUED, RECOUNT)]
-    first = min((event.at for event in reported), default=None)
-    brought = [row for row in rows if row.mode == ACCRUED and (first is None or row.at < first)]
-    return [*(Happened(row.at, row.reported) for row in brought[:1]), *reported]
+    rows = _all_of(main)
+    reported = [row for row in rows if row.mode not in (ACCRUED, RECOUNT)]
+    # What was counted after the first report follows from it, also where that is void by now.
+    first = min(((row.at, row.pk) for row in reported), default=None)
+    counted = [row for row in rows if row.mode == ACCRUED and row.voided_at is None]
+    brought = [Happened(row.at, row.reported) for row in counted if first is None or (row.at, row.pk) < first][:1]
+    if not brought and first is not None and first[0] == main.starts_at:
+        brought = _level_before(main)
+    return [*brought, *(Happened(row.at, row.reported) for row in reported if row.voided_at is None)]
+
+
+def _level_before(main: Balance) -> list[Happened]:
+    """The level that a window begins with, where a report at that very instant left nothing of it to be counted."""
+    before = UsageEvent.objects.filter(
+        customer_id=main.customer_id, feature_id=main.feature_id, at__lt=main.starts_at, voided_at=None
+    ).exclude(name="", reported=None)
+    last = before.exclude(mode=RECOUNT).order_by("-at", "-id").first()
+    return [] if last is None else [Happened(main.starts_at, last.reported)]
 
 
 def total_over(

@@ -14,6 +14,7 @@ from entitlements.grant import grant
 from entitlements.late import WindowBilled
 from entitlements.ledger import ledger
 from entitlements.models import Balance, UsageEvent
+from entitlements.reset import reset_due
 from invoicing.models import BillingSettings, Invoice
 from tests import builders as a
 from tests.entitlements.test_metered import metered, report, used
@@ -132,6 +133,30 @@ def test_a_level_that_is_voided_was_never_held():
     who = a.on(a.pro(), since=APRIL_1)
     report(who, 10, at=APRIL_1)
     report(who, 40, at=APRIL_1 + 3 * 24 * HOUR)
+
+    void(who.usage_events.get(reported=40, name="job"), now=APRIL_16)
+
+    assert used(who, at=APRIL_16) == 5 and sums(who)
+
+
+def test_a_window_whose_only_level_is_voided_holds_nothing_whoever_counted_it_meanwhile():
+    """A-38."""
+    metered("time_average")
+    who = a.on(a.pro(), since=APRIL_1)
+    report(who, 7, at=APRIL_1)
+    reset_due(now=APRIL_16)
+
+    void(event_of(who, name="job"), now=APRIL_16)
+
+    assert used(who, at=APRIL_16) == 0 and sums(who)
+
+
+def test_a_level_voided_at_the_start_of_a_window_leaves_the_one_before_it():
+    """A-38."""
+    metered("time_average")
+    who = a.on(a.pro())
+    report(who, 10, at=APRIL_1 - HOUR)
+    report(who, 40, at=APRIL_1)
 
     void(who.usage_events.get(reported=40, name="job"), now=APRIL_16)
 
