@@ -7,7 +7,7 @@ IN_VENV = .venv/bin/python -m
 
 .PHONY: run setup develop servers stop test check crash clock bench seed shell screenshots
 
-run:  ## servers, demo data, web, worker, beat on http://localhost:8000 (PORT=8001 make run)
+run:  ## servers, demo data, web, worker, beat on http://localhost:8000 (PORT=8001 make run; STRIPE=double)
 	@$(PYTHON) -m launch run
 
 setup:  ## build .venv with the pinned packages
