@@ -18,8 +18,9 @@ from payments.words import DISPUTES, why_declined
 
 State = StripeInvoice.State
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-# A payment that is under way: whoever charges again might charge twice.
-UNDER_WAY = ("processing", "requires_action", "requires_capture", "requires_confirmation")
+# A payment that is under way: whoever charges again might charge twice. One that "requires confirmation" is not: so
+# Stripe calls it before the first attempt, where there is a card.
+UNDER_WAY = ("processing", "requires_action", "requires_capture")
 # Of these, whatever does not wait for the customer.
 MONEY_MOVES = ("processing", "requires_capture")
 

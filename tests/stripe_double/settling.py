@@ -27,6 +27,10 @@ def ask_for_payment(world: World, invoice: Thing) -> None:
         description="Payment for Invoice",
         _invoice=invoice["id"],
     )
+    customer = world.things[invoice["customer"]]
+    if method := invoice["default_payment_method"] or customer["invoice_settings"]["default_payment_method"]:
+        # It is known what would be charged; nothing is, until somebody asks.
+        intent.update(payment_method=method, status="requires_confirmation")
     payment = world.make(
         "invoice_payment",
         "inpay",
