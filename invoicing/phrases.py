@@ -98,7 +98,7 @@ WORDS: dict[str, dict[str, str]] = {
         "method_title": "Save a payment method",
         "method_for": "For {name}",
         "method_present": "Your invoices are charged to {method} now.",
-        "method_more": "Your invoices are charged to it by themselves from then on. You can change it at any time.",
+        "method_more": "What you save here is charged for your invoices from then on. You can change it at any time.",
         "method_loading": "One moment …",
         "method_save": "Save payment method",
         "method_saving": "Saving …",
@@ -227,7 +227,8 @@ WORDS: dict[str, dict[str, str]] = {
         "method_title": "Zahlungsart hinterlegen",
         "method_for": "Für {name}",
         "method_present": "Ihre Rechnungen werden zurzeit über {method} bezahlt.",
-        "method_more": "Ihre Rechnungen werden dann von selbst darüber bezahlt. Sie können das jederzeit ändern.",
+        "method_more": "Was Sie hier hinterlegen, wird dann für Ihre Rechnungen belastet. "
+        "Sie können es jederzeit ändern.",
         "method_loading": "Einen Moment …",
         "method_save": "Zahlungsart speichern",
         "method_saving": "Wird gespeichert …",

@@ -21,7 +21,7 @@ from billing_admin.admin.invoice_credit import can_be_credited, can_be_undone, c
 from billing_admin.admin.invoice_drafts import can_be_edited, line_urls
 from billing_admin.admin.invoice_history import history
 from billing_admin.admin.links import customer_link, invoice_link, link
-from billing_admin.admin.stripe_collection import read_collection
+from billing_admin.admin.stripe_collection import CHOICES, Collection, read_collection, word_of
 from billing_admin.admin.stripe_refunds import can_be_asked_again, can_be_sent_by_hand, returned
 from billing_admin.flows.gate import waits
 from billing_admin.pages import dress, render_page
@@ -33,7 +33,7 @@ from invoicing.paper import BEHIND_A_LINE, is_overdue, row, totals
 from invoicing.states import InvoiceState
 from invoicing.tongue import DESK
 from payments.gateway import enabled
-from payments.models import StripeInvoice
+from payments.models import Method, StripeInvoice
 from payments.words import STANDINGS
 
 A_PAGE = 50
@@ -90,7 +90,7 @@ class InvoiceFilter(forms.Form):
         assert isinstance(currency, forms.ChoiceField)
         currency.choices = [("", "Every currency"), *((code, code) for code in settings.CURRENCIES)]
         if enabled():
-            choices = [("", "Every collection"), *StripeInvoice.State.choices, (NOT_COLLECTED, "Not with Stripe")]
+            choices = [("", "Every collection"), *CHOICES, (NOT_COLLECTED, "Not with Stripe")]
             widget = forms.Select(attrs={"data-go": "", "aria-label": "Collection"})
             self.fields["collection"] = forms.ChoiceField(required=False, choices=choices, widget=widget)
 
@@ -189,7 +189,12 @@ def invoice_row(invoice: Invoice, now: datetime) -> InvoiceRow:
 def collection_of(invoice: Invoice) -> tuple[str, str]:
     """The word for where its collection stands, and the tone of its dot."""
     row = invoice._state.fields_cache.get("stripe")
-    return (row.get_state_display(), STANDINGS[row.state].tone) if row else ("", "")
+    if row is None:
+        return "", ""
+    is_left = row.state == StripeInvoice.State.VOID and invoice.state == InvoiceState.OPEN
+    if is_left:
+        return ("Stopped", "off") if row.method == Method.NONE else (word_of(row), "bad")
+    return word_of(row), STANDINGS[row.state].tone
 
 
 def state_of(invoice: Invoice, now: datetime) -> tuple[str, str]:
@@ -271,6 +276,12 @@ def buttons(invoice: Invoice, request: HttpRequest) -> list[Button]:
     return found if is_settled or not found else [replace(found[0], primary=True), *found[1:]]
 
 
+def _quieter(found: list[Button], collection: Collection | None) -> list[Button]:
+    """One act of a page stands out: the collection's, where it has one."""
+    is_outdone = collection is not None and any(act.primary for act in collection.acts)
+    return [replace(button, primary=False) for button in found] if is_outdone else found
+
+
 def _acts(invoice: Invoice) -> Iterator[tuple[str, str, str, bool]]:
     """(label, address, permission, whether it can be done), in the order of the page."""
     payable, gated, editable = can_be_paid(invoice), waits(invoice), can_be_edited(invoice)
@@ -307,6 +318,7 @@ def invoice_page(request: HttpRequest, pk: int) -> HttpResponse:
     lines = list(invoice.lines.select_related(*BEHIND_A_LINE, "balance__feature"))
     deductions = list(invoice.deductions.all())
     issued = invoice.number is not None
+    collection = read_collection(invoice, request)
     return render_page(
         request,
         "invoices/page.html",
@@ -319,10 +331,10 @@ def invoice_page(request: HttpRequest, pk: int) -> HttpResponse:
         lines=[line_row(line, deductions, remove_url(line, request)) for line in lines],
         totals=list(totals(invoice, lines, deductions, DESK)),
         history=history(invoice),
-        acts=(acts := buttons(invoice, request))[:AT_HAND],
+        acts=(acts := _quieter(buttons(invoice, request), collection))[:AT_HAND],
         more_acts=acts[AT_HAND:],
         related=related(invoice),
-        collection=read_collection(invoice, request),
+        collection=collection,
         returned=returned(invoice),
         link=document_link(invoice) if issued else "",
         open_url=reverse("hosted_document", args=[invoice.token]) if issued else "",

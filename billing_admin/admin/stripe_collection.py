@@ -42,6 +42,8 @@ State = StripeInvoice.State
 SOON = (State.WAITING,)
 ANEW = (State.VOID, State.UNCOLLECTIBLE, State.PARKED, State.DECLINED, State.NEEDS_METHOD, State.SENT, State.ACTION)
 STOPPABLE = (State.WAITING, State.NEEDS_METHOD, State.SENT, State.ACTION, State.DECLINED, State.PARKED)
+SHORT: dict[str, str] = {State.ACTION: "Needs confirmation"}
+CHOICES = [(value, SHORT.get(value, label)) for value, label in State.choices]
 DASHBOARD = "https://dashboard.stripe.com"
 
 
@@ -63,6 +65,11 @@ def in_dashboard(kind: str, stripe_id: str) -> str:
     """Where Stripe's own dashboard shows an object: `in_dashboard("invoices", "in_…")`."""
     mode = "" if livemode() else "/test"
     return f"{DASHBOARD}{mode}/{kind}/{stripe_id}"
+
+
+def word_of(row: StripeInvoice) -> str:
+    """Its state in a word or two, where Django's own label is a sentence."""
+    return SHORT.get(row.state) or str(row.get_state_display())
 
 
 # The panel ------------------------------------------------------------------------------------------------------------
@@ -125,9 +132,9 @@ def _of_row(row: StripeInvoice, acts: tuple[CollectionAct, ...], now: datetime, 
     unexplained = unexplained_refund(row)
     due_now = row.next_attempt_at is not None and row.next_attempt_at <= now
     return Collection(
-        state=(row.get_state_display(), standing.tone),
+        state=(word_of(row), standing.tone),
         what=standing.what,
-        next=standing.next,
+        next="" if unexplained > 0 else standing.next,
         next_at=row.next_attempt_at if not due_now else None,
         tried=row.attempts,
         method="" if row.method == Method.NONE else row.get_method_display(),

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from billing_admin.access import allowed, requires
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, invoice_link, link
-from billing_admin.admin.stripe_collection import USE, WithKeys, in_dashboard, require_keys
+from billing_admin.admin.stripe_collection import USE, WithKeys, in_dashboard, require_keys, word_of
 from billing_admin.admin.stripe_methods import behind
 from billing_admin.flows.stripe_settings import BadStripeSetting, change_account, check_connection, try_all_again
 from billing_admin.pages import ActPage, render_page
@@ -24,6 +24,7 @@ from catalog.money import format_minor
 from customers.journal import Actor
 from payments.gateway import livemode
 from payments.models import Method, StripeAccount, StripeCredit, StripeCustomer, StripeInvoice
+from payments.words import STANDINGS
 
 VIEW = "payments.view_stripeaccount"
 CHANGE = "payments.change_stripeaccount"
@@ -150,6 +151,7 @@ class WaitingRow:
     customer_url: str
     amount: str
     state: str
+    tone: str
     since: datetime
     tried: int
     next_at: datetime | None
@@ -193,7 +195,8 @@ def _invoice_row(row: StripeInvoice) -> WaitingRow:
         invoice.customer.name,
         customer_link(invoice.customer_id),
         format_minor(invoice.due, invoice.currency),
-        row.get_state_display(),
+        word_of(row),
+        STANDINGS[row.state].tone,
         row.queued_at,
         row.attempts,
         row.next_attempt_at,
@@ -210,6 +213,7 @@ def _credit_row(row: StripeCredit) -> WaitingRow:
         customer_link(note.customer_id),
         format_minor(row.amount, note.currency),
         row.get_state_display(),
+        "wait",
         row.queued_at,
         row.attempts,
         row.next_attempt_at,

@@ -18,7 +18,7 @@ from invoicing.states import InvoiceState
 from payments.facts import InvoiceFacts
 from payments.gateway import Gateway, Missing, NotAllowed, Refused, StripeTrouble, Unreachable, gateway
 from payments.models import Method, StripeAccount, StripeInvoice
-from payments.steps import UNDER_WAY
+from payments.steps import MONEY_MOVES
 
 State = StripeInvoice.State
 
@@ -151,7 +151,7 @@ def _end_there(row: StripeInvoice, door: Gateway, now: datetime) -> None:
     reached(now)
     if seen is None or seen.status == "void":
         return
-    if any(payment.status in UNDER_WAY and payment.status != "requires_action" for payment in seen.payments):
+    if any(payment.status in MONEY_MOVES for payment in seen.payments):
         raise PaymentUnderWay
     if seen.status == "draft":
         door.delete_draft(seen.id)
