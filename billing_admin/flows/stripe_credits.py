@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
@@ -27,8 +26,6 @@ from payments.gateway import Busy, Faltered, Gateway, NotAllowed, StripeTrouble,
 from payments.minor import NotInStripe
 from payments.models import StripeAccount, StripeCredit, StripeInvoice
 from payments.words import why_refund_failed
-
-log = structlog.get_logger("billing_admin.stripe")
 
 State = StripeCredit.State
 MOST = 200
@@ -126,16 +123,15 @@ def credit_one(row: StripeCredit, now: datetime) -> StripeCredit:
         if row.stripe_id is None and not _hand_over(row, now):
             return StripeCredit.objects.get(pk=row.pk)
         facts = _present(row, gateway())
+        refresh(row.of, now)  # what went back shows on its invoice as well, should no event tell
         reached(now)
-        row = observe(row, facts, now)
+        return observe(row, facts, now)
     except (Unreachable, NotAllowed) as error:
         return _postpone(row, error, now)
     except StripeTrouble as error:
         return park(row, error.sentence, now)
     except NotInStripe as error:
         return park(row, error.messages[0], now)
-    _look_at_invoice(row.of, now)
-    return row
 
 
 def refresh_credit(row: StripeCredit, now: datetime) -> StripeCredit:
@@ -180,14 +176,6 @@ def _present(row: StripeCredit, door: Gateway) -> CreditFacts:
         reference=row.note.public_id,
         key=f"{row.note.public_id}:{row.of.invoice.public_id}:credit:{row.generation}",
     )
-
-
-def _look_at_invoice(of: StripeInvoice, now: datetime) -> None:
-    """What went back shows on the invoice as well. Should this look fail, an event or the next one tells."""
-    try:
-        refresh(of, now)
-    except StripeTrouble as error:
-        log.info("an invoice was not looked at after a refund", invoice=of.stripe_id, code=error.code)
 
 
 # What is written ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 from django.db import transaction
-from django.db.models import Min
 
 from billing_admin.flows import stripe_collect, stripe_credits
 from billing_admin.flows.corrections import credit_invoice, mark_uncollectible, void_invoice
@@ -46,7 +45,7 @@ def until_done(double: "Double", now: datetime = MARCH_1) -> datetime:
         one_pass(now)
         while double.server.keys.busy:
             time.sleep(0.02)  # a call that we gave up is still under way there
-        due = min((at for at in next_steps() if at is not None), default=None)
+        due = min(next_steps(), default=None)
         if due is None:
             return now
         now = max(now, due)
@@ -60,9 +59,15 @@ def one_pass(now: datetime) -> None:
     stripe_credits.credit_due(now)
 
 
-def next_steps() -> Iterator[datetime | None]:
-    for waiting in (StripeInvoice.objects.waiting(), StripeCredit.objects.exclude(state="pending")):
-        yield waiting.aggregate(at=Min("next_attempt_at"))["at"]
+def next_steps() -> Iterator[datetime]:
+    for row in StripeInvoice.objects.waiting():
+        assert row.next_attempt_at is not None
+        yield max(row.next_attempt_at, row.claimed_until or row.next_attempt_at)
+    yield from (
+        StripeCredit.objects.exclude(state="pending")
+        .exclude(next_attempt_at=None)
+        .values_list("next_attempt_at", flat=True)
+    )
 
 
 def pay_on_the_page(row: StripeInvoice, number: str = world.GOOD) -> None:
