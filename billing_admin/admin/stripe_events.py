@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -31,7 +31,7 @@ from customers.journal import Actor, record
 from customers.models import Customer
 from payments import inbox
 from payments.events import ABOUT, CUSTOMER, INTENT, INVOICE, PRICE, PRODUCT, SUBSCRIPTION, named
-from payments.gateway import StripeTrouble, Unreachable, in_a_hurry
+from payments.gateway import Busy, StripeTrouble, Unreachable, in_a_hurry
 from payments.models import StripeCustomer, StripeEvent, StripeEventQuerySet, StripeInvoice, StripeRefusal
 
 VIEW = "payments.view_stripeevent"
@@ -69,7 +69,7 @@ class EventFilter(forms.Form):
         max_length=120,
         label="Search",
         widget=forms.TextInput(
-            attrs={"type": "search", "placeholder": "Event, object, type as it begins, or customer", "size": 38}
+            attrs={"type": "search", "placeholder": "Event, object, type as it begins, or customer"}
         ),
     )
     type = forms.ChoiceField(
@@ -208,9 +208,15 @@ def event_list(request: HttpRequest) -> HttpResponse:
         narrowed=any(value for name, value in request.GET.items() if name != "before"),
         first=not before,
         refusals=list(_refusals(moment(request))),
-        failed=f"{min(failed, COUNTED):,}{'+' if failed > COUNTED else ''}" if failed else "",
+        failed=_words(failed),
         may_use=allowed(request, USE),
     )
+
+
+def _words(failed: int) -> str:
+    if failed < 2:
+        return "the failed one" if failed else ""
+    return f"all {min(failed, COUNTED):,}{'+' if failed > COUNTED else ''} failed"
 
 
 def _refusals(now: datetime) -> Iterable[tuple[StripeRefusal, str]]:
@@ -319,7 +325,8 @@ class FetchEvents(WithKeys, ActPage):
 
     def get_initial(self) -> dict[str, Any]:
         now = moment(self.request)
-        return {"since": stripe_fetch.first_choice(now), "until": now}
+        # The field shows whole minutes; what happened in this one belongs to it.
+        return {"since": stripe_fetch.first_choice(now), "until": now + timedelta(minutes=1)}
 
     def back(self) -> str:
         return link("payments_stripeevent_changelist")
@@ -356,7 +363,7 @@ class FetchEvents(WithKeys, ActPage):
         except stripe_fetch.BadRange as refused:
             raise ValidationError({refused.field: refused.messages}) from refused
         except StripeTrouble as error:
-            if isinstance(error, Unreachable):
+            if isinstance(error, Unreachable) and not isinstance(error, Busy):
                 failing(error, now)
             raise ValidationError(f"Stripe: {error.sentence}", code="stripe_unreachable") from error
         reached(now)

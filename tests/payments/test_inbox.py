@@ -239,7 +239,7 @@ def test_the_dialog_begins_an_hour_before_the_newest_event(client: Client):
 
     shown = desk(client).get(FETCH, dialog=True)
 
-    assert 'value="2026-03-01T00:00"' in shown.html and 'value="2026-03-01T03:00"' in shown.html
+    assert 'value="2026-03-01T00:00"' in shown.html and 'value="2026-03-01T03:01"' in shown.html
 
 
 def test_what_never_came_is_fetched(client: Client, double: Double, settings: Any):
