@@ -44,6 +44,7 @@ class Double:
         self.web = Web(self.port, self.server)
         self.port = self.web.server_address[1]
         self.world.url = self.url
+        self.server.save()  # its account, should nothing else be written before it is killed
         self.running = True
         for work in (lambda: self.web and self.web.serve_forever(0.02), self.deliver_for_ever):
             threading.Thread(target=work, name="stripe-double", daemon=True).start()

@@ -131,7 +131,8 @@ class Server:
                 status, body = self.run(incoming, public, fault, identity)
                 if key:
                     self.keys.remember(self.world, key, asked, status, body)
-                self.save()
+                if incoming.method != "GET":
+                    self.save()
         finally:
             if key:
                 with self.lock:
