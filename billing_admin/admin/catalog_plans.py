@@ -323,6 +323,8 @@ def publish_outcome(plan: Plan) -> str:
     if plan.is_default and plan.current_version:
         return f"It replaces {plan.current_version.label} at once for everyone who has nothing else."
     if plan.current_version:
+        if plan.is_read_only:
+            return "Everybody who subscribes to it in Stripe has it from now on, with what they used."
         return f"New subscriptions take it. Customers on {plan.current_version.label} stay on it until they are moved."
     return "Customers can take it from now on. Its items can then only change with a new version."
 
