@@ -33,20 +33,23 @@ NAMES = {
 }
 
 
-def _collect(now: datetime) -> int:
+def _collect(now: datetime, this: Pass) -> int:
     """Hand new invoices and refunds over, and take the next step of each that is due."""
     stripe_collect.enqueue(now)
     stripe_credits.enqueue_credits(now)
     collected = stripe_collect.collect_due(now)
+    for document, error in collected.failed:
+        this.fail(document, error)
+    _resolve(COLLECT, collected.well, now)
     return collected.done + (0 if collected.away else stripe_credits.credit_due(now).done)
 
 
-# Each commits by itself, row by row, and says how many it brought on.
-WORK: dict[str, Callable[[datetime], int]] = {
-    FETCH: stripe_fetch.fetch_due,
+# Each commits by itself, row by row, and says how many it brought on; what broke on the way is told to the pass.
+WORK: dict[str, Callable[[datetime, Pass], int]] = {
+    FETCH: lambda now, _: stripe_fetch.fetch_due(now),
     COLLECT: _collect,
-    CUSTOMERS: stripe_customers.sync_due,
-    FOLLOW: stripe_follow.follow_due,
+    CUSTOMERS: lambda now, _: stripe_customers.sync_due(now),
+    FOLLOW: lambda now, _: stripe_follow.follow_due(now),
 }
 
 
@@ -56,7 +59,7 @@ def work(task: str, *, now: datetime, asked_by: str = "") -> Pass:
     if not enabled():
         return this
     try:
-        if done := WORK[task](now):
+        if done := WORK[task](now, this):
             this.wrote(done=done)
         _resolve(task, [task], now)
     except Exception as error:

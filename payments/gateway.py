@@ -96,6 +96,10 @@ class NotAllowed(StripeTrouble):
     """The key is wrong, or may not do this."""
 
 
+class WrongKey(NotAllowed):
+    """Stripe does not know the key: nothing can be asked until there is another."""
+
+
 class WrongAccount(NotAllowed):
     """The keys belong to another account than the books here."""
 
@@ -182,9 +186,8 @@ def _asking() -> Iterator[None]:
         busy.retry_after = _pause(error)
         raise busy from error
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
-        raise NotAllowed(
-            _sentence(error, "Stripe refuses the key."), error.code or "", error.request_id or ""
-        ) from error
+        kind = WrongKey if isinstance(error, stripe.AuthenticationError) else NotAllowed
+        raise kind(_sentence(error, "Stripe refuses the key."), error.code or "", error.request_id or "") from error
     except stripe.IdempotencyError as error:
         # Other parameters under a known key: something changed since, so the first answer must be looked at.
         raise Faltered(_sentence(error, "The key was used before."), "idempotency_error") from error
@@ -455,6 +458,13 @@ class Gateway:
         with _asking():
             made = self.v1.credit_notes.create(params, {"idempotency_key": key}).to_dict()
         return self._credit_facts(made)
+
+    def void_credits(self, invoice: str) -> None:
+        """Take back what was credited on an open invoice."""
+        with _asking():
+            for row in self.v1.credit_notes.list({"invoice": invoice, "limit": PAGE}).auto_paging_iter():
+                if row.status == "issued":
+                    self.v1.credit_notes.void_credit_note(row.id)
 
     def find_credit(self, invoice: str, reference: str) -> CreditFacts | None:
         with _asking():

@@ -127,9 +127,11 @@ class StripeInvoiceQuerySet(models.QuerySet):
         return self.filter(free, next_attempt_at__lte=now)
 
     def outrun(self) -> "StripeInvoiceQuerySet":
-        """Those whose document of ours was paid, voided or given up while Stripe still asks for it."""
+        """Those whose document was paid, if in part, voided or given up here while Stripe still asks for all of it."""
         asked = Q(status__in=["draft", "open", "uncollectible"], next_attempt_at=None)
-        closed = Q(invoice__state__in=["paid", "void"]) | Q(invoice__state="uncollectible", status="open")
+        due = F("invoice__total") - F("invoice__credit_applied") - F("invoice__offset") - F("invoice__paid")
+        too_much = Q(invoice__state="open", status="open", asked__gt=F("collected") + due)
+        closed = too_much | Q(invoice__state__in=["paid", "void"]) | Q(invoice__state="uncollectible", status="open")
         # One that was parked after it was closed is a person's.
         since = Q(parked_at__lt=F("invoice__paid_at")) | Q(parked_at__lt=F("invoice__voided_at"))
         return self.filter(asked, closed, Q(parked_at=None) | since)

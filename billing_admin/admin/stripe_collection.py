@@ -40,7 +40,10 @@ VIEW = "payments.view_stripeinvoice"
 State = StripeInvoice.State
 # A worker is expected to move these on within seconds, so the panel looks again.
 SOON = (State.WAITING,)
-ANEW = (State.VOID, State.UNCOLLECTIBLE, State.PARKED, State.DECLINED, State.NEEDS_METHOD, State.SENT, State.ACTION)
+ANEW = (
+    State.VOID, State.OUTSIDE, State.UNCOLLECTIBLE, State.PARKED, State.DECLINED, State.NEEDS_METHOD, State.SENT,
+    State.ACTION,
+)  # fmt: skip
 STOPPABLE = (State.WAITING, State.NEEDS_METHOD, State.SENT, State.ACTION, State.DECLINED, State.PARKED)
 SHORT: dict[str, str] = {State.ACTION: "Needs confirmation"}
 CHOICES = [(value, SHORT.get(value, label)) for value, label in State.choices]
@@ -164,6 +167,10 @@ def standing_of(row: StripeInvoice) -> Standing:
             return Standing("off", "Somebody stopped collecting it with Stripe.", "Record payments as they come.")
         said = f"Void in Stripe, but {format_minor(row.invoice.due, row.invoice.currency)} is still open here."
         return Standing("bad", said, "Collect it anew, void it here too, or record a payment.")
+    if row.state == State.OUTSIDE and row.invoice.state == InvoiceState.OPEN:
+        left = format_minor(row.invoice.due, row.invoice.currency)
+        said = f"Marked as paid in Stripe without a payment, but {left} is still open here."
+        return Standing("bad", said, "Record the payment if it came, void it here too, or collect it anew.")
     return replace(known, what=what, next=_next(row, known))
 
 
@@ -344,7 +351,8 @@ class Anew(CollectionPage):
         return f"Collect {self.invoice} anew"
 
     def get_outcome(self) -> str:
-        ends = "" if self.row.state == State.VOID or not self.row.stripe_id else "Stripe's invoice is voided now. "
+        is_over = self.row.state in (State.VOID, State.OUTSIDE) or not self.row.stripe_id
+        ends = "" if is_over else "Stripe's invoice is voided now. "
         return (
             f"{ends}A new one asks for the {self.due} that is due, with another page to pay on; nothing is asked twice."
         )

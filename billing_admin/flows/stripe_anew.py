@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from billing_admin.flows.stripe_account import connect, failing, reached
-from billing_admin.flows.stripe_collect import CLAIM, hand_over, key_of, method_of, observe, try_again
+from billing_admin.flows.stripe_collect import CLAIM, hand_over, method_of, observe, try_again, void_there
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation
 from invoicing.models import Invoice
@@ -77,9 +77,9 @@ def collect_with_stripe(
 
 def can_be_retried(row: StripeInvoice) -> bool:
     """Somebody may ask for the next step before its time: a charge that was declined, or a cause that was mended."""
-    if row.invoice.state != InvoiceState.OPEN or row.method == Method.NONE:
-        return False
-    return row.state in (State.PARKED, State.DECLINED) or row.attempts > 0
+    if row.state == State.PARKED or row.attempts > 0:
+        return True
+    return row.state == State.DECLINED and row.invoice.state == InvoiceState.OPEN and row.method != Method.NONE
 
 
 def retry(invoice: Invoice, *, actor: Actor, now: datetime) -> Operation:
@@ -146,7 +146,10 @@ def collect_anew(invoice: Invoice, *, reason: str, actor: Actor, now: datetime) 
 
 
 def _end_there(row: StripeInvoice, door: Gateway, now: datetime) -> None:
-    """Nothing is left in Stripe that asks for it. What was paid meanwhile is recorded, and this is refused."""
+    """Nothing is left in Stripe that asks for it. What was paid meanwhile is recorded, and this is refused.
+
+    What somebody there marked as paid without a payment asks for nothing.
+    """
     seen = _seen(row, door)
     reached(now)
     if seen is None or seen.status == "void":
@@ -157,17 +160,22 @@ def _end_there(row: StripeInvoice, door: Gateway, now: datetime) -> None:
         door.delete_draft(seen.id)
         return
     if seen.status == "paid":
-        observe(row, seen, now)
-        raise NotOwed(row.invoice)
+        _take_in(row, seen, now)
+        return
     try:
-        door.void(seen.id, key=key_of(row, f"{seen.id}:void"))
+        void_there(row, seen, door)
     except Refused:
         # It may have been paid in this very moment.
         after = door.invoice(seen.id)
         if after.status != "paid":
             raise
-        observe(row, after, now)
-        raise NotOwed(row.invoice) from None
+        _take_in(row, after, now)
+
+
+def _take_in(row: StripeInvoice, seen: InvoiceFacts, now: datetime) -> None:
+    after = observe(row, seen, now)
+    if after.state != State.OUTSIDE or after.invoice.state != InvoiceState.OPEN:
+        raise NotOwed(row.invoice)
 
 
 def _seen(row: StripeInvoice, door: Gateway) -> InvoiceFacts | None:

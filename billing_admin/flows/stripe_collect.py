@@ -6,7 +6,7 @@ What a person or Stripe did meanwhile is seen at the next look: the present stat
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
 
@@ -53,16 +53,19 @@ CLAIM = timedelta(minutes=10)
 # A payment under way keeps Stripe's invoice open though ours is closed; should no event tell its end, a look does.
 WHILE_MONEY_MOVES = timedelta(hours=1)
 # Stripe's words never go back; an answer that is older than what is known is dropped.
+BROKE = "Something went wrong here; the failures of the worker say what."
 RANK = {"": 0, "draft": 1, "open": 2, "uncollectible": 3, "paid": 4, "void": 4}
 
 
 @dataclass
 class Collected:
-    """What a pass did: rows brought on, and rows that have to wait."""
+    """What a pass did: rows brought on, rows that have to wait; by their documents' ids which went well, or broke."""
 
     done: int = 0
     waiting: int = 0
     away: bool = False
+    well: list[str] = field(default_factory=list)
+    failed: list[tuple[str, Exception]] = field(default_factory=list)
 
 
 # Who is collected -----------------------------------------------------------------------------------------------------
@@ -126,16 +129,29 @@ def method_of(invoice: Invoice, account: StripeAccount, now: datetime) -> str:
 
 
 def collect_due(now: datetime, most: int = MOST) -> Collected:
-    """Every invoice whose next step is due. Where Stripe does not answer, one call is tried and the rest waits."""
+    """Every invoice whose next step is due. Where Stripe does not answer, one call is tried and the rest waits.
+
+    One that breaks waits like the others and holds up none.
+    """
     this = Collected()
     if StripeAccount.present() is None:
         return this
     for pk in list(StripeInvoice.objects.due(now).order_by("next_attempt_at").values_list("pk", flat=True)[:most]):
-        row = collect_one(StripeInvoice.objects.select_related("invoice__customer").get(pk=pk), now)
+        row = StripeInvoice.objects.due(now).select_related("invoice__customer").filter(pk=pk).first()
+        if row is None:
+            continue  # another worker was faster
+        try:
+            row = collect_one(row, now)
+        except Exception as error:
+            log.exception("an invoice could not be collected", invoice=row.invoice.public_id)
+            this.failed.append((row.invoice.public_id, error))
+            _wait(row, now + backoff(row.attempts), problem=BROKE)
+            continue
         if row.attempts:
             this.waiting += 1
         else:
             this.done += 1
+            this.well.append(row.invoice.public_id)
         if _asks_for_a_pause(row):
             this.away = True
             break
@@ -201,6 +217,8 @@ def _bring_on(row: StripeInvoice, door: Gateway, now: datetime, *, is_unsure: bo
     """
     facts = _look(row, door, is_unsure=is_unsure)
     for _ in range(MOST_STEPS):
+        # Somebody may have stopped it meanwhile.
+        row.refresh_from_db(fields=["method", "charge_asked"])
         step = next_step(read_owed(row, facts, now), facts)
         if step.act is Act.NOTHING:
             return facts
@@ -397,7 +415,17 @@ def _settle_outside(step: Step, row: StripeInvoice, facts: InvoiceFacts, door: G
 
 
 def _void(step: Step, row: StripeInvoice, facts: InvoiceFacts, door: Gateway) -> None:
-    door.void(facts.id, key=key_of(row, f"{facts.id}:void"))
+    void_there(row, facts, door)
+
+
+def void_there(row: StripeInvoice, facts: InvoiceFacts, door: Gateway) -> None:
+    """Void an invoice; what was credited on it stands in the way, and goes first. Raises `Refused`."""
+    try:
+        door.void(facts.id, key=key_of(row, f"{facts.id}:void"))
+    except Refused:
+        door.void_credits(facts.id)
+        # Stripe keeps its refusal under the first key.
+        door.void(facts.id, key=key_of(row, f"{facts.id}:void-whole"))
 
 
 def _give_up(step: Step, row: StripeInvoice, facts: InvoiceFacts, door: Gateway) -> None:
@@ -438,9 +466,9 @@ def observe(row: StripeInvoice, facts: InvoiceFacts, now: datetime) -> StripeInv
     """Keep what Stripe shows: its payments are recorded, each once, and open what waits for them."""
     Customer.objects.select_for_update().get(pk=row.invoice.customer_id)
     row = StripeInvoice.objects.select_for_update(of=("self",)).select_related("invoice__customer").get(pk=row.pk)
-    if row.stripe_id is None and facts.status == "void":
-        return row  # what was voided there to be collected anew
-    if row.stripe_id not in (None, facts.id) or RANK.get(facts.status, 0) < RANK.get(row.status, 0):
+    if row.stripe_id != facts.id:
+        return row  # a late look at what was ended there to be collected anew
+    if RANK.get(facts.status, 0) < RANK.get(row.status, 0):
         return row
     taken = [payment for payment in facts.payments if payment.status == "succeeded" and payment.received]
     for payment in taken:
@@ -478,7 +506,8 @@ def _judge(row: StripeInvoice, facts: InvoiceFacts, now: datetime) -> None:
 
 def _later(row: StripeInvoice, facts: InvoiceFacts, now: datetime) -> datetime | None:
     """When to look again, though there is nothing to do now."""
-    if row.invoice.state in (InvoiceState.PAID, InvoiceState.VOID) and facts.status == "open":
+    is_closed = row.invoice.state in (InvoiceState.PAID, InvoiceState.VOID)
+    if facts.status == "open" and (is_closed or facts.remaining > row.invoice.due):
         return now + WHILE_MONEY_MOVES
     return charged_again_at(row) if row.state == State.DECLINED else None
 
@@ -497,17 +526,21 @@ def _finish(row: StripeInvoice, facts: InvoiceFacts | None, now: datetime) -> St
     return row
 
 
+def _wait(row: StripeInvoice, until: datetime, *, problem: str, code: str = "", failures: int = 0) -> None:
+    StripeInvoice.objects.filter(pk=row.pk).update(
+        attempts=F("attempts") + 1,
+        generation=F("generation") + failures,
+        next_attempt_at=until,
+        code=code,
+        problem=problem,
+    )
+
+
 def _postpone(row: StripeInvoice, error: StripeTrouble, now: datetime) -> StripeInvoice:
     """Nobody knows whether it went through, or Stripe is away: the row waits, longer every time."""
     pause = max(backoff(row.attempts), timedelta(seconds=getattr(error, "retry_after", 0)))
     failed = isinstance(error, Faltered)
-    StripeInvoice.objects.filter(pk=row.pk).update(
-        attempts=F("attempts") + 1,
-        generation=F("generation") + (1 if failed else 0),
-        next_attempt_at=now + pause,
-        code=error.code,
-        problem=error.sentence[:500],
-    )
+    _wait(row, now + pause, code=error.code, problem=error.sentence[:500], failures=1 if failed else 0)
     if not isinstance(error, Busy):
         failing(error, now)
     row.refresh_from_db()

@@ -84,8 +84,8 @@ def refresh_customer(stripe_id: str, now: datetime) -> StripeCustomer | None:
     try:
         found = door.customer(stripe_id)
         cards = () if found.deleted else door.cards(found)
-        if cards and not found.default_method:
-            # Invoices are charged to the default: the first card that is saved becomes it.
+        if cards and not found.default_method and row.customer_id is not None:
+            # Invoices are charged to the default: the first card that one of ours saves becomes it.
             found = door.set_default_method(stripe_id, cards[0].id)
             cards = door.cards(found)
     except Missing:
@@ -104,7 +104,8 @@ def write_customer(found: CustomerFacts, cards: tuple[CardFacts, ...], now: date
         row.save()
         if row.default_method and row.default_method != had:
             waiting = StripeInvoice.objects.filter(invoice__customer=row.customer_id, invoice__state="open")
-            stuck = [StripeInvoice.State.NEEDS_METHOD, StripeInvoice.State.DECLINED]
+            states = StripeInvoice.State
+            stuck = [states.NEEDS_METHOD, states.DECLINED, states.ACTION]
             waiting.filter(state__in=stuck).update(next_attempt_at=now, charge_asked=True)
     return row
 

@@ -29,7 +29,7 @@ from billing_admin.flows.stripe_mirror import (
 )
 from payments import events
 from payments.events import Subject, matters, subjects
-from payments.gateway import Busy, StripeTrouble, Unreachable, enabled, gateway
+from payments.gateway import Busy, StripeTrouble, Unreachable, WrongKey, enabled, gateway
 from payments.inbox import forget
 from payments.models import StripeCredit, StripeCustomer, StripeEvent, StripeEventQuerySet, StripeInvoice
 
@@ -113,7 +113,7 @@ def _settle(batch: list[StripeEvent], this: Processed, now: datetime) -> None:
         for subject in named[event.pk]:
             if subject not in looks and not this.away:
                 looks[subject] = _look_at(subject, now)
-                this.away = isinstance(looks[subject].error, Unreachable)
+                this.away = isinstance(looks[subject].error, Unreachable | WrongKey)
     if any(look.state == State.DONE for look in looks.values()) and not this.away:
         reached(now)
     _forget_the_erased(batch)
@@ -148,10 +148,11 @@ def _look_at(subject: Subject, now: datetime) -> Look:
             return HANDLERS[subject.kind](subject.id, now) if free else Look(State.WAITING, pause=BUSY)
     except NotOurs as why:
         return Look(State.IGNORED, str(why))
-    except Unreachable as error:
+    except (Unreachable, WrongKey) as error:
         if not isinstance(error, Busy):
             failing(error, now)
-        return Look(State.WAITING, error.sentence, error=error, pause=timedelta(seconds=error.retry_after))
+        pause = timedelta(seconds=getattr(error, "retry_after", 0))
+        return Look(State.WAITING, error.sentence, error=error, pause=pause)
     except Exception as error:
         log.warning("a stripe event failed", subject=subject.id, exc_info=error)
         return Look(State.FAILED, _sentence(error), error=error)

@@ -1,0 +1,213 @@
+"""What real Stripe and busy people do to a collection: nothing is asked twice, lost, or stuck."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from pytest_django.fixtures import Settings as Given
+
+from billing_admin import stripe_runs
+from billing_admin.flows import stripe_anew, stripe_collect, stripe_customers, stripe_events, stripe_methods
+from billing_admin.flows.corrections import credit_invoice, void_invoice
+from billing_admin.flows.gate import collect as pay_by_hand
+from invoicing.models import Invoice
+from payments.gateway import event_facts, gateway
+from payments.inbox import keep
+from payments.models import StripeAccount, StripeCustomer, StripeEvent, StripeInvoice
+from tests import builders as a
+from tests.admin.catalog_desk import staff
+from tests.instants import MARCH_1, MARCH_16
+from tests.payments import pages_world as world
+
+if TYPE_CHECKING:
+    from tests.stripe_double import Double
+
+pytestmark = pytest.mark.django_db
+State = StripeInvoice.State
+EVENT: dict[str, Any] = {
+    "id": "evt_1", "object": "event", "type": "invoice.paid", "created": int(MARCH_1.timestamp()), "livemode": False,
+    "data": {"object": {"id": "", "object": "invoice"}},
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def keys(settings: Given, double: "Double") -> None:
+    world.use(settings, double)
+
+
+def pay_part(invoice: Invoice, amount: int = 2000) -> None:
+    pay_by_hand(invoice, amount=amount, reference=f"bank {amount}", actor=a.STAFF, now=MARCH_1)
+
+
+# What is owed changes while Stripe asks -------------------------------------------------------------------------------
+
+
+def test_a_part_that_is_paid_by_hand_makes_stripe_ask_for_the_rest_by_itself(double: "Double"):
+    invoice = world.owing()
+    row = world.collect(invoice)
+
+    pay_part(invoice)
+    after = world.collect(invoice)
+
+    assert double.object(row.stripe_id)["amount_remaining"] == 3000
+    assert (after.asked, after.state, after.next_attempt_at) == (3000, State.NEEDS_METHOD, None)
+
+
+def test_a_credit_note_on_an_open_invoice_reaches_stripe_by_itself(double: "Double"):
+    invoice = world.owing()
+    row = world.collect(invoice)
+
+    credit_invoice(invoice, amount=2000, settlement="offset", reason="late start", actor=a.STAFF, now=MARCH_1)
+    world.collect(invoice)
+
+    assert double.object(row.stripe_id)["amount_remaining"] == 3000
+
+
+def test_while_a_payment_is_under_way_a_part_that_came_otherwise_is_looked_at_once_an_hour(double: "Double"):
+    invoice = world.owing(card=world.ASKS, double=double)
+    world.collect(invoice)
+
+    pay_part(invoice)
+    row = world.collect(invoice)
+
+    assert row.next_attempt_at == MARCH_1 + timedelta(hours=1)
+    assert stripe_collect.enqueue(MARCH_1) == 0
+
+
+def test_an_invoice_that_was_credited_in_stripe_can_still_be_voided(double: "Double"):
+    invoice = world.owing()
+    row = world.collect(invoice)
+    pay_part(invoice)
+    world.collect(invoice)
+
+    void_invoice(invoice, reason="wrong plan", actor=a.STAFF, now=MARCH_1)
+
+    assert world.collect(invoice).state == State.VOID
+    assert double.object(row.stripe_id)["status"] == "void"
+
+
+def test_an_invoice_that_was_credited_in_stripe_can_be_collected_anew(double: "Double"):
+    invoice = world.owing()
+    former = world.collect(invoice).stripe_id
+    pay_part(invoice)
+    world.collect(invoice)
+
+    stripe_anew.collect_anew(invoice, reason="other page", actor=a.STAFF, now=MARCH_1)
+    row = world.collect(invoice)
+
+    assert double.object(former)["status"] == "void"
+    assert (row.asked, double.object(row.stripe_id)["amount_remaining"]) == (3000, 3000)
+
+
+# Who pays, and with what ----------------------------------------------------------------------------------------------
+
+
+def test_another_card_is_charged_at_once_where_the_bank_wanted_a_confirmation_of_the_first(double: "Double"):
+    invoice = world.owing(card=world.ASKS, double=double)
+    row = world.collect(invoice)
+    assert row.state == State.ACTION
+    double.edit(row.payment_intent, status="requires_payment_method", last_payment_error={
+        "type": "card_error", "code": "authentication_required", "decline_code": "authentication_required",
+    })  # fmt: skip
+    assert stripe_collect.refresh(row, MARCH_1).state == State.ACTION
+    owner = StripeCustomer.objects.get(customer=invoice.customer)
+
+    card = double.add_card(owner.stripe_id, world.GOOD)
+    stripe_methods.charge_to(
+        stripe_customers.refresh_customer(owner.stripe_id, MARCH_1), card, actor=a.STAFF, now=MARCH_1
+    )
+
+    assert world.collect(invoice).state == State.PAID
+    assert [charge["amount"] for charge in double.ledger()] == [5000]
+
+
+def test_a_customer_of_stripes_whom_nobody_here_is_gets_no_other_default(double: "Double"):
+    them = gateway().create_customer(name="Else", email="", metadata={}, key="else")
+    StripeCustomer.objects.create(stripe_id=them.id, name="Else")
+    double.add_card(them.id, world.GOOD, default=False)
+
+    stripe_customers.refresh_customer(them.id, MARCH_1)
+
+    assert double.object(them.id)["invoice_settings"]["default_payment_method"] is None
+
+
+# Stripe and the books say different things ----------------------------------------------------------------------------
+
+
+def test_what_was_marked_as_paid_in_stripe_alone_says_so_and_can_be_collected_anew(double: "Double"):
+    invoice = world.owing()
+    row = world.collect(invoice)
+    gateway().settle_outside(row.stripe_id, key="a person")
+    stripe_collect.refresh(row, MARCH_1)
+
+    said = world.panel(staff("Finance"), invoice)
+
+    assert "$50.00 is still open here" in said
+    assert "Nothing is left to do" not in said
+    assert "Collect anew" in said
+    stripe_anew.collect_anew(invoice, reason="it never came", actor=a.STAFF, now=MARCH_16)
+    again = world.collect(invoice, MARCH_16)
+    assert again.stripe_id != row.stripe_id
+    assert double.object(again.stripe_id)["status"] == "open"
+
+
+def test_a_late_look_at_a_former_invoice_is_not_taken_for_the_one_that_is_drawn_up_anew(double: "Double"):
+    invoice = world.owing()
+    row = world.collect(invoice)
+    before = gateway().invoice(row.stripe_id)
+    stripe_anew.collect_anew(invoice, reason="other page", actor=a.STAFF, now=MARCH_1)
+
+    stripe_collect.observe(row, before, MARCH_1)
+
+    assert world.row_of(invoice).stripe_id is None
+
+
+def test_somebody_who_stops_a_collection_stops_the_worker_that_is_at_it(double: "Double"):
+    invoice = world.owing(card=world.GOOD, double=double)
+    row = StripeInvoice(invoice=invoice, method="charge_automatically", queued_at=MARCH_1, next_attempt_at=MARCH_1)
+    row.save()
+    at_it = world.row_of(invoice)
+    stripe_anew.stop_collecting(invoice, reason="they pay by cheque", actor=a.STAFF, now=MARCH_1)
+
+    stripe_collect._bring_on(at_it, gateway(), MARCH_1, is_unsure=False)
+
+    assert double.ledger() == []
+
+
+# One that goes wrong holds up no other --------------------------------------------------------------------------------
+
+
+def test_an_invoice_whose_payment_cannot_be_written_holds_up_no_other(double: "Double"):
+    broken = world.owing("Broken")
+    row = world.collect(broken)
+    card = {"number": world.GOOD, "expiry": "12/34", "cvc": "123"}
+    httpx.post(row.hosted_url, data=card, follow_redirects=True).raise_for_status()
+    Invoice.objects.filter(pk=broken.pk).update(state="draft")  # nothing can be paid on one
+    StripeInvoice.objects.filter(invoice=broken).update(next_attempt_at=MARCH_1 - timedelta(days=1))
+    other = world.owing("Other", card=world.GOOD, double=double)
+
+    this = stripe_runs.work(stripe_runs.COLLECT, now=MARCH_1)
+
+    assert world.row_of(other).state == State.PAID
+    row = world.row_of(broken)
+    assert (row.attempts, row.next_attempt_at, row.claimed_until) == (1, MARCH_1 + timedelta(seconds=30), None)
+    assert (this.done, this.failed) == (1, 1)
+
+
+def test_events_wait_while_the_key_is_wrong(double: "Double", settings: Given):
+    invoice = world.owing()
+    row = world.collect(invoice)
+    EVENT["data"]["object"]["id"] = row.stripe_id
+    keep([event_facts(EVENT)], now=MARCH_1)
+    settings.STRIPE_SECRET_KEY = "sk_test_revoked"
+
+    for minutes in range(0, 600, 60):
+        stripe_events.process(MARCH_1 + timedelta(minutes=minutes))
+
+    assert StripeEvent.objects.get().state == StripeEvent.State.WAITING
+    account = StripeAccount.present()
+    assert account is not None and account.failing_since is not None
+    settings.STRIPE_SECRET_KEY = double.key
+    stripe_events.process(MARCH_1 + timedelta(hours=12))
+    assert StripeEvent.objects.get().state == StripeEvent.State.DONE
