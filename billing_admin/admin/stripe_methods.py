@@ -96,7 +96,7 @@ def read_payment(customer: Customer, request: HttpRequest) -> PaymentPanel | Non
         how=how if chosen else f"{how}, as the account",
         stripe_id=row.stripe_id if row else "",
         dashboard_url=in_dashboard("customers", row.stripe_id) if row else "",
-        linked=row.get_linked_by_display().lower() if row else "",
+        linked=_linked(row) if row else "",
         behind=behind(row, customer) if row else "",
         add_url=link("customer_payment_link", customer.pk) if may else "",
         how_url=link("customer_collection", customer.pk) if may else "",
@@ -115,6 +115,11 @@ def _methods(customer: Customer, row: StripeCustomer, *, may: bool) -> Iterator[
             link("customer_method_default", customer.pk, method["id"]) if may and not is_default else "",
             link("customer_method_remove", customer.pk, method["id"]) if may else "",
         )
+
+
+def _linked(row: StripeCustomer) -> str:
+    how = str(row.get_linked_by_display()).lower()
+    return how if row.linked_by == StripeCustomer.Link.CREATED else f"linked {how}"
 
 
 def behind(row: StripeCustomer, customer: Customer) -> str:

@@ -180,7 +180,6 @@ def backlog(request: HttpRequest) -> HttpResponse:
         sums=list(_sums()) if shown_invoices else [],
         account=account,
         now=now,
-        is_test=not livemode(),
         retry_url=link("stripe_try_all") if allowed(request, USE) else "",
         parked_url=link("invoicing_invoice_changelist", collection="parked"),
         failed=any(row.attempts for row in (*shown_invoices, *shown_credits, *customers)),

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 
 from django import template
 from django.template import Context
+from django.utils.html import format_html
 
-from payments.gateway import enabled
+from payments.gateway import enabled, livemode
 from payments.models import StripeAccount, StripeInvoice
 
 register = template.Library()
@@ -29,6 +30,13 @@ class Health:
 def stripe_health(context: Context) -> dict[str, Health | None]:
     """`{% stripe_health %}`: nothing without keys."""
     return {"health": health(context["request"].now) if enabled() else None}
+
+
+@register.simple_tag
+def test_mode() -> str:
+    """A badge beside the title, where the keys move no real money."""
+    is_test = enabled() and not livemode()
+    return format_html(' <span class="desk-badge desk-badge--{}">{}</span>', "wait", "Test mode") if is_test else ""
 
 
 def health(now: datetime) -> Health:

@@ -115,7 +115,7 @@ def test_what_waits_shows_since_when_how_often_it_failed_and_why(finance: Client
 
     text = world.words(get(finance, "/stripe/backlog/"))
 
-    assert "Stripe has not answered since 1 Mar 2026" in text and "waiting: $50.00" in text
+    assert "Stripe has not answered since 1 Mar 2026" in text and "Waiting: $50.00." in text
     assert f"{invoice} Acme Robotics Waiting for Stripe Stripe cannot be reached" in text
     assert "1×" in text and "Try all again now" in text
 
