@@ -5,9 +5,10 @@ there yet; once one is handed over it cannot be taken back here, because nobody 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import structlog
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
@@ -27,7 +28,10 @@ from payments.minor import NotInStripe
 from payments.models import StripeAccount, StripeCredit, StripeInvoice
 from payments.words import why_refund_failed
 
+log = structlog.get_logger("billing_admin.stripe")
+
 State = StripeCredit.State
+BROKE = "Something went wrong here; the failures of the worker say what."
 MOST = 200
 # A refund under way is looked at so often, should no event tell its end.
 LOOKS = timedelta(days=1)
@@ -51,11 +55,12 @@ class NoReference(ValidationError):
 
 @dataclass
 class Credited:
-    """What a pass did: refunds brought on, and those that have to wait."""
+    """What a pass did: refunds brought on, those that have to wait, and by their notes' ids those that broke."""
 
     done: int = 0
     waiting: int = 0
     away: bool = False
+    failed: list[tuple[str, Exception]] = field(default_factory=list)
 
 
 # What is to be given back ---------------------------------------------------------------------------------------------
@@ -86,12 +91,22 @@ def enqueue_credits(now: datetime) -> int:
 
 
 def credit_due(now: datetime, most: int = MOST) -> Credited:
-    """Every refund whose next step is due. Where Stripe does not answer, one call is tried and the rest waits."""
+    """Every refund whose next step is due. Where Stripe does not answer, one call is tried and the rest waits.
+
+    One that breaks waits like the others and holds up none.
+    """
     this = Credited()
     if StripeAccount.present() is None:
         return this
     for pk in list(StripeCredit.objects.due(now).order_by("next_attempt_at").values_list("pk", flat=True)[:most]):
-        row = credit_one(StripeCredit.objects.get(pk=pk), now)
+        row = StripeCredit.objects.select_related("note").get(pk=pk)
+        try:
+            row = credit_one(row, now)
+        except Exception as error:
+            log.exception("a refund could not be made", note=row.note.public_id)
+            this.failed.append((row.note.public_id, error))
+            _wait(row, now + backoff(row.attempts), BROKE)
+            continue
         this.waiting += row.attempts > 0
         this.done += row.attempts == 0
         account = StripeAccount.present()
@@ -242,14 +257,18 @@ def _money(row: StripeCredit) -> str:
     return format_minor(row.amount, row.note.currency)
 
 
-def _postpone(row: StripeCredit, error: StripeTrouble, now: datetime) -> StripeCredit:
-    pause = max(backoff(row.attempts), timedelta(seconds=getattr(error, "retry_after", 0)))
+def _wait(row: StripeCredit, until: datetime, problem: str, *, failures: int = 0) -> None:
     StripeCredit.objects.filter(pk=row.pk).update(
         attempts=F("attempts") + 1,
-        generation=F("generation") + (1 if isinstance(error, Faltered) else 0),
-        next_attempt_at=now + pause,
-        problem=error.sentence[:500],
+        generation=F("generation") + failures,
+        next_attempt_at=until,
+        problem=problem,
     )
+
+
+def _postpone(row: StripeCredit, error: StripeTrouble, now: datetime) -> StripeCredit:
+    pause = max(backoff(row.attempts), timedelta(seconds=getattr(error, "retry_after", 0)))
+    _wait(row, now + pause, error.sentence[:500], failures=1 if isinstance(error, Faltered) else 0)
     if not isinstance(error, Busy):
         failing(error, now)
     row.refresh_from_db()

@@ -268,6 +268,23 @@ def test_refunds_wait_while_stripe_is_away(double: "Double"):
     assert give_back(MARCH_16 + timedelta(seconds=30)).state == State.DONE
 
 
+def test_a_refund_that_breaks_waits_and_holds_up_no_other(double: "Double"):
+    broken = credit(paid(double))
+    invoice = world.owing("Other", card=world.GOOD, double=double)
+    world.collect(invoice)
+    invoice.refresh_from_db()
+    other = credit(invoice)
+    Invoice.objects.filter(pk=broken.pk).update(currency="ZZZ")  # there is no such money
+
+    stripe_credits.enqueue_credits(MARCH_16)
+    this = stripe_credits.credit_due(MARCH_16)
+
+    assert [what for what, _ in this.failed] == [broken.public_id]
+    assert other.refunds.get().reference.startswith("re_")
+    row = StripeCredit.objects.get(note=broken)
+    assert (row.attempts, row.next_attempt_at) == (1, MARCH_16 + timedelta(seconds=30))
+
+
 def test_without_keys_no_refund_is_looked_for(settings: Any):
     settings.STRIPE_SECRET_KEY = ""
     StripeAccount.objects.all().delete()
