@@ -38,6 +38,7 @@ from payments.facts import (
     SubscriptionFacts,
 )
 from payments.minor import from_stripe, to_stripe
+from payments.models import StripeAccount
 
 PAGE = 100
 # Seconds that a call may take while a person looks at a page that does not come.
@@ -100,8 +101,8 @@ class WrongKey(NotAllowed):
     """Stripe does not know the key: nothing can be asked until there is another."""
 
 
-class WrongAccount(NotAllowed):
-    """The keys belong to another account than the books here."""
+class WrongAccount(WrongKey):
+    """The keys belong to another account than the books here, or nobody knows yet to which."""
 
 
 class BadSignature(Exception):
@@ -124,7 +125,17 @@ def key_digest() -> str:
 
 
 def gateway() -> "Gateway":
-    """The door with the keys of the settings."""
+    """The door with the keys of the settings. Raises `WrongAccount` while these are not those the books were made with:
+    what another account does not have would be taken for deleted.
+    """
+    known = StripeAccount.objects.filter(pk=StripeAccount.SINGLE).values_list("key_digest", flat=True).first()
+    if known is not None and known != key_digest():
+        raise WrongAccount("The key was changed, and Stripe has not said yet whose it is.", "key_changed")
+    return any_account()
+
+
+def any_account() -> "Gateway":
+    """The same, whosever the keys are: to ask just that."""
     timeout = min(settings.STRIPE_TIMEOUT, _patience.get())
     return _gateway(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_URL, timeout)
 

@@ -55,7 +55,8 @@ NOTHING = Step(Act.NOTHING)
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """Our side: an issued invoice, `due` in minor units. `may_charge`: there is a card, and its time has come.
+    """Our side: an issued invoice, `due` in minor units. `may_charge`: there is a card, and its time has come;
+    `is_asked`: because somebody asked for it, or saved another card.
 
     `stopped`: it stays open here, but somebody decided that Stripe does not ask for it.
     """
@@ -65,6 +66,7 @@ class Owed:
     currency: str
     lines: tuple[SentLine, ...]
     may_charge: bool = False
+    is_asked: bool = False
     stopped: bool = False
 
     @property
@@ -132,13 +134,15 @@ def _of_open(owed: Owed, seen: InvoiceFacts) -> Step:
     if owed.state == InvoiceState.UNCOLLECTIBLE:
         return Step(Act.GIVE_UP)
     if not owed.is_owed:
-        return NOTHING if _under_way(seen) else Step(Act.SETTLE_OUTSIDE)
+        return NOTHING if _in_flight(seen) else Step(Act.SETTLE_OUTSIDE)
     if owed.due < seen.remaining:
         return NOTHING if _under_way(seen) else Step(Act.CREDIT, amount=seen.remaining - owed.due)
     if owed.due > seen.remaining:
         asked, due = (format_minor(amount, owed.currency) for amount in (seen.remaining, owed.due))
         return Step(Act.PARK, f"Stripe asks for {asked}, but {due} is due here.", "asks_for_less")
-    return Step(Act.CHARGE) if owed.may_charge and not _under_way(seen) else NOTHING
+    # One that waits for its customer is tried with another card; the payment stays one and the same.
+    waits = _in_flight(seen) if owed.is_asked else _under_way(seen)
+    return Step(Act.CHARGE) if owed.may_charge and not waits else NOTHING
 
 
 def _of_given_up(owed: Owed) -> Step:

@@ -311,7 +311,7 @@ class Retry(CollectionPage):
 
     def get_outcome(self) -> str:
         if self.charges:
-            days = "" if self.row.next_attempt_at is None else " The days for retries stay as they are."
+            days = "" if self.row.next_attempt_at is None else " It takes the place of the next day for retries."
             return f"The customer's payment method is charged {self.due} within seconds.{days}"
         return (
             "A worker takes the next step with Stripe within seconds. If the cause is still there, it is parked again."

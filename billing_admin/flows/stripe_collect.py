@@ -71,10 +71,11 @@ class Collected:
 # Who is collected -----------------------------------------------------------------------------------------------------
 
 
-def enqueue(now: datetime) -> int:
+def enqueue(now: datetime, only: int | None = None) -> int:
     """Rows for open invoices that have none, and a look at those that were settled here meanwhile. Returns how many.
 
-    What was issued before Stripe was connected waits for somebody to ask for it (`start`).
+    `only` is the key of the one invoice to hand over. What was issued before Stripe was connected waits for somebody
+    to ask for it (`start`).
     """
     account = connected(now)
     if account is None:
@@ -83,9 +84,12 @@ def enqueue(now: datetime) -> int:
     new = new.exclude(customer__stripe__method=Method.NONE)
     if account.method == Method.NONE:
         new = new.filter(customer__stripe__method__in=[Method.CHARGE, Method.SEND])
+    outrun = StripeInvoice.objects.outrun()
+    if only is not None:
+        new, outrun = new.filter(pk=only), outrun.filter(invoice=only)
     rows = [_row(invoice, account, now) for invoice in new.select_related("customer__stripe")[:MOST]]
     StripeInvoice.objects.bulk_create(rows, ignore_conflicts=True)
-    return len(rows) + StripeInvoice.objects.outrun().update(next_attempt_at=now)
+    return len(rows) + outrun.update(next_attempt_at=now)
 
 
 def start(invoice: Invoice, *, actor: Actor, now: datetime) -> StripeInvoice:
@@ -164,9 +168,11 @@ def _asks_for_a_pause(row: StripeInvoice) -> bool:
 
 
 def collect_document(public_id: str, now: datetime) -> None:
-    """The step that a document needs now: an invoice that was issued, paid or annulled a moment ago."""
-    enqueue(now)
-    row = StripeInvoice.objects.select_related("invoice__customer").filter(invoice__public_id=public_id).first()
+    """The step that a document needs now: an invoice that was issued, paid or annulled a moment ago, or credited."""
+    document = Invoice.objects.only("offsets_id").get(public_id=public_id)
+    asked = document.offsets_id or document.pk
+    enqueue(now, only=asked)
+    row = StripeInvoice.objects.select_related("invoice__customer").filter(invoice=asked).first()
     if row is not None and row.next_attempt_at is not None and row.next_attempt_at <= now:
         collect_one(row, now)
 
@@ -285,7 +291,15 @@ def read_owed(row: StripeInvoice, facts: InvoiceFacts | None, now: datetime) -> 
     drawn_up = facts is None or facts.status == "draft"
     lines = sent_lines(invoice, invoice.lines.all(), invoice.deductions.all()) if drawn_up else ()
     stopped = row.method == Method.NONE
-    return Owed(invoice.state, invoice.due, invoice.currency, lines, may_charge=_may_charge(row, now), stopped=stopped)
+    return Owed(
+        invoice.state,
+        invoice.due,
+        invoice.currency,
+        lines,
+        may_charge=_may_charge(row, now),
+        is_asked=row.charge_asked,
+        stopped=stopped,
+    )
 
 
 def _may_charge(row: StripeInvoice, now: datetime) -> bool:
@@ -326,7 +340,7 @@ def _take(
         _forget(row)
         return None
     if step.act is Act.CHARGE:
-        _charge(row, facts, door)
+        _charge(row, facts, door, now)
     else:
         TAKEN[step.act](step, row, facts, door)
     return door.invoice(facts.id)
@@ -387,14 +401,23 @@ def _finalize(step: Step, row: StripeInvoice, facts: InvoiceFacts, door: Gateway
     door.finalize(facts.id, auto_advance=advances, key=key_of(row, f"{facts.id}:finalize"))
 
 
-def _charge(row: StripeInvoice, facts: InvoiceFacts, door: Gateway) -> None:
-    """Whether it went through shows in the next look; here only that Stripe has answered is counted."""
+def _charge(row: StripeInvoice, facts: InvoiceFacts, door: Gateway, now: datetime) -> None:
+    """Whether it went through shows in the next look; here only that Stripe has answered is counted.
+
+    It stands for every day for retries that has passed: an invoice that comes late is not charged once for each.
+    """
     try:
         door.pay(facts.id, key=key_of(row, f"{facts.id}:pay:{row.charges}"))
     except Declined as error:
         log.info("a charge did not go through", invoice=row.invoice.public_id, code=error.code)
-    StripeInvoice.objects.filter(pk=row.pk).update(charges=F("charges") + 1, charge_asked=False)
-    row.charges, row.charge_asked = row.charges + 1, False
+    row.charges, row.charge_asked = max(row.charges, _retry_days_passed(row, now)) + 1, False
+    StripeInvoice.objects.filter(pk=row.pk).update(charges=row.charges, charge_asked=False)
+
+
+def _retry_days_passed(row: StripeInvoice, now: datetime) -> int:
+    due = row.invoice.due_at
+    days = BillingSettings.present().retry_days[:-1]
+    return sum(due + timedelta(days=day) <= now for day in days) if due is not None else 0
 
 
 def _credit(step: Step, row: StripeInvoice, facts: InvoiceFacts, door: Gateway) -> None:

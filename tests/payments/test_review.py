@@ -10,9 +10,10 @@ from pytest_django.fixtures import Settings as Given
 from billing_admin import stripe_runs
 from billing_admin.flows import stripe_anew, stripe_collect, stripe_customers, stripe_events, stripe_methods
 from billing_admin.flows.corrections import credit_invoice, void_invoice
+from billing_admin.flows.customers import update_customer
 from billing_admin.flows.gate import collect as pay_by_hand
 from invoicing.models import Invoice
-from payments.gateway import event_facts, gateway
+from payments.gateway import WrongAccount, event_facts, gateway, key_digest
 from payments.inbox import keep
 from payments.models import StripeAccount, StripeCustomer, StripeEvent, StripeInvoice
 from tests import builders as a
@@ -122,6 +123,27 @@ def test_another_card_is_charged_at_once_where_the_bank_wanted_a_confirmation_of
     assert [charge["amount"] for charge in double.ledger()] == [5000]
 
 
+def test_a_payment_that_its_customer_never_confirmed_is_tried_with_the_card_they_save_then(double: "Double"):
+    invoice = world.owing(card=world.ASKS, double=double)
+    row = world.collect(invoice)
+    assert double.object(row.payment_intent)["status"] == "requires_action"
+
+    world.save_card(invoice.customer, double)
+
+    assert world.collect(invoice).state == State.PAID
+    assert [charge["amount"] for charge in double.ledger()] == [5000]
+
+
+def test_what_is_paid_by_hand_is_settled_there_though_a_confirmation_is_still_awaited(double: "Double"):
+    invoice = world.owing(card=world.ASKS, double=double)
+    row = world.collect(invoice)
+
+    pay_part(invoice, 5000)
+
+    assert world.collect(invoice).state == State.OUTSIDE
+    assert double.object(row.payment_intent)["status"] == "canceled"
+
+
 def test_a_customer_of_stripes_whom_nobody_here_is_gets_no_other_default(double: "Double"):
     them = gateway().create_customer(name="Else", email="", metadata={}, key="else")
     StripeCustomer.objects.create(stripe_id=them.id, name="Else")
@@ -195,12 +217,30 @@ def test_an_invoice_whose_payment_cannot_be_written_holds_up_no_other(double: "D
     assert (this.done, this.failed) == (1, 1)
 
 
+def test_a_key_of_another_account_marks_nothing_as_gone(double: "Double", settings: Given):
+    invoice = world.owing(card=world.GOOD, double=double)
+    row = world.collect(world.owing("Other"))
+    StripeInvoice.objects.update(next_attempt_at=MARCH_1)
+    StripeAccount.objects.update(key_digest="other", stripe_id="acct_books")  # the key is of acct_double
+    update_customer(invoice.customer, name="Acme Inc.", actor=a.STAFF, now=MARCH_1)
+
+    stripe_collect.collect_due(MARCH_1)
+    stripe_customers.sync_due(MARCH_1)
+    with pytest.raises(WrongAccount):
+        stripe_customers.refresh_customer(StripeCustomer.objects.get(customer=invoice.customer).stripe_id, MARCH_1)
+
+    assert not StripeCustomer.objects.exclude(deleted_at=None).exists()
+    row.refresh_from_db()
+    assert (row.state, row.attempts, row.code) == (State.NEEDS_METHOD, 1, "key_changed")
+
+
 def test_events_wait_while_the_key_is_wrong(double: "Double", settings: Given):
     invoice = world.owing()
     row = world.collect(invoice)
     EVENT["data"]["object"]["id"] = row.stripe_id
     keep([event_facts(EVENT)], now=MARCH_1)
     settings.STRIPE_SECRET_KEY = "sk_test_revoked"
+    StripeAccount.objects.update(key_digest=key_digest())  # it was right once
 
     for minutes in range(0, 600, 60):
         stripe_events.process(MARCH_1 + timedelta(minutes=minutes))
@@ -209,5 +249,6 @@ def test_events_wait_while_the_key_is_wrong(double: "Double", settings: Given):
     account = StripeAccount.present()
     assert account is not None and account.failing_since is not None
     settings.STRIPE_SECRET_KEY = double.key
+    StripeAccount.objects.update(key_digest=key_digest())
     stripe_events.process(MARCH_1 + timedelta(hours=12))
     assert StripeEvent.objects.get().state == StripeEvent.State.DONE
