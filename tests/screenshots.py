@@ -5,6 +5,7 @@ system's Chromium, at two widths and in both themes.
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -30,13 +31,17 @@ WIDTHS = {1440: 960, 390: 844}
 # What the README shows is kept in the repository; the other variants are for the eyes of whoever changes a page.
 KEPT = {"customer-light-1440", "customer-dark-1440", "customer-light-390", "enable-light-1440", "balance-light-1440"}
 KEPT |= {"invoice-light-1440", "plan-light-1440", "dashboard-light-1440", "runs-light-1440", "override-light-1440"}
+KEPT |= {"stripe-declined-light-1440", "stripe-compare-light-1440", "stripe-mirror-light-1440"}
 
 
 def main() -> int:
     everything = "--all" in sys.argv
-    with database() as url, web(url) as address:
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        take(address, everything=everything)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with database() as url:
+        with web(url) as address:
+            take(address, addresses(), everything=everything)
+        with stripe(), web(url) as address:
+            take(address, stripe_addresses(), everything=everything)
     return 0
 
 
@@ -71,6 +76,24 @@ def database() -> Iterator[str]:
 
 
 @contextmanager
+def stripe() -> Iterator[None]:
+    """A double of Stripe for whatever starts from now on, with the demo's share in it."""
+    from launch.stand_in import StandIn
+
+    home = ROOT / "var" / "test" / f"screenshots-{os.getpid()}"
+    double = StandIn(ROOT, home=home, logs=home, webhook="http://127.0.0.1:9/")
+    double.start()
+    try:
+        os.environ.update(double.settings())
+        subprocess.run([sys.executable, "manage.py", "seed_demo", "--stripe"], cwd=ROOT, check=True)
+        yield
+    finally:
+        double.process.ask_to_stop()
+        double.process.await_stop(time.monotonic() + 5)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
 def web(url: str) -> Iterator[str]:
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
@@ -94,11 +117,10 @@ def wait_for(port: int) -> None:
     raise SystemExit("The web server did not start.")
 
 
-def take(address: str, *, everything: bool) -> None:
+def take(address: str, pages: dict[str, str], *, everything: bool) -> None:
     from playwright.sync_api import sync_playwright
 
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    pages = addresses()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for theme in ("light", "dark"):
@@ -159,6 +181,31 @@ def addresses() -> dict[str, str]:
     }
     heartbeat()  # as if a worker were there, which it is wherever somebody looks
     return pages
+
+
+def stripe_addresses() -> dict[str, str]:
+    """The pages that keys of Stripe bring."""
+    from django.urls import reverse
+
+    from customers.models import Customer
+    from payments.models import StripeEvent, StripeInvoice
+
+    declined = StripeInvoice.objects.filter(state="declined").latest("id")
+    mirrored = Customer.objects.get(name="Orchard Retail")
+    return {
+        "stripe-declined": reverse("admin:invoicing_invoice_change", args=[declined.invoice_id]),
+        "stripe-customer": reverse("admin:customers_customer_change", args=[declined.invoice.customer_id]),
+        "stripe-dashboard": reverse("admin:index"),
+        "stripe-invoices": reverse("admin:invoicing_invoice_changelist"),
+        "stripe-backlog": reverse("admin:stripe_backlog"),
+        "stripe-customers": reverse("admin:stripe_customers"),
+        "stripe-mirror": reverse("admin:stripe_mirror"),
+        "stripe-compare": reverse("admin:stripe_compare"),
+        "stripe-events": reverse("admin:payments_stripeevent_changelist"),
+        "stripe-event": reverse("admin:payments_stripeevent_change", args=[StripeEvent.objects.first().pk]),
+        "stripe-settings": reverse("admin:stripe_settings"),
+        "stripe-mirrored": reverse("admin:customers_customer_change", args=[mirrored.pk]),
+    }
 
 
 def open_balance(page) -> None:  # type: ignore[no-untyped-def]  # playwright is imported late
