@@ -6,11 +6,11 @@ milliseconds, and an event that cannot be processed is our matter, not one for S
 
 import structlog
 from django.conf import settings
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.views.decorators.csrf import csrf_exempt
 
 from billing_admin.admin.acts import moment
+from catalog.after import after_commit
 from payments import inbox
 from payments.gateway import BadSignature, enabled, verify
 from payments.models import StripeRefusal
@@ -51,11 +51,7 @@ def hand_over() -> None:
     """Let a worker look at what waits, once it is written. Should the queue be away, the next pass finds it."""
     from billing_admin.tasks import process_stripe_events  # Celery takes memory that web processes need only here
 
-    # A function with a name: Django says which one failed, and a partial has none to say.
-    def send() -> None:
-        process_stripe_events.apply_async(retry=False)
-
-    transaction.on_commit(send, robust=True)
+    after_commit(process_stripe_events.apply_async, retry=False)
 
 
 def _say(sentence: str, status: int) -> HttpResponse:

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from django.conf import settings
 from django.core.mail import send_mail
-from django.db import transaction
 
+from catalog.after import after_commit
 from customers.models import Customer
 from invoicing.models import BillingSettings, Invoice
 from invoicing.states import InvoiceState
@@ -20,7 +20,7 @@ def document_link(invoice: Invoice) -> str:
 def mail_when_written(invoice: Invoice) -> None:
     """After the transaction that issues it: what is rolled back is never mailed, and a broken mail server undoes
     nothing."""
-    transaction.on_commit(lambda: mail_document(invoice), robust=True)
+    after_commit(mail_document, invoice)
 
 
 def mail_document(invoice: Invoice) -> bool:

@@ -7,8 +7,7 @@ button. Register it in `PROVIDERS`; nothing else has to know.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from django.db import transaction
-
+from catalog.after import after_commit
 from invoicing.models import BillingSettings, Invoice
 
 
@@ -49,12 +48,7 @@ LISTENERS: list[Callable[[str], None]] = []
 def tell_providers(invoice: Invoice) -> None:
     """By the public id of the document, once everything is written; what goes wrong there undoes nothing here."""
     for listener in LISTENERS:
-        transaction.on_commit(_telling(listener, invoice.public_id), robust=True)
-
-
-def _telling(listener: Callable[[str], None], public_id: str) -> Callable[[], None]:
-    """A function with a name: Django says which one failed, and a partial has none to say."""
-    return lambda: listener(public_id)
+        after_commit(listener, invoice.public_id)
 
 
 def ways_to_pay(

@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from django import forms
-from django.db import transaction
 from django.db.models import Q, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -28,6 +26,7 @@ from billing_admin.flows.stripe_anew import (
 from billing_admin.flows.stripe_collect import charged_again_at, refresh
 from billing_admin.site import page
 from billing_admin.stripe_provider import pass_on
+from catalog.after import after_commit
 from catalog.money import format_minor
 from invoicing.models import Invoice, Refund
 from invoicing.states import InvoiceState
@@ -278,7 +277,7 @@ class CollectionPage(WithKeys, InvoiceAct):
 
     def hand_on(self) -> None:
         """A worker takes the next step at once."""
-        transaction.on_commit(partial(pass_on, self.invoice.public_id), robust=True)
+        after_commit(pass_on, self.invoice.public_id)
 
 
 class Collect(CollectionPage):

@@ -4,14 +4,12 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from io import StringIO
 from typing import Any
 
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.template.response import TemplateResponse
@@ -26,6 +24,7 @@ from billing_admin.flows.stripe_compare import IN_STEP, MOVING, STAGES, counted,
 from billing_admin.flows.stripe_repair import LABELS, Preview, preview, preview_many, repair
 from billing_admin.pages import ActPage, dress, render_page
 from billing_admin.site import page
+from catalog.after import after_commit
 from customers.journal import Actor
 from invoicing.models import Invoice, Payment
 from payments.gateway import in_a_hurry
@@ -295,7 +294,7 @@ def hand_over() -> None:
     """Let a worker begin at once; without one, the clockwork does."""
     from billing_admin.tasks import compare_with_stripe  # Celery takes memory that web processes need only here
 
-    transaction.on_commit(partial(compare_with_stripe.apply_async, retry=False), robust=True)
+    after_commit(compare_with_stripe.apply_async, retry=False)
 
 
 @requires(VIEW)

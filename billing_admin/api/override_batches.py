@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from django.db import transaction
 from ninja import Router
 from pydantic import Field
 
@@ -26,6 +24,7 @@ from billing_admin.flows.override_batch import (
     results,
     revoke_batch,
 )
+from catalog.after import after_commit
 from customers.journal import require_reason
 from entitlements.models import OverrideBatch
 
@@ -240,8 +239,7 @@ def hand_over(batch: OverrideBatch) -> None:
     """Let a worker carry it out as soon as it is written. Should the queue be away, the next pass finds it."""
     from billing_admin.tasks import carry_out_batch  # Celery takes memory that web processes need only here
 
-    send = partial(carry_out_batch.apply_async, [batch.public_id], retry=False)
-    transaction.on_commit(send, robust=True)
+    after_commit(carry_out_batch.apply_async, [batch.public_id], retry=False)
 
 
 def _find(public_id: str) -> OverrideBatch:

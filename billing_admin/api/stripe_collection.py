@@ -1,10 +1,8 @@
 """Collecting with Stripe: handing an invoice over, charging again, and how a customer pays."""
 
 from datetime import datetime
-from functools import partial
 from typing import Any, Self
 
-from django.db import transaction
 from ninja import Router
 from pydantic import Field
 
@@ -17,6 +15,7 @@ from billing_admin.flows.stripe_anew import collect_with_stripe, retry
 from billing_admin.flows.stripe_methods import label_of, link_to_save
 from billing_admin.flows.stripe_settings import NotConnected
 from billing_admin.stripe_provider import pass_on
+from catalog.after import after_commit
 from invoicing.models import Invoice
 from payments.models import StripeAccount, StripeCustomer
 
@@ -80,7 +79,7 @@ def retry_invoice(request: ApiRequest, invoice_id: Id) -> InvoiceOut:
 
 
 def _handed_on(invoice: Invoice) -> InvoiceOut:
-    transaction.on_commit(partial(pass_on, invoice.public_id), robust=True)
+    after_commit(pass_on, invoice.public_id)
     return InvoiceOut.of(invoice)
 
 

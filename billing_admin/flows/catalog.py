@@ -5,7 +5,6 @@ What the catalog cannot know is asked here first: whether somebody has subscribe
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -14,6 +13,7 @@ from django.db.models import Q, QuerySet
 
 from billing_admin.flows.meters import check_meter_of
 from catalog import publish as verbs
+from catalog.after import after_commit
 from catalog.items import InvalidItems, check_currency, check_items
 from catalog.models import Feature, Plan, PlanItem, PlanVersion, Product, unique_key
 from catalog.terms import Conditions, ItemTerms, differences
@@ -253,7 +253,7 @@ def hand_over() -> None:
     """Subscribers of a mirrored plan follow its newest version: a worker sees to it, once it is written."""
     from billing_admin.tasks import mirror_due  # Celery takes memory that web processes need only here
 
-    transaction.on_commit(partial(mirror_due.apply_async, retry=False), robust=True)
+    after_commit(mirror_due.apply_async, retry=False)
 
 
 @transaction.atomic

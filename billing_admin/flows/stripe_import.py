@@ -19,6 +19,7 @@ from billing_admin.flows.stripe_catalog import fetch_product, write_price, write
 from billing_admin.flows.stripe_follow import follow
 from billing_admin.flows.stripe_links import link_by_key
 from billing_admin.flows.stripe_mirror import fetch_unknown, write_customers, write_subscription
+from catalog.after import after_commit
 from customers.journal import Actor, record
 from customers.models import Customer
 from payments.gateway import Page, StripeTrouble, Unreachable, gateway
@@ -73,7 +74,7 @@ def hand_over() -> None:
     """Let a worker take it up, once it is written. Should the queue be away, the next pass finds it."""
     from billing_admin.tasks import go_on_importing  # Celery takes memory that web processes need only here
 
-    transaction.on_commit(partial(go_on_importing.apply_async, retry=False), robust=True)
+    after_commit(go_on_importing.apply_async, retry=False)
 
 
 def latest() -> StripeRun | None:
