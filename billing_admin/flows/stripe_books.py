@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db.models import Q, Sum
 
+from billing_admin.flows.stripe_customers import formers
 from customers.models import Customer
 from invoicing.models import Invoice, Payment, Refund
 from payments.comparing import Named, OurCustomer, OurInvoice, OurItem, OurPayment
@@ -143,11 +144,11 @@ class _Read:
 
     def _former(self, invoices: Collection[Invoice]) -> dict[int, set[str]]:
         """Stripe customers that were deleted there and replaced: old invoices stay with them."""
-        rows = StripeCustomer.objects.filter(deleted_at__isnull=False, key__gt="").order_by()
-        by_id = {invoice.customer.customer_id: invoice.customer_id for invoice in invoices}
+        by_id = {invoice.customer.public_id: invoice.customer_id for invoice in invoices}
         found: dict[int, set[str]] = {}
-        for stripe_id, key in rows.filter(key__in=by_id).values_list("stripe_id", "key"):
-            found.setdefault(by_id[key], set()).add(stripe_id)
+        rows = formers(invoice.customer for invoice in invoices).values_list("stripe_id", "sent_id")
+        for stripe_id, public_id in rows:
+            found.setdefault(by_id[public_id], set()).add(stripe_id)
         return found
 
     def value(self, invoice: Invoice) -> OurInvoice:

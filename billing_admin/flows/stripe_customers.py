@@ -1,10 +1,11 @@
 """Customers in Stripe: made when they are first needed, kept in step with ours, and read back with their cards."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from billing_admin.flows.stripe_account import connect, failing, reached
 from customers.models import Customer
@@ -58,7 +59,7 @@ def _keep(customer: Customer, found: CustomerFacts, account: StripeAccount, now:
         others = StripeCustomer.objects.filter(customer=customer).exclude(stripe_id=found.id)
         if faster := others.filter(deleted_at=None).first():
             return faster
-        others.update(customer=None, **NOBODY)
+        release(others, customer)
         row, _ = StripeCustomer.objects.get_or_create(
             stripe_id=found.id,
             defaults={"created_at": found.created_at, "linked_at": now, "linked_by": StripeCustomer.Link.CREATED},
@@ -69,6 +70,17 @@ def _keep(customer: Customer, found: CustomerFacts, account: StripeAccount, now:
         row.sent_name, row.sent_email, row.sent_id = customer.name, customer.email, customer.customer_id
         row.save()
     return row
+
+
+def release(former: QuerySet[StripeCustomer], customer: Customer) -> None:
+    """Make room for another one: those that were deleted there are known as this customer's by our public id only."""
+    former.update(customer=None, **NOBODY | {"sent_id": customer.public_id})
+
+
+def formers(customers: Iterable[Customer]) -> QuerySet[StripeCustomer]:
+    """Those in Stripe that were deleted there and replaced; `sent_id` says whose each was, by our public id."""
+    known = {customer.public_id for customer in customers}
+    return StripeCustomer.objects.filter(customer=None, deleted_at__isnull=False, sent_id__in=known)
 
 
 def refresh_customer(stripe_id: str, now: datetime) -> StripeCustomer | None:

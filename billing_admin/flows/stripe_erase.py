@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from billing_admin.flows.stripe_customers import NOBODY
+from billing_admin.flows.stripe_customers import NOBODY, formers
 from customers.models import Customer
 from payments.inbox import forget
 from payments.models import StripeCredit, StripeCustomer, StripeEvent, StripeInvoice
@@ -34,7 +34,8 @@ def erase_stripe(customer: Customer, scrub: Callable[[Any], Any]) -> None:
 
 def _forget_events(customer: Customer, scrub: Callable[[Any], Any]) -> None:
     """What Stripe told of them, and of what was asked from them."""
-    known = StripeCustomer.objects.filter(customer=customer).values_list("stripe_id", flat=True)
+    rows = StripeCustomer.objects.filter(customer=customer) | formers([customer])
+    known = list(rows.values_list("stripe_id", flat=True))
     asked = StripeInvoice.objects.filter(invoice__customer=customer).values_list("stripe_id", "payment_intent")
     ids = {id_ for row in asked for id_ in row if id_} | set(known)
     events = StripeEvent.objects.filter(Q(customer__in=known) | Q(object_id__in=ids))

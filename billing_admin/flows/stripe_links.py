@@ -12,10 +12,12 @@ from io import StringIO
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q
 
 from billing_admin.flows.catalog import hand_over
 from billing_admin.flows.customers import update_customer
 from billing_admin.flows.stripe_catalog import STRIPE
+from billing_admin.flows.stripe_customers import release
 from billing_admin.flows.stripe_follow import follow
 from customers.journal import Actor, record, require_reason
 from customers.mirrored import RUNNING
@@ -24,6 +26,8 @@ from payments.models import StripeAccount, StripeCustomer, StripeInvoice
 
 MOST_ROWS = 5_000
 COLUMNS = ["stripe_id", "customer_id"]
+# A link with one that was deleted there makes room for another, once nothing here follows it any more.
+BINDING = Q(deleted_at=None) | Q(subscriptions__subscription__state__in=RUNNING)
 UNLINKED = "It was unlinked by hand, and is linked again by hand only."
 
 
@@ -51,7 +55,7 @@ def why_not(row: StripeCustomer, customer: Customer) -> str:
         return f"{row.stripe_id} is linked with {row.customer} already."
     if customer.closed_at is not None:
         return f"{customer.name} is closed."
-    other = StripeCustomer.objects.filter(customer=customer).first()
+    other = StripeCustomer.objects.filter(BINDING, customer=customer).first()
     return f"{customer.name} is linked with {other.stripe_id} already." if other else ""
 
 
@@ -76,6 +80,7 @@ def link(
         raise LinkRefused(why)
     if takes_over:
         customer = _take_over(customer, row, actor, now)
+    release(StripeCustomer.objects.filter(customer=customer), customer)
     row.customer, row.linked_by, row.linked_at, row.conflict = customer, by, now, ""
     row.sent_name, row.sent_email, row.sent_id = row.name, row.email, row.key[:120]
     row.save()
@@ -206,7 +211,8 @@ def read_file(text: str) -> list[FileRow]:
         {s for _, s, _ in pairs}, field_name="stripe_id"
     )
     customers = Customer.objects.in_bulk({c for _, _, c in pairs}, field_name="customer_id")
-    known = StripeCustomer.objects.filter(customer__in=customers.values()).values_list("customer_id", "stripe_id")
+    binding = StripeCustomer.objects.filter(BINDING, customer__in=customers.values())
+    known = binding.values_list("customer_id", "stripe_id")
     linked: dict[int, str] = dict(known)
     often = Counter(s for _, s, _ in pairs), Counter(c for _, _, c in pairs)
     rows = []

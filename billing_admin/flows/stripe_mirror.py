@@ -157,8 +157,10 @@ def _fetch_customer(stripe_id: str, now: datetime) -> None:
 
 
 def write_customers(found: Sequence[CustomerFacts], now: datetime) -> None:
-    """Keep what Stripe says of customers; whose they are here is left alone."""
+    """Keep what Stripe says of customers, but for those who were erased here; whose they are is left alone."""
     key = connect(now).link_key
+    erased = StripeCustomer.objects.filter(customer__erased_at__isnull=False, stripe_id__in=[each.id for each in found])
+    nobody = set(erased.values_list("stripe_id", flat=True))
     rows = [
         StripeCustomer(
             stripe_id=facts.id,
@@ -170,6 +172,7 @@ def write_customers(found: Sequence[CustomerFacts], now: datetime) -> None:
             seen_at=now,
         )
         for facts in found
+        if facts.id not in nobody
     ]
     StripeCustomer.objects.bulk_create(
         rows,

@@ -8,9 +8,18 @@ import pytest
 from pytest_django.fixtures import Settings as Given
 
 from billing_admin import stripe_runs
-from billing_admin.flows import stripe_anew, stripe_collect, stripe_customers, stripe_events, stripe_methods
+from billing_admin.flows import (
+    stripe_anew,
+    stripe_collect,
+    stripe_compare,
+    stripe_customers,
+    stripe_events,
+    stripe_links,
+    stripe_methods,
+    stripe_mirror,
+)
 from billing_admin.flows.corrections import credit_invoice, void_invoice
-from billing_admin.flows.customers import update_customer
+from billing_admin.flows.customers import close_customer, erase, update_customer
 from billing_admin.flows.gate import collect as pay_by_hand
 from invoicing.models import Invoice
 from payments.gateway import WrongAccount, event_facts, gateway, key_digest
@@ -195,6 +204,70 @@ def test_somebody_who_stops_a_collection_stops_the_worker_that_is_at_it(double: 
     stripe_collect._bring_on(at_it, gateway(), MARCH_1, is_unsure=False)
 
     assert double.ledger() == []
+
+
+# Who was deleted, there or here ---------------------------------------------------------------------------------------
+
+
+def deleted_there(invoice: Invoice) -> StripeCustomer:
+    known = StripeCustomer.objects.get(customer=invoice.customer)
+    gateway().delete_customer(known.stripe_id)
+    stripe_customers.refresh_customer(known.stripe_id, MARCH_1)
+    return known
+
+
+def test_an_invoice_of_a_customer_who_was_replaced_in_stripe_is_no_difference(double: "Double"):
+    invoice = world.owing(card=world.GOOD, double=double)
+    row = world.collect(invoice)
+    former = deleted_there(invoice)
+
+    present = stripe_customers.ensure(invoice.customer, MARCH_1, tries=1)
+
+    assert present.stripe_id != former.stripe_id
+    assert stripe_compare.look_at_invoice(row.stripe_id, MARCH_16).gaps == ()
+
+
+def test_one_who_was_deleted_in_stripe_can_be_linked_with_another_though_invoices_were_sent(double: "Double"):
+    invoice = world.owing()
+    world.collect(invoice)
+    deleted_there(invoice)
+    other = gateway().create_customer(name="Acme", email="", metadata={}, key="by a person")
+    stripe_mirror.write_customers([other], MARCH_1)
+
+    stripe_links.link(StripeCustomer.objects.get(stripe_id=other.id), invoice.customer, actor=a.STAFF, now=MARCH_1)
+
+    assert StripeCustomer.objects.get(customer=invoice.customer).stripe_id == other.id
+
+
+def test_what_stripe_told_of_one_who_was_replaced_there_is_erased_as_well(double: "Double"):
+    """A-52."""
+    who = a.customer()
+    known = stripe_customers.ensure(who, MARCH_1)
+    told = {**EVENT, "type": "customer.updated", "data": {"object": {
+        "id": known.stripe_id, "object": "customer", "name": "Acme Robotics", "phone": "555",
+    }}}  # fmt: skip
+    keep([event_facts(told)], now=MARCH_1)
+    gateway().delete_customer(known.stripe_id)
+    stripe_customers.refresh_customer(known.stripe_id, MARCH_1)
+    stripe_customers.ensure(who, MARCH_1, tries=1)
+
+    close_customer(who, confirm_name=who.name, reason="asked to", actor=a.STAFF, now=MARCH_1)
+    assert erase(who.pk, now=MARCH_1 + timedelta(days=31))
+
+    assert "555" not in str(StripeEvent.objects.get().payload)
+
+
+def test_an_import_brings_back_nothing_of_whoever_was_erased(double: "Double"):
+    """A-52."""
+    who = a.customer()
+    known = stripe_customers.ensure(who, MARCH_1)
+    close_customer(who, confirm_name=who.name, reason="asked to", actor=a.STAFF, now=MARCH_1)
+    assert erase(who.pk, now=MARCH_1 + timedelta(days=31))
+
+    stripe_mirror.write_customers([gateway().customer(known.stripe_id)], MARCH_1 + timedelta(days=40))
+
+    row = StripeCustomer.objects.get()
+    assert (row.name, row.email, row.key) == ("", "", "")
 
 
 # One that goes wrong holds up no other --------------------------------------------------------------------------------
