@@ -8,6 +8,8 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
 from billing_admin.flows.stripe_account import connect, failing, reached
+from billing_admin.stripe_provider import pass_on
+from catalog.after import after_commit
 from customers.models import Customer
 from payments.facts import CardFacts, CustomerFacts
 from payments.gateway import REFERENCE, Busy, Missing, NotAllowed, StripeTrouble, Unreachable, gateway
@@ -117,8 +119,11 @@ def write_customer(found: CustomerFacts, cards: tuple[CardFacts, ...], now: date
         if row.default_method and row.default_method != had:
             waiting = StripeInvoice.objects.filter(invoice__customer=row.customer_id, invoice__state="open")
             states = StripeInvoice.State
-            stuck = [states.NEEDS_METHOD, states.DECLINED, states.ACTION]
-            waiting.filter(state__in=stuck).update(next_attempt_at=now, charge_asked=True)
+            stuck = waiting.filter(state__in=[states.NEEDS_METHOD, states.DECLINED, states.ACTION])
+            ids = list(stuck.values_list("invoice__public_id", flat=True))
+            stuck.update(next_attempt_at=now, charge_asked=True)
+            for public_id in ids:
+                after_commit(pass_on, public_id)
     return row
 
 

@@ -1,7 +1,7 @@
 """An issued invoice becomes a Stripe invoice, is paid there, and opens here what waited for it."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -83,6 +83,17 @@ def test_without_a_card_the_invoice_waits_on_stripes_page_until_one_is_saved(dou
     with_card(invoice, double)
     assert collected(invoice).state == State.PAID
     assert len(double.ledger()) == 1
+
+
+def test_with_a_new_card_what_waited_for_one_is_handed_over_at_once(
+    double: "Double", django_capture_on_commit_callbacks: Any
+):
+    collected(owing())
+
+    with django_capture_on_commit_callbacks() as told:
+        with_card(Invoice.objects.get(), double)
+
+    assert len(told) == 1
 
 
 def test_a_declined_card_says_why_and_is_charged_again_on_the_next_day_for_retries(double: "Double"):
