@@ -22,7 +22,7 @@ def connect(now: datetime) -> StripeAccount:
     row = StripeAccount(
         pk=StripeAccount.SINGLE,
         stripe_id=found.id,
-        name=found.name,
+        name=found.name or (known.name if known else ""),
         livemode=found.livemode,
         key_digest=key_digest(),
         connected_at=now,

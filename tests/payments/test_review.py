@@ -21,6 +21,7 @@ from billing_admin.flows import (
 from billing_admin.flows.corrections import credit_invoice, void_invoice
 from billing_admin.flows.customers import close_customer, erase, update_customer
 from billing_admin.flows.gate import collect as pay_by_hand
+from billing_admin.flows.stripe_account import connect
 from invoicing.models import Invoice
 from payments.gateway import WrongAccount, event_facts, gateway, key_digest
 from payments.inbox import keep
@@ -305,6 +306,17 @@ def test_a_key_of_another_account_marks_nothing_as_gone(double: "Double", settin
     assert not StripeCustomer.objects.exclude(deleted_at=None).exists()
     row.refresh_from_db()
     assert (row.state, row.attempts, row.code) == (State.NEEDS_METHOD, 1, "key_changed")
+
+
+def test_a_restricted_key_that_may_not_read_the_account_connects_all_the_same(double: "Double"):
+    StripeAccount.objects.all().delete()
+    said = f"The provided key 'rk_test_***' does not have the required permissions on account '{double.account}'."
+    body = {"error": {"type": "invalid_request_error", "message": said}}
+    double.fault("GET", "/v1/account", "error", times=None, status=403, body=body)
+
+    account = connect(MARCH_1)
+
+    assert (account.stripe_id, account.livemode) == (double.account, False)
 
 
 def test_events_wait_while_the_key_is_wrong(double: "Double", settings: Given):
