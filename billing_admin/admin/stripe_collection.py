@@ -166,11 +166,20 @@ def standing_of(row: StripeInvoice) -> Standing:
             return Standing("off", "Somebody stopped collecting it with Stripe.", "Record payments as they come.")
         said = f"Void in Stripe, but {format_minor(row.invoice.due, row.invoice.currency)} is still open here."
         return Standing("bad", said, "Collect it anew, void it here too, or record a payment.")
-    if row.state == State.OUTSIDE and row.invoice.state == InvoiceState.OPEN:
-        left = format_minor(row.invoice.due, row.invoice.currency)
-        said = f"Marked as paid in Stripe without a payment, but {left} is still open here."
-        return Standing("bad", said, "Record the payment if it came, void it here too, or collect it anew.")
+    if row.status == "paid" and row.invoice.state == InvoiceState.OPEN:
+        return _of_unequal(row)
     return replace(known, what=what, next=_next(row, known))
+
+
+def _of_unequal(row: StripeInvoice) -> Standing:
+    """Stripe asks for nothing more, though something is open here."""
+    left = f"{format_minor(row.invoice.due, row.invoice.currency)} is still open here."
+    if row.state == State.OUTSIDE:
+        said = f"Marked as paid in Stripe without a payment, but {left}"
+        return Standing("bad", said, "Record the payment if it came, void it here too, or collect it anew.")
+    return Standing(
+        "bad", f"Paid in Stripe, but {left}", "Look in Stripe for what was taken off; record that here, or credit it."
+    )
 
 
 def _next(row: StripeInvoice, known: Standing) -> str:

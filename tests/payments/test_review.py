@@ -3,7 +3,6 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from pytest_django.fixtures import Settings as Given
 
@@ -30,6 +29,7 @@ from tests import builders as a
 from tests.admin.catalog_desk import staff
 from tests.instants import MARCH_1, MARCH_16
 from tests.payments import pages_world as world
+from tests.payments.fault_world import pay_on_the_page
 
 if TYPE_CHECKING:
     from tests.stripe_double import Double
@@ -184,6 +184,22 @@ def test_what_was_marked_as_paid_in_stripe_alone_says_so_and_can_be_collected_an
     assert double.object(again.stripe_id)["status"] == "open"
 
 
+def test_what_somebody_took_off_in_stripe_and_was_paid_there_says_what_is_left_here(double: "Double"):
+    invoice = world.owing()
+    row = world.collect(invoice)
+    gateway().credit(
+        row.stripe_id, amount=2000, currency="USD", refund=False, memo="by a person", reference="", key="a person"
+    )
+    pay_on_the_page(row)
+    stripe_collect.refresh(row, MARCH_1)
+
+    said = world.panel(staff("Finance"), invoice)
+
+    assert Invoice.objects.get(pk=invoice.pk).due == 2000
+    assert "Paid in Stripe, but $20.00 is still open here" in said
+    assert "Nothing is left to do" not in said
+
+
 def test_a_late_look_at_a_former_invoice_is_not_taken_for_the_one_that_is_drawn_up_anew(double: "Double"):
     invoice = world.owing()
     row = world.collect(invoice)
@@ -277,8 +293,7 @@ def test_an_import_brings_back_nothing_of_whoever_was_erased(double: "Double"):
 def test_an_invoice_whose_payment_cannot_be_written_holds_up_no_other(double: "Double"):
     broken = world.owing("Broken")
     row = world.collect(broken)
-    card = {"number": world.GOOD, "expiry": "12/34", "cvc": "123"}
-    httpx.post(row.hosted_url, data=card, follow_redirects=True).raise_for_status()
+    pay_on_the_page(row)
     Invoice.objects.filter(pk=broken.pk).update(state="draft")  # nothing can be paid on one
     StripeInvoice.objects.filter(invoice=broken).update(next_attempt_at=MARCH_1 - timedelta(days=1))
     other = world.owing("Other", card=world.GOOD, double=double)
