@@ -131,7 +131,7 @@ def gateway() -> "Gateway":
     what another account does not have would be taken for deleted.
     """
     known = StripeAccount.objects.filter(pk=StripeAccount.SINGLE).values_list("key_digest", flat=True).first()
-    if known is not None and known != key_digest():
+    if known and known != key_digest():
         raise WrongAccount("The key was changed, and Stripe has not said yet whose it is.", "key_changed")
     return any_account()
 

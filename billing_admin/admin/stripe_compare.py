@@ -21,7 +21,7 @@ from billing_admin.admin.stripe_collection import WithKeys, in_dashboard, requir
 from billing_admin.admin.wallet import harmless
 from billing_admin.flows import stripe_compare
 from billing_admin.flows.stripe_compare import IN_STEP, MOVING, STAGES, counted, told
-from billing_admin.flows.stripe_repair import LABELS, Preview, preview, preview_many, repair
+from billing_admin.flows.stripe_repair import LABELS, Preview, is_away, preview, preview_many, repair
 from billing_admin.pages import ActPage, dress, render_page
 from billing_admin.site import page
 from catalog.after import after_commit
@@ -412,6 +412,8 @@ def _repair_each(request: HttpRequest) -> HttpResponse:
             gone += done.is_gone
         except ValidationError as why:
             refused.append(f"{row.our_id or row.stripe_id}: {why.messages[0]}")
+            if is_away(why):
+                break
     if gone:
         messages.success(request, f"{gone:,} repaired and compared again: both sides agree.")
     if left := len(keys) - gone - len(refused):

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import structlog
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -24,6 +25,8 @@ from customers.journal import Actor, record
 from customers.models import Customer
 from payments.gateway import Page, StripeTrouble, Unreachable, gateway
 from payments.models import StripeAccount, StripeCustomer, StripePrice, StripeProduct, StripeRun, StripeSubscription
+
+log = structlog.get_logger("billing_admin.stripe")
 
 # A worker that says nothing for so long has died.
 CLAIM = timedelta(minutes=2)
@@ -212,9 +215,13 @@ def _links(run: StripeRun, after: str, now: datetime) -> Taken:
 def _contracts(run: StripeRun, after: str, now: datetime) -> Taken:
     rows = Customer.objects.filter(stripe__subscriptions__isnull=False, pk__gt=int(after or 0)).distinct()
     customers = list(rows.order_by("pk")[:BATCH])
-    # One customer a transaction: nobody waits for a whole page of them. Done twice it does nothing.
+    # One customer a transaction: nobody waits for a whole page of them. Done twice it does nothing. Whoever cannot be
+    # followed is left to the clockwork, which tells of it.
     for customer in customers:
-        follow(customer, now)
+        try:
+            follow(customer, now)
+        except Exception:
+            log.exception("a customer could not follow stripe", customer=customer.public_id)
     return Taken(_last([customer.pk for customer in customers]), len(customers), lambda: None)
 
 

@@ -342,10 +342,19 @@ class Tried:
 
 
 def preview_many(rows: Sequence[Difference], now: datetime) -> list[Tried]:
-    found = []
+    """The preview of each. Once Stripe does not answer it is asked for no other: somebody waits."""
+    found, away = [], ""
     for row in rows:
+        if away:
+            found.append(Tried(row, None, away))
+            continue
         try:
             found.append(Tried(row, preview(row, now)))
         except ValidationError as refused:
+            away = refused.messages[0] if is_away(refused) else ""
             found.append(Tried(row, None, refused.messages[0]))
     return found
+
+
+def is_away(refused: ValidationError) -> bool:
+    return isinstance(refused, StripeIsAway) and refused.code == "stripe_unreachable"

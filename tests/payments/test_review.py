@@ -21,13 +21,23 @@ from billing_admin.flows.corrections import credit_invoice, void_invoice
 from billing_admin.flows.customers import close_customer, erase, update_customer
 from billing_admin.flows.gate import collect as pay_by_hand
 from billing_admin.flows.stripe_account import connect
+from billing_admin.flows.stripe_repair import preview_many
 from invoicing.models import Invoice
 from payments.gateway import WrongAccount, event_facts, gateway, key_digest
 from payments.inbox import keep
-from payments.models import StripeAccount, StripeCustomer, StripeEvent, StripeInvoice
+from payments.models import (
+    Difference,
+    StripeAccount,
+    StripeCustomer,
+    StripeEvent,
+    StripeInvoice,
+    StripeRun,
+    StripeSubscription,
+)
 from tests import builders as a
 from tests.admin.catalog_desk import staff
 from tests.instants import MARCH_1, MARCH_16
+from tests.payments import mirror_world as mirror
 from tests.payments import pages_world as world
 from tests.payments.fault_world import pay_on_the_page
 
@@ -304,6 +314,37 @@ def test_an_invoice_whose_payment_cannot_be_written_holds_up_no_other(double: "D
     row = world.row_of(broken)
     assert (row.attempts, row.next_attempt_at, row.claimed_until) == (1, MARCH_1 + timedelta(seconds=30), None)
     assert (this.done, this.failed) == (1, 1)
+
+
+def test_a_customer_who_cannot_follow_stripe_does_not_hold_up_the_import(double: "Double"):
+    mirror.subscriber(name="Broken")
+    StripeSubscription.objects.update(started_at=None, seen_at=MARCH_16)  # so the import leaves it as it is
+    other = a.customer("Other")
+    mirror.subscribe(mirror.stripe_customer(other), mirror.price(mirror.product("Other")))
+
+    run = mirror.bring()
+
+    assert run.finished_at == MARCH_1
+    assert other.subscriptions.get().state == "active"
+
+
+def test_where_stripe_does_not_answer_many_previews_ask_it_once(double: "Double"):
+    rows = [world.collect(world.owing(name)) for name in ("One", "Two", "Three")]
+    run = StripeRun.objects.create(kind="comparison", started_at=MARCH_1, started_by="a test", finished_at=MARCH_1)
+    told = [
+        Difference.objects.create(
+            run=run, subject="invoice", kind="status", since=MARCH_1, our_id=row.invoice.public_id,
+            stripe_id=str(row.stripe_id), repair="look",
+        )
+        for row in rows
+    ]  # fmt: skip
+    double.fault("*", "**", "down")
+    before = len(double.requests)
+
+    tried = preview_many(told, MARCH_1)
+
+    assert [each.preview for each in tried] == [None, None, None]
+    assert len(double.requests) - before == 1
 
 
 def test_a_key_of_another_account_marks_nothing_as_gone(double: "Double", settings: Given):
