@@ -416,7 +416,7 @@ def _charge(row: StripeInvoice, facts: InvoiceFacts, door: Gateway, now: datetim
 
 def _retry_days_passed(row: StripeInvoice, now: datetime) -> int:
     due = row.invoice.due_at
-    days = BillingSettings.present().retry_days[:-1]
+    days = sorted(BillingSettings.present().retry_days)[:-1]
     return sum(due + timedelta(days=day) <= now for day in days) if due is not None else 0
 
 
@@ -530,7 +530,8 @@ def _judge(row: StripeInvoice, facts: InvoiceFacts, now: datetime) -> None:
 def _later(row: StripeInvoice, facts: InvoiceFacts, now: datetime) -> datetime | None:
     """When to look again, though there is nothing to do now."""
     is_closed = row.invoice.state in (InvoiceState.PAID, InvoiceState.VOID)
-    if facts.status == "open" and (is_closed or facts.remaining > row.invoice.due):
+    # As `outrun` sees it, or that would ask for another look at once, again and again.
+    if facts.status == "open" and (is_closed or row.asked > row.collected + row.invoice.due):
         return now + WHILE_MONEY_MOVES
     return charged_again_at(row) if row.state == State.DECLINED else None
 
