@@ -40,6 +40,7 @@ from entitlements.partitions import make_ahead
 from entitlements.reset import bring_up_to_date, reset_due
 from entitlements.reset_many import START, Place, reset_many
 from invoicing.models import Invoice
+from payments.under_way import at_rest
 
 RENEWALS, RESETS, ERASURES = "renew_due", "reset_due", "erase_due"
 DRAFTS, EXPIRIES, DUNNING = "issue_due", "expire_due", "dun_due"
@@ -519,11 +520,11 @@ def _issue(customer: Customer, now: datetime) -> dict[str, Any]:
 
 
 def _with_expired_invoices(now: datetime) -> CustomerQuerySet:
-    return Customer.objects.filter(invoices__in=Invoice.objects.expired(now)).distinct()
+    return Customer.objects.filter(invoices__in=at_rest(Invoice.objects.expired(now))).distinct()
 
 
 def _expire(customer: Customer, now: datetime) -> dict[str, Any]:
-    invoices = Invoice.objects.expired(now).filter(customer=customer).order_by("expires_at", "id")
+    invoices = at_rest(Invoice.objects.expired(now)).filter(customer=customer).order_by("expires_at", "id")
     return {"expired": sum(expire(invoice, now=now) for invoice in invoices)}
 
 

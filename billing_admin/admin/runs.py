@@ -25,6 +25,7 @@ from customers.models import Customer, Phase, Subscription
 from customers.states import LIVE
 from entitlements.models import Balance
 from invoicing.models import Invoice
+from payments.under_way import at_rest
 
 A_PAGE = 30
 MOST_GROUPS, MOST_NAMED, MOST_PARKED, MOST_COUNTED = 20, 6, 50, 10_000
@@ -236,8 +237,8 @@ def due_next(now: datetime) -> list[Due]:
         ("Scheduled changes", lambda end: phases.filter(subscription__bills_at__lte=end, starts_at__lte=end)),
         ("Planned ends", lambda end: waiting.filter(bills_at__lte=end, ends_at__lte=end)),
         ("Drafts to issue", lambda end: Invoice.objects.to_issue(end).filter(awaits_approval=False)),
-        ("Unpaid first invoices", lambda end: Invoice.objects.expired(end)),
-        ("Reminders", lambda end: Invoice.objects.to_remind(end)),
+        ("Unpaid first invoices", lambda end: at_rest(Invoice.objects.expired(end))),
+        ("Reminders", lambda end: at_rest(Invoice.objects.to_remind(end))),
         ("Resets", lambda end: Balance.objects.filter(closed_at=None, ends_at__lte=end)),
         ("Erasures", lambda end: Customer.objects.to_erase(end)),
     ]

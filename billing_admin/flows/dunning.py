@@ -21,6 +21,7 @@ from customers.states import SubscriptionState
 from invoicing.mail import document_link
 from invoicing.models import BillingSettings, Invoice, Reminder, default_retry_days
 from invoicing.states import InvoiceState
+from payments.under_way import at_rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Collected:
 
 def to_collect(now: datetime) -> CustomerQuerySet:
     """Customers with an invoice whose next step has come, or with a contract that has nothing overdue any more."""
-    invoices = Invoice.objects.to_remind(now).filter(customer=OuterRef("pk"))
+    invoices = at_rest(Invoice.objects.to_remind(now)).filter(customer=OuterRef("pk"))
     return Customer.objects.filter(Q(Exists(invoices)) | Q(subscriptions__in=_recovered(now))).distinct()
 
 
@@ -50,7 +51,7 @@ def collect_overdue(customer: Customer, *, now: datetime) -> Collected:
     customer = Customer.objects.select_for_update().get(pk=customer.pk)
     issued = catch_up(customer, now=now)
     reminders = given_up = 0
-    for invoice in Invoice.objects.to_remind(now).filter(customer=customer).order_by("due_at", "id"):
+    for invoice in at_rest(Invoice.objects.to_remind(now)).filter(customer=customer).order_by("due_at", "id"):
         sent, closing = _next_steps(customer, invoice, now)
         reminders += sent
         given_up += invoice.state == InvoiceState.UNCOLLECTIBLE

@@ -26,6 +26,7 @@ from invoicing.issue import annul, receive_payment, settle_issued
 from invoicing.models import Invoice, Payment
 from invoicing.providers import MANUAL
 from invoicing.states import InvoiceState
+from payments.under_way import at_rest
 
 
 class NothingToApprove(ValidationError):
@@ -194,9 +195,9 @@ def give_up_gate(invoice: Invoice, *, reason: str, end_reason: str, actor: Actor
 
 @transaction.atomic
 def expire(invoice: Invoice, *, now: datetime) -> bool:
-    """Give up a first invoice whose window is over; False when it was settled meanwhile."""
+    """Give up a first invoice whose window is over; False when it was settled meanwhile, or its money is on its way."""
     Customer.objects.select_for_update().get(pk=invoice.customer_id)
-    present = Invoice.objects.expired(now).filter(pk=invoice.pk).first()
+    present = at_rest(Invoice.objects.expired(now)).filter(pk=invoice.pk).first()
     if present is None:
         return False
     give_up_gate(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from billing_admin.flows import stripe_collect
+from billing_admin.flows.dunning import to_collect
 from billing_admin.flows.gate import approve, expire
 from billing_admin.flows.plan_change import Activation
 from customers.models import Customer, Subscription
@@ -107,20 +108,44 @@ def test_money_that_came_as_the_window_ended_is_account_credit_and_somebody_is_t
     assert len(double.ledger()) == 1
 
 
-def test_a_debit_that_is_under_way_as_the_window_ends_is_account_credit_when_it_arrives(double: "Double"):
-    """Y-28: Stripe voids nothing while money moves."""
+def test_a_debit_that_is_under_way_as_the_window_ends_is_waited_for(double: "Double"):
+    """Y-28: nobody gives up a plan while its money is on its way."""
     invoice = world.owing(card=DEBIT, double=double)
     row = world.collect(invoice)
     assert row.state == "processing"
-    expire(invoice, now=TOO_LATE)
-    f.one_pass(TOO_LATE)
-    assert row.stripe_id is not None and double.object(row.stripe_id)["status"] == "open"
+    assert not expire(invoice, now=TOO_LATE)
 
     double.settle_processing(row.payment_intent)
     f.until_done(double, TOO_LATE)
+    stripe_collect.refresh(row, TOO_LATE)
 
-    assert of(invoice).state == "ended"
-    assert late_money(invoice.customer) == [5000]
+    assert of(invoice).state == "active"
+    assert not CreditEntry.objects.filter(customer=invoice.customer).exists()
+
+
+def test_a_debit_that_bounces_after_the_window_ends_the_plan(double: "Double"):
+    """Y-28."""
+    invoice = world.owing(card=DEBIT, double=double)
+    row = world.collect(invoice)
+
+    double.settle_processing(row.payment_intent, ok=False)
+    stripe_collect.refresh(row, TOO_LATE)
+
+    assert expire(invoice, now=TOO_LATE)
+    assert (of(invoice).state, of(invoice).end_reason) == ("ended", "payment_expired")
+
+
+def test_nobody_is_reminded_while_a_debit_is_under_way(double: "Double"):
+    invoice = world.owing(card=DEBIT, double=double)
+    Invoice.objects.filter(pk=invoice.pk).update(expires_at=None)
+    row = world.collect(invoice)
+    later = MARCH_1 + timedelta(days=8)
+
+    waiting = to_collect(later).exists()
+    double.settle_processing(row.payment_intent, ok=False)
+    stripe_collect.refresh(row, later)
+
+    assert (waiting, to_collect(later).exists()) == (False, True)
 
 
 def late_money(who: Customer) -> list[int]:
