@@ -110,7 +110,7 @@ def read_feature(request: ApiRequest, slug: Slug) -> FeatureOut:
     needs="catalog.add_feature",
     gives=FeatureOut,
     status=201,
-    refuses=[409],
+    refuses=[404, 409],
     example={"slug": "credits", "name": "Credits", "type": "metered", "unit": "credit"},
 )
 def create_feature(request: ApiRequest, body: FeatureIn) -> FeatureOut:

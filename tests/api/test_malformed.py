@@ -236,6 +236,7 @@ def test_plain_examples_are_accepted(caller, ids):
         # What does not go with how this world stands by then (409) is a fair answer to a good example.
         if answer.status >= 400 and answer.status != HTTPStatus.CONFLICT:
             refused[f"{method} {path}"] = answer.body["code"]
-    # No plan of this world sells units in advance.
+    # No plan of this world sells units in advance, and it has no keys of Stripe.
     units = "POST /api/v1/subscriptions/{subscription_id}/quantities"
-    assert refused == {units: "bad_quantity", f"{units}/preview": "bad_quantity"}
+    stripe = {"POST /api/v1/stripe/links": "not_found"}
+    assert refused == {units: "bad_quantity", f"{units}/preview": "bad_quantity"} | stripe

@@ -6,6 +6,7 @@ import pytest
 
 from payments.models import StripeCustomer
 from tests import builders as a
+from tests.api.conftest import caller_with
 from tests.payments import pages_world as world
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def test_who_is_not_in_stripe_cannot_be_deleted_there(api):
     assert (answer.status, answer["code"]) == (409, "not_in_stripe")
 
 
-def test_it_takes_the_right_to_use_stripe(caller_with, double: "Double"):
+def test_it_takes_the_right_to_use_stripe(double: "Double"):
     who = a.customer()
     world.save_card(who, double)
 

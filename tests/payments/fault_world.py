@@ -60,7 +60,8 @@ def one_pass(now: datetime) -> None:
 
 
 def next_steps() -> Iterator[datetime]:
-    for row in StripeInvoice.objects.waiting():
+    # A bank debit that nobody settles is looked at for ever.
+    for row in StripeInvoice.objects.waiting().exclude(state=StripeInvoice.State.PROCESSING):
         assert row.next_attempt_at is not None
         yield max(row.next_attempt_at, row.claimed_until or row.next_attempt_at)
     yield from (
