@@ -37,11 +37,13 @@ def _collect(now: datetime, this: Pass) -> int:
     """Hand new invoices and refunds over, and take the next step of each that is due."""
     stripe_collect.enqueue(now)
     stripe_credits.enqueue_credits(now)
-    collected = stripe_collect.collect_due(now)
-    for document, error in collected.failed:
+    parts = [stripe_collect.collect_due(now)]
+    if not parts[0].away:
+        parts.append(stripe_credits.credit_due(now))
+    for document, error in (failure for part in parts for failure in part.failed):
         this.fail(document, error)
-    _resolve(COLLECT, collected.well, now)
-    return collected.done + (0 if collected.away else stripe_credits.credit_due(now).done)
+    _resolve(COLLECT, [document for part in parts for document in part.well], now)
+    return sum(part.done for part in parts)
 
 
 # Each commits by itself, row by row, and says how many it brought on; what broke on the way is told to the pass.

@@ -12,8 +12,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
-from django.core.files.uploadedfile import UploadedFile
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -24,6 +22,7 @@ from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.overrides import GIVE, VALUE, OverrideForm, RevokeForm
 from billing_admin.api.override_batches import AT_ONCE, hand_over
+from billing_admin.csv_file import LARGEST, CsvField
 from billing_admin.flows.override_batch import (
     COLUMNS,
     MOST,
@@ -53,7 +52,6 @@ BULK = "entitlements.bulk_override"
 VIEW = "entitlements.view_overridebatch"
 A_PAGE = 50
 ROWS_SHOWN = 200
-LARGEST = 1_000_000  # bytes of CSV
 EXAMPLE = "customer_id,feature,value,until,reason\nacme,credits,500,2027-01-01,\nglobex,credits,unlimited,permanent,"
 
 
@@ -90,25 +88,13 @@ class RowsForm(forms.Form):
         max_length=LARGEST,
         widget=forms.Textarea(attrs={"rows": 10, "spellcheck": "false", "placeholder": EXAMPLE, "wrap": "off"}),
     )
-    file = forms.FileField(label="or a file", required=False, widget=forms.FileInput(attrs={"accept": ".csv,text/csv"}))
+    file = CsvField()
     reason = forms.CharField(
         label="Reason",
         max_length=500,
         help_text="Of the batch, and of every row that has none of its own.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
-
-    def clean_file(self) -> str:
-        file: UploadedFile | None = self.cleaned_data["file"]
-        if file is None:
-            return ""
-        if (file.size or 0) > LARGEST:
-            raise ValidationError("The file is too large: at most 1 MB.")
-        try:
-            text: str = file.read().decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise ValidationError("The file is no text in UTF-8. Save it as “CSV UTF-8”.") from None
-        return text
 
     def clean(self) -> dict[str, Any]:
         said = super().clean() or {}

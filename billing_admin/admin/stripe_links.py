@@ -9,8 +9,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import ValidationError
-from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 
@@ -19,6 +17,7 @@ from billing_admin.admin.acts import moment
 from billing_admin.admin.invoice_acts import ReasonForm
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.stripe_collection import WithKeys, in_dashboard, require_keys
+from billing_admin.csv_file import LARGEST, CsvField
 from billing_admin.flows.stripe_links import (
     COLUMNS,
     MOST_ROWS,
@@ -46,7 +45,6 @@ VIEW = "payments.view_stripecustomer"
 A_PAGE = 50
 FOUND = 8
 ROWS_SHOWN = 200
-LARGEST = 1_000_000  # bytes of CSV
 SHOWN = {
     "": "Everybody",
     "linked": "Linked",
@@ -318,19 +316,7 @@ class FileForm(forms.Form):
             attrs={"rows": 8, "spellcheck": "false", "placeholder": "stripe_id,customer_id\ncus_NffrFeUfNV2Hib,acme"}
         ),
     )
-    file = forms.FileField(label="or a file", required=False, widget=forms.FileInput(attrs={"accept": ".csv,text/csv"}))
-
-    def clean_file(self) -> str:
-        file: UploadedFile | None = self.cleaned_data["file"]
-        if file is None:
-            return ""
-        if (file.size or 0) > LARGEST:
-            raise ValidationError("The file is too large: at most 1 MB.")
-        try:
-            text: str = file.read().decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise ValidationError("The file is no text in UTF-8. Save it as “CSV UTF-8”.") from None
-        return text
+    file = CsvField()
 
     @property
     def text(self) -> str:

@@ -5,7 +5,7 @@ there yet; once one is handed over it cannot be taken back here, because nobody 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
 
 from billing_admin.flows.stripe_account import failing, reached
-from billing_admin.flows.stripe_collect import BY_STRIPE, CLAIM, STRIPE, refresh
+from billing_admin.flows.stripe_collect import BY_STRIPE, CLAIM, STRIPE, Collected, refresh
 from billing_admin.flows.stripe_customers import backoff
 from catalog.money import format_minor
 from customers.journal import CLOCKWORK, Actor, record
@@ -53,16 +53,6 @@ class NoReference(ValidationError):
         )
 
 
-@dataclass
-class Credited:
-    """What a pass did: refunds brought on, those that have to wait, and by their notes' ids those that broke."""
-
-    done: int = 0
-    waiting: int = 0
-    away: bool = False
-    failed: list[tuple[str, Exception]] = field(default_factory=list)
-
-
 # What is to be given back ---------------------------------------------------------------------------------------------
 
 
@@ -90,12 +80,12 @@ def enqueue_credits(now: datetime) -> int:
     return len(rows)
 
 
-def credit_due(now: datetime, most: int = MOST) -> Credited:
+def credit_due(now: datetime, most: int = MOST) -> Collected:
     """Every refund whose next step is due. Where Stripe does not answer, one call is tried and the rest waits.
 
     One that breaks waits like the others and holds up none.
     """
-    this = Credited()
+    this = Collected()
     if StripeAccount.present() is None:
         return this
     for pk in list(StripeCredit.objects.due(now).order_by("next_attempt_at").values_list("pk", flat=True)[:most]):
@@ -107,8 +97,11 @@ def credit_due(now: datetime, most: int = MOST) -> Credited:
             this.failed.append((row.note.public_id, error))
             _wait(row, now + backoff(row.attempts), BROKE)
             continue
-        this.waiting += row.attempts > 0
-        this.done += row.attempts == 0
+        if row.attempts:
+            this.waiting += 1
+        else:
+            this.done += 1
+            this.well.append(row.note.public_id)
         account = StripeAccount.present()
         if row.attempts and (account is None or account.failing_since is not None):
             this.away = True

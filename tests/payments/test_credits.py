@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.test import Client
 
+from billing_admin import stripe_runs
 from billing_admin.flows import stripe_credits, stripe_events
 from billing_admin.flows.corrections import credit_invoice
 from billing_admin.flows.gate import collect as pay_by_hand
 from billing_admin.flows.stripe_credits import NoReference, NotStuck
+from billing_admin.runs import open_failures
 from invoicing.credit_note import BadCredit, CannotUndo, pay_out, void_credit_note
 from invoicing.models import Invoice, Refund
 from payments.models import StripeAccount, StripeCredit
@@ -276,13 +278,16 @@ def test_a_refund_that_breaks_waits_and_holds_up_no_other(double: "Double"):
     other = credit(invoice)
     Invoice.objects.filter(pk=broken.pk).update(currency="ZZZ")  # there is no such money
 
-    stripe_credits.enqueue_credits(MARCH_16)
-    this = stripe_credits.credit_due(MARCH_16)
+    this = stripe_runs.work(stripe_runs.COLLECT, now=MARCH_16)
 
-    assert [what for what, _ in this.failed] == [broken.public_id]
+    assert this.failed == 1
+    assert [failure.what for failure in open_failures()] == [broken.public_id]
     assert other.refunds.get().reference.startswith("re_")
     row = StripeCredit.objects.get(note=broken)
     assert (row.attempts, row.next_attempt_at) == (1, MARCH_16 + timedelta(seconds=30))
+    Invoice.objects.filter(pk=broken.pk).update(currency="USD")
+    stripe_runs.work(stripe_runs.COLLECT, now=MARCH_16 + timedelta(seconds=30))
+    assert not open_failures().exists()
 
 
 def test_without_keys_no_refund_is_looked_for(settings: Any):
