@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib.auth.management import create_permissions
 
-OURS = ("catalog", "customers", "entitlements", "invoicing", "payments", "billing_admin")
+OURS = ("catalog", "customers", "entitlements", "invoicing", "payments", "deals", "billing_admin")
 VIEW = "*.view_*"
 EVERYTHING = "*.*"
 
@@ -42,6 +42,11 @@ ROLES: dict[str, tuple[str, ...]] = {
         "customers.change_subscription",
         "entitlements.add_featureoverride",
         "entitlements.bulk_override",
+        "deals.add_deal",
+        "deals.change_deal",
+        "deals.send_deal",
+        "deals.execute_deal",
+        "deals.add_dealnote",
     ),
     "Finance": (
         VIEW,
@@ -67,6 +72,9 @@ ROLES: dict[str, tuple[str, ...]] = {
         "payments.use_stripe",
         "payments.change_stripeaccount",
         "customers.change_subscription",
+        "customers.migrate_plan",
+        "billing_admin.decide_approval",
+        "deals.add_dealnote",
     ),
     "Admin": (EVERYTHING,),
     # For the key of the company's own application: it asks, reports use, and signs customers up; it changes nothing.

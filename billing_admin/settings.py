@@ -155,6 +155,7 @@ INSTALLED_APPS = [
     "entitlements",
     "invoicing",
     "payments",
+    "deals",
     "billing_admin.apps.BillingAdminConfig",
 ]
 

@@ -14,10 +14,12 @@ from customers.models import Customer, Operation
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts: a person, an API key, or the clockwork."""
+    """Who acts: a person, an API key, or the clockwork; and who else approved it, where that was asked for."""
 
     name: str
     user_id: int | None = None
+    approval: str = ""  # public id of the approved request that is being carried out
+    approved_by: str = ""
 
     @classmethod
     def of(cls, user: Any) -> "Actor":
@@ -98,6 +100,8 @@ def draft(
         inputs=plain_json(dict(inputs or {})),
         effects=plain_json(dict(effects or {})),
         fingerprint=fingerprint,
+        approval=actor.approval,
+        approved_by=actor.approved_by,
         reverses=reverses,
         at=now,
     )

@@ -45,6 +45,10 @@ def new_override_id() -> str:
     return public_id("ovr")
 
 
+def new_migration_id() -> str:
+    return public_id("mig")
+
+
 def new_applied_coupon_id() -> str:
     return public_id("dis")
 
@@ -431,6 +435,100 @@ class CustomPlan(models.Model):
         ordering = ("-created_at",)
 
 
+class PlanMigration(models.Model):
+    """An order to move contracts from one version of a plan to another: who was chosen, when, and which price becomes
+    which. What is left of it is its rows that wait; a run that is stopped or killed goes on from there."""
+
+    class Timing(models.TextChoices):
+        NOW = "now", "Now (features only)"
+        NEXT_BILLING_CYCLE = "next_billing_cycle", "At each contract's next billing cycle"
+        ON_DATE = "on_date", "At the first billing cycle from a date"
+
+    class State(models.TextChoices):
+        READY = "ready", "Ready"
+        RUNNING = "running", "Running"
+        PAUSED = "paused", "Paused"
+        STOPPED = "stopped", "Stopped"
+        FINISHED = "finished", "Finished"
+        TAKING_BACK = "taking_back", "Being taken back"
+        TAKEN_BACK = "taken_back", "Taken back"
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_migration_id, editable=False)
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="migrations")
+    from_version = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="migrations_away")
+    to_version = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="migrations_to")
+    timing = models.CharField(max_length=20, choices=Timing, default=Timing.NEXT_BILLING_CYCLE)
+    not_before = models.DateTimeField(null=True, help_text="For a date: the first boundary from here on.")
+    mappings = models.JSONField(default=list, help_text="`{from, to}` by item key; to null: dropped on purpose.")
+    chosen = models.JSONField(default=dict, help_text="How the customers were chosen, as people read it.")
+    state = models.CharField(max_length=12, choices=State, default=State.READY)
+    fingerprint = models.CharField(max_length=64, blank=True, help_text="Of the dry run that was confirmed.")
+    reason = models.TextField()
+    created_by = models.CharField(max_length=150)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    approval = models.CharField(max_length=24, blank=True)
+    approved_by = models.CharField(max_length=150, blank=True)
+    take_back_reason = models.TextField(blank=True)
+    taken_back_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        permissions = [("migrate_plan", "Can move customers to another version of a plan")]
+        indexes = [
+            models.Index(
+                fields=["state"], condition=Q(state__in=["running", "taking_back"]), name="migration_under_way"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+
+class MigrationRowQuerySet(models.QuerySet):
+    def left(self) -> "MigrationRowQuerySet":
+        """Not looked at yet."""
+        return self.filter(state=MigrationRow.State.WAITING)
+
+
+class MigrationRow(models.Model):
+    """One contract of a migration: what it was expected to mean, and what became of it."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "Waiting"
+        SCHEDULED = "scheduled", "Scheduled"
+        MOVED = "moved", "Moved"
+        SKIPPED = "skipped", "Skipped"
+        FAILED = "failed", "Failed"
+        TAKEN_BACK = "taken_back", "Taken back"
+        KEPT = "kept", "Kept: invoiced already"
+
+    migration = models.ForeignKey(PlanMigration, on_delete=models.PROTECT, related_name="rows")
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="migration_rows")
+    subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, related_name="migration_rows")
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING)
+    code = models.CharField(max_length=40, blank=True, help_text="Why it was skipped or failed.")
+    problem = models.CharField(max_length=500, blank=True)
+    old_price = models.BigIntegerField(default=0, help_text="Per period of the plan, minor units.")
+    new_price = models.BigIntegerField(default=0)
+    lost = models.JSONField(default=list, help_text="Access that goes away, in words.")
+    at = models.DateTimeField(null=True, help_text="When the new version begins.")
+    phase = models.ForeignKey(Phase, on_delete=models.PROTECT, null=True, related_name="+")
+    operation = models.ForeignKey("Operation", on_delete=models.PROTECT, null=True, related_name="+")
+    done_at = models.DateTimeField(null=True)
+
+    objects = MigrationRowQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("id",)
+        constraints = [
+            models.UniqueConstraint(fields=["migration", "subscription"], name="contract_once_per_migration"),
+        ]
+        indexes = [models.Index(fields=["migration", "state", "id"], name="migration_row_state")]
+
+
 class Note(models.Model):
     """What staff want the next person to know about a customer."""
 
@@ -461,6 +559,8 @@ class Operation(models.Model):
     inputs = models.JSONField(default=dict)
     fingerprint = models.CharField(max_length=64, blank=True)
     effects = models.JSONField(default=dict)
+    approval = models.CharField(max_length=24, blank=True, help_text="The request that somebody else approved.")
+    approved_by = models.CharField(max_length=150, blank=True)
     reverses = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="reversed_by")
     at = models.DateTimeField()
 

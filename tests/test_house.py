@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-STOREYS = ["catalog", "customers", "entitlements", "invoicing", "payments", "billing_admin"]
+STOREYS = ["catalog", "customers", "entitlements", "invoicing", "payments", "deals", "billing_admin"]
 # Only these read the clock; everything else receives `now`.
 CLOCKS = {
     "billing_admin/hot/door.py",

@@ -17,6 +17,7 @@ class Migration(migrations.Migration):
         ("entitlements", "0001_initial"),
         ("invoicing", "0001_initial"),
         ("payments", "0001_initial"),
+        ("deals", "0001_initial"),
     ]
 
     operations = [migrations.RunPython(grant, drop)]

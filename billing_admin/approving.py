@@ -1,0 +1,92 @@
+"""Acts that can need a second person. Each is a value: made from what was asked for, it can show what it would do and
+do it. The rules (`ApprovalRule`) say from which size on; `flows/approvals.py` asks, decides and carries out.
+
+An act is registered with `@guarded`. Its verb calls `flows.approvals.guard(act, actor=…, now=…)` first, inside its
+transaction, so that pages, API and bulk acts meet the same rule.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+from customers.journal import Actor, plain_json
+from customers.models import Customer, Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How big an act is by one measure. Money is in major units of `currency`; a percentage is 0 to 100."""
+
+    measure: str
+    value: Decimal
+    currency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One line of a preview: what it is about, before and after, in words for people."""
+
+    label: str
+    before: str = ""
+    after: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What an act would do, as its requester and its approver both see it. `facts` are what must not move until it is
+    applied: amounts and states, no clock and nothing that only decorates."""
+
+    sentence: str
+    effects: tuple[Effect, ...] = ()
+    warnings: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        facts = json.dumps(plain_json(dict(self.facts)), sort_keys=True)
+        return hashlib.sha256(f"{self.sentence}\0{facts}".encode()).hexdigest()[:32]
+
+    def to_json(self) -> dict[str, Any]:
+        effects = [{"label": e.label, "before": e.before, "after": e.after, "url": e.url} for e in self.effects]
+        return {"sentence": self.sentence, "effects": effects, "warnings": list(self.warnings)}
+
+
+class Act(Protocol):
+    """`key` is `noun.past`, as in the journal; `measures` names what rules can measure, with words for each."""
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    measures: ClassVar[Mapping[str, str]]
+    permissions: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def from_json(cls, inputs: Mapping[str, Any]) -> Self:
+        """The act again; rows are found by their public ids. Raises `ValidationError` for what is gone."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    def customer(self) -> Customer | None: ...
+
+    def sizes(self, now: datetime) -> Sequence[Size]: ...
+
+    def shown(self, now: datetime) -> Shown: ...
+
+    def carry_out(self, *, reason: str, actor: Actor, now: datetime) -> Operation | None:
+        """Call the verb. The actor is whoever asked, with the approval on it."""
+
+
+ACTS: dict[str, type[Act]] = {}
+
+
+Guarded = TypeVar("Guarded", bound=type[Act])
+
+
+def guarded(act: Guarded) -> Guarded:
+    """Register an act, so that rules can name it and its requests can be carried out."""
+    ACTS[act.key] = act
+    return act
