@@ -121,6 +121,10 @@ def favicon(_request: HttpRequest) -> str:
     return static("desk/favicon.svg")
 
 
+def preferences(_request: HttpRequest) -> str:
+    return reverse("admin:preferences")
+
+
 def script(_request: HttpRequest) -> str:
     return static("desk/desk.js")
 
@@ -143,6 +147,7 @@ UNFOLD = {
         "show_all_applications": False,
         "navigation": navigation,
     },
+    "ACCOUNT": {"navigation": [{"title": "Preferences", "link": preferences}]},
     "COMMAND": {"show_history": False},
     "COLORS": {
         "base": {

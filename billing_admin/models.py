@@ -95,6 +95,13 @@ class WorkerFailure(models.Model):
         indexes = [models.Index(fields=["-at"], condition=models.Q(resolved_at=None), name="failure_open")]
 
 
+class Preference(models.Model):
+    """How the desk looks to one person."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="preference")
+    time_zone = models.CharField(max_length=63, blank=True, help_text="Empty: UTC.")
+
+
 class Heartbeat(models.Model):
     """When the clockwork was last heard; one row per task."""
 

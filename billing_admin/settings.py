@@ -170,6 +170,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",
     "billing_admin.middleware.InstantMiddleware",
+    "billing_admin.middleware.DisplayMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 

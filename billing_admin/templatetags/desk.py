@@ -9,6 +9,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from billing_admin.display import display_zone
 from catalog.money import format_minor, format_rate, grouped
 from catalog.periods import Period
 
@@ -60,30 +61,31 @@ def quantity(value: Decimal | int | None) -> str:
 
 @register.simple_tag
 def when(at: datetime | None, otherwise: str = "—") -> str:
-    """`1 Dec 2026`, with the exact UTC instant on hover."""
+    """`1 Dec 2026` in the reader's time zone, with the exact UTC instant on hover."""
     if at is None:
         return otherwise
     at = at.astimezone(UTC)
+    there = at.astimezone(display_zone())
+    # Billing counts days in UTC: where it is another day for the reader, the hour says why.
+    text = _day(there) if there.date() == at.date() else f"{_day(there)}, {there:%H:%M}"
     return format_html(
-        '<time class="desk-when" datetime="{}" title="{}">{}</time>',
-        at.isoformat(),
-        f"{_day(at)}, {at:%H:%M:%S} UTC",
-        _day(at),
+        '<time class="desk-when" datetime="{}" title="{}">{}</time>', at.isoformat(), _in_utc(at), text
     )
 
 
 @register.simple_tag
 def instant(at: datetime | None, otherwise: str = "—") -> str:
-    """`1 Dec 2026, 14:05 UTC`: for events, of which there are many a day."""
+    """`1 Dec 2026 14:05` in the reader's time zone: for events, of which there are many a day."""
     if at is None:
         return otherwise
     at = at.astimezone(UTC)
+    there = at.astimezone(display_zone())
     return format_html(
         '<time class="desk-when" datetime="{}" title="{}">{} <span class="desk-muted">{}</span></time>',
         at.isoformat(),
-        f"{_day(at)}, {at:%H:%M:%S} UTC",
-        _day(at),
-        f"{at:%H:%M}",
+        _in_utc(at),
+        _day(there),
+        f"{there:%H:%M}",
     )
 
 
@@ -93,6 +95,10 @@ def between(period: Period) -> str:
     if period.ends_at is None:
         return format_html("from {}", when(period.starts_at))
     return format_html("{} – {}", when(period.starts_at), when(period.ends_at))
+
+
+def _in_utc(at: datetime) -> str:
+    return f"{_day(at)}, {at:%H:%M:%S} UTC"
 
 
 def _day(at: datetime) -> str:
