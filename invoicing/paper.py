@@ -119,7 +119,7 @@ def read_paper(invoice: Invoice, *, is_gate: bool, now: datetime) -> Paper:
         state=_state(invoice, tongue, now),
         notice=_notice(invoice, tongue, is_gate=is_gate, now=now),
         seller=seller_of(account, tongue),
-        buyer=_buyer(invoice.customer, tongue),
+        buyer=buyer_of(invoice.customer, tongue),
         facts=tuple(_facts(invoice, tongue)),
         rows=tuple(row(line, invoice.currency, tongue, deductions) for line in lines),
         totals=tuple(totals(invoice, lines, deductions, tongue)),
@@ -139,7 +139,7 @@ def seller_of(account: BillingSettings, tongue: Tongue) -> Party:
     return Party(account.company_name, tuple(line.strip() for line in lines if line.strip()))
 
 
-def _buyer(customer: Customer, tongue: Tongue) -> Party:
+def buyer_of(customer: Customer, tongue: Tongue) -> Party:
     lines = [*customer.billing_address.splitlines(), customer.email]
     if customer.tax_number:
         lines.append(f"{tongue.say('tax_number')} {customer.tax_number}")

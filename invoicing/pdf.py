@@ -1,10 +1,10 @@
 """A document on paper: `Paper` → PDF, the same bytes for the same document.
 
 The fonts lie beside this file, so that nothing has to be installed; they hold Latin, Greek and Cyrillic letters and
-the signs of currencies.
+the signs of currencies. `print_story` and the parts below it lay out other papers of ours alike.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -51,14 +51,39 @@ LABEL = style(8, 12, color=MUTED)
 
 def print_paper(paper: Paper) -> bytes:
     """The PDF of a document; without the moment of printing in it."""
+
+    def foot(page: int, of: int) -> tuple[str, str]:
+        left = " · ".join(part for part in (paper.seller.name, paper.title) if part)
+        return left, paper.tongue.say("page_of", page=page, pages=of)
+
+    return print_story(
+        lambda: _story(paper), title=paper.title, author=paper.seller.name, language=paper.tongue.language, foot=foot
+    )
+
+
+def print_story(
+    story: Callable[[], Iterable[Flowable]],
+    *,
+    title: str,
+    author: str,
+    language: str,
+    foot: Callable[[int, int], tuple[str, str]],
+) -> bytes:
+    """Pages of ours. `foot` says what stands at the left and right end of page n of m."""
     load_fonts()
-    _, pages = _print(paper, of=0)
-    printed, _ = _print(paper, of=pages)
-    return printed
+
+    def printed(of: int) -> tuple[bytes, int]:
+        return _print(list(story()), title=title, author=author, language=language, foot=lambda page: foot(page, of))
+
+    # How many pages there are is known only once they are laid out.
+    _, pages = printed(0)
+    return printed(pages)[0]
 
 
-def _print(paper: Paper, *, of: int) -> tuple[bytes, int]:
-    """The PDF and the number of its pages; how many there are is known only once they are laid out."""
+def _print(
+    story: list[Flowable], *, title: str, author: str, language: str, foot: Callable[[int], tuple[str, str]]
+) -> tuple[bytes, int]:
+    """The PDF and the number of its pages."""
     stream = BytesIO()
     document = SimpleDocTemplate(
         stream,
@@ -67,16 +92,16 @@ def _print(paper: Paper, *, of: int) -> tuple[bytes, int]:
         rightMargin=MARGIN - PADDING,
         topMargin=MARGIN,
         bottomMargin=FOOT,
-        title=paper.title,
-        author=paper.seller.name,
-        lang=paper.tongue.language,
+        title=title,
+        author=author,
+        lang=language,
         invariant=1,
     )
 
-    def foot(canvas: Canvas, document: Any) -> None:
-        _write_foot(canvas, paper, document.page, of)
+    def write_foot(canvas: Canvas, document: Any) -> None:
+        _write_foot(canvas, *foot(document.page))
 
-    document.build(list(_story(paper)), onFirstPage=foot, onLaterPages=foot)
+    document.build(story, onFirstPage=write_foot, onLaterPages=write_foot)
     return stream.getvalue(), document.page
 
 
@@ -87,23 +112,23 @@ def load_fonts() -> None:
     pdfmetrics.registerFont(TTFont(BOLD, FONTS / "Inter-SemiBold.ttf"))
 
 
-def _write_foot(canvas: Canvas, paper: Paper, number: int, of: int) -> None:
+def _write_foot(canvas: Canvas, left: str, right: str) -> None:
     canvas.setFont(REGULAR, 7.8)
     canvas.setFillColor(MUTED)
-    canvas.drawString(MARGIN, 12 * mm, " · ".join(part for part in (paper.seller.name, paper.title) if part))
-    canvas.drawRightString(A4[0] - MARGIN, 12 * mm, paper.tongue.say("page_of", page=number, pages=of))
+    canvas.drawString(MARGIN, 12 * mm, left)
+    canvas.drawRightString(A4[0] - MARGIN, 12 * mm, right)
 
 
 def _story(paper: Paper) -> Iterable[Flowable]:
     title = [text(paper.title, TITLE), text(paper.state.name, NAME)]
-    yield _side_by_side(title, _party(paper.seller, NAME_RIGHT, BODY_RIGHT), WIDTH / 2)
+    yield side_by_side(title, party(paper.seller, NAME_RIGHT, BODY_RIGHT), WIDTH / 2)
     yield Spacer(0, 7 * mm)
     yield text(paper.notice.headline, HEADLINE)
     if paper.notice.text:
         yield text(paper.notice.text, BODY)
     yield Spacer(0, 7 * mm)
-    buyer = [text(paper.words["billed_to"], LABEL), *_party(paper.buyer, NAME, BODY)]
-    yield _side_by_side(buyer, [_pairs(paper.facts)], sum(PAIR))
+    buyer = [text(paper.words["billed_to"], LABEL), *party(paper.buyer, NAME, BODY)]
+    yield side_by_side(buyer, [pairs(paper.facts)], sum(PAIR))
     if paper.memo:
         yield Spacer(0, 5 * mm)
         yield text(paper.memo, BODY)
@@ -122,15 +147,15 @@ def text(words: str, shape: ParagraphStyle) -> Paragraph:
     return Paragraph(escape(words.translate(WHOLE_WIDTH_YEN)).replace("\n", "<br/>"), shape)
 
 
-def _party(party: Party, name: ParagraphStyle, body: ParagraphStyle) -> list[Flowable]:
-    return [text(party.name, name), *(text(line, body) for line in party.lines)]
+def party(who: Party, name: ParagraphStyle, body: ParagraphStyle) -> list[Flowable]:
+    return [text(who.name, name), *(text(line, body) for line in who.lines)]
 
 
-def _side_by_side(left: list[Any], right: list[Any], width: float) -> Table:
-    return _grid([[left, right]], (WIDTH - width, width))
+def side_by_side(left: list[Any], right: list[Any], width: float) -> Table:
+    return grid([[left, right]], (WIDTH - width, width))
 
 
-def _grid(rows: list[list[Any]], widths: tuple[float, ...], *more: Any, pad: float = 0, repeat: int = 0) -> Table:
+def grid(rows: list[list[Any]], widths: tuple[float, ...], *more: Any, pad: float = 0, repeat: int = 0) -> Table:
     plain = [
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
         ("LEFTPADDING", (0, 0), (-1, -1), 0),
@@ -141,9 +166,9 @@ def _grid(rows: list[list[Any]], widths: tuple[float, ...], *more: Any, pad: flo
     return Table(rows, colWidths=widths, repeatRows=repeat, hAlign="RIGHT", style=[*plain, *more])
 
 
-def _pairs(facts: Iterable[Entry]) -> Table:
+def pairs(facts: Iterable[Entry]) -> Table:
     rows = [[text(fact.name, style(9, 13, color=MUTED)), text(fact.value, NAME_RIGHT)] for fact in facts]
-    return _grid(rows, PAIR, pad=0.6)
+    return grid(rows, PAIR, pad=0.6)
 
 
 def _lines(paper: Paper) -> Flowable:
@@ -156,7 +181,7 @@ def _lines(paper: Paper) -> Flowable:
     ]
     rows = [[_what(row), text(row.quantity, BODY_RIGHT), text(row.amount, NAME_RIGHT)] for row in paper.rows]
     ruled = [("LINEABOVE", (0, 0), (-1, 0), 0.6, LINE), ("LINEBELOW", (0, 0), (-1, -1), 0.6, LINE)]
-    return _grid([head, *rows], COLUMNS, *ruled, pad=5, repeat=1)
+    return grid([head, *rows], COLUMNS, *ruled, pad=5, repeat=1)
 
 
 def _what(row: Row) -> list[Flowable]:
@@ -176,7 +201,7 @@ def _totals(paper: Paper) -> Table:
         rows.append([text(entry.name, shapes[0]), text(entry.value, shapes[1])])
         if is_sum and place:
             rules.append(("LINEABOVE", (0, place), (-1, place), 0.6, LINE))
-    return _grid(rows, (62 * mm, 34 * mm), *rules, pad=2.6)
+    return grid(rows, (62 * mm, 34 * mm), *rules, pad=2.6)
 
 
 def _ways_to_pay(paper: Paper) -> Iterable[Flowable]:
