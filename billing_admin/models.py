@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -23,6 +23,14 @@ def new_key_id() -> str:
 
 def new_approval_id() -> str:
     return public_id("apr")
+
+
+def new_export_id() -> str:
+    return public_id("exp")
+
+
+def new_batch_id() -> str:
+    return public_id("imp")
 
 
 class ApiKey(models.Model):
@@ -188,3 +196,156 @@ class ApprovalRequest(models.Model):
 
     def __str__(self) -> str:
         return self.public_id
+
+
+class SavedFilter(models.Model):
+    """A list as somebody narrowed it, under a name: theirs alone, or for everybody who may see the list."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_filters")
+    page = models.CharField(max_length=80, help_text="The list, by the name of its address.")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=2000, help_text="What stands behind the question mark.")
+    is_shared = models.BooleanField(default=False)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("name", "id")
+        constraints = [
+            models.UniqueConstraint(fields=["user", "page", "name"], name="one_filter_of_a_name"),
+        ]
+        indexes = [models.Index(fields=["page"], condition=Q(is_shared=True), name="filter_shared")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ExportQuerySet(models.QuerySet):
+    def left(self, now: datetime) -> "ExportQuerySet":
+        """Not written yet, and nobody at work on it has been heard of lately."""
+        silent = Q(heard_at=None) | Q(heard_at__lte=now - Export.SILENCE)
+        return self.filter(silent, state__in=(Export.State.WAITING, Export.State.RUNNING))
+
+    def over(self, now: datetime) -> "ExportQuerySet":
+        return self.filter(state=Export.State.DONE, expires_at__lte=now)
+
+
+class Export(models.Model):
+    """A list as a CSV file, written by a worker. The file goes when it expires; the row stays."""
+
+    SILENCE = timedelta(minutes=2)
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "Waiting"
+        RUNNING = "running", "Being written"
+        DONE = "done", "Ready"
+        FAILED = "failed", "Failed"
+        EXPIRED = "expired", "Expired"
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_export_id, editable=False)
+    kind = models.CharField(max_length=40, help_text="Which list (billing_admin/exports.py).")
+    query = models.CharField(max_length=2000, blank=True, help_text="What the list was narrowed to.")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="exports")
+    state = models.CharField(max_length=8, choices=State, default=State.WAITING)
+    total = models.PositiveIntegerField(null=True, help_text="Rows to write, counted at the start.")
+    done = models.PositiveIntegerField(default=0)
+    size = models.PositiveBigIntegerField(default=0, help_text="Bytes of the file.")
+    problem = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField()
+    heard_at = models.DateTimeField(null=True, help_text="When whoever writes it was last heard of.")
+    finished_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+
+    objects = ExportQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        permissions = [("see_all_exports", "Can see and download the exports of others")]
+        indexes = [
+            models.Index(fields=["user", "-id"], name="export_of_person"),
+            models.Index(fields=["id"], condition=Q(state__in=["waiting", "running"]), name="export_left"),
+            models.Index(fields=["expires_at"], condition=Q(state="done"), name="export_over"),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+
+class Batch(models.Model):
+    """One act for many rows: read from a file, or for customers who were chosen in their list. It is tried without
+    writing, confirmed, and carried out row by row; what is left of it is its rows that wait."""
+
+    class Source(models.TextChoices):
+        FILE = "file", "Import"
+        CHOSEN = "chosen", "Bulk act"
+
+    class State(models.TextChoices):
+        TRYING = "trying", "Being tried"
+        TRIED = "tried", "Tried, not confirmed"
+        RUNNING = "running", "Under way"
+        STOPPED = "stopped", "Stopped"
+        FINISHED = "finished", "Done"
+        TAKING_BACK = "taking_back", "Being taken back"
+        TAKEN_BACK = "taken_back", "Taken back"
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_batch_id, editable=False)
+    kind = models.CharField(max_length=20, help_text="What each row does (billing_admin/row_acts.py).")
+    source = models.CharField(max_length=6, choices=Source)
+    title = models.CharField(max_length=300, help_text="The file's name, or who was chosen and how.")
+    digest = models.CharField(max_length=64, help_text="Of what was read, so that the same file is noticed.")
+    reason = models.TextField()
+    state = models.CharField(max_length=12, choices=State, default=State.TRYING)
+    total = models.PositiveIntegerField()
+    fingerprint = models.CharField(max_length=64, blank=True, help_text="Of the dry run as it was looked at.")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_by = models.CharField(max_length=150)
+    created_at = models.DateTimeField()
+    confirmed_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    approval = models.CharField(max_length=24, blank=True)
+    approved_by = models.CharField(max_length=150, blank=True)
+    taken_back_by = models.CharField(max_length=150, blank=True)
+    take_back_reason = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        indexes = [
+            models.Index(fields=["kind", "digest"], name="batch_of_same_file"),
+            models.Index(
+                fields=["id"], condition=Q(state__in=["trying", "running", "taking_back"]), name="batch_under_way"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+
+class BatchRow(models.Model):
+    """One row of a batch: what was asked for, what it would do, and what became of it."""
+
+    class State(models.TextChoices):
+        READ = "read", "Not tried yet"
+        READY = "ready", "Ready"
+        LEFT_OUT = "left_out", "Left out"
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+        TAKEN_BACK = "taken_back", "Taken back"
+        KEPT = "kept", "Kept"
+
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="rows")
+    line = models.PositiveIntegerField(help_text="In the file; the heading is line 1.")
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, null=True, related_name="batch_rows")
+    cells = models.JSONField(help_text="What was asked for, by column.")
+    state = models.CharField(max_length=10, choices=State, default=State.READ)
+    before = models.CharField(max_length=300, blank=True)
+    after = models.CharField(max_length=300, blank=True)
+    facts = models.JSONField(default=dict, help_text="What may not move between trying and doing.")
+    code = models.CharField(max_length=60, blank=True)
+    column = models.CharField(max_length=60, blank=True)
+    problem = models.CharField(max_length=500, blank=True)
+    operations = models.JSONField(default=list, help_text="Public ids of the acts that came of it.")
+    done_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("line", "id")
+        constraints = [models.UniqueConstraint(fields=["batch", "line"], name="line_once_per_batch")]
+        indexes = [models.Index(fields=["batch", "state", "line"], name="batch_row_state")]

@@ -20,6 +20,7 @@ class Actor:
     user_id: int | None = None
     approval: str = ""  # public id of the approved request that is being carried out
     approved_by: str = ""
+    batch: str = ""  # public id of the import or the bulk act of which this is a row
 
     @classmethod
     def of(cls, user: Any) -> "Actor":
@@ -102,6 +103,7 @@ def draft(
         fingerprint=fingerprint,
         approval=actor.approval,
         approved_by=actor.approved_by,
+        batch=actor.batch,
         reverses=reverses,
         at=now,
     )

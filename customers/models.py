@@ -561,6 +561,7 @@ class Operation(models.Model):
     effects = models.JSONField(default=dict)
     approval = models.CharField(max_length=24, blank=True, help_text="The request that somebody else approved.")
     approved_by = models.CharField(max_length=150, blank=True)
+    batch = models.CharField(max_length=24, blank=True, help_text="The import or the bulk act that it was a row of.")
     reverses = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="reversed_by")
     at = models.DateTimeField()
 
@@ -571,6 +572,7 @@ class Operation(models.Model):
         indexes = [
             models.Index(fields=["customer", "-id"], name="operation_of_customer"),
             models.Index(fields=["-at"], name="operation_at"),
+            models.Index(fields=["batch", "id"], condition=~Q(batch=""), name="operation_of_batch"),
         ]
 
     def __str__(self) -> str:
