@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
@@ -15,8 +16,9 @@ from django.db.models import F, Func, Prefetch, Q, Value
 from django.db.models.functions import Upper
 from simple_history.models import HistoricalRecords
 
-from catalog.models import Coupon, Plan, PlanVersion, Product, PromoCode
+from catalog.models import Coupon, Plan, PlanVersion, Product, PromoCode, terms_of
 from catalog.terms import PlanTerms
+from customers.recurring import recurring
 from customers.states import LIVE, NEXT, CannotMove, SubscriptionState
 
 CUSTOMER_ID = RegexValidator(
@@ -240,6 +242,12 @@ class Subscription(models.Model):
                 condition=Q(state__in=["trialing", "active", "past_due"], parked_at=None),
                 name="subscription_due",
             ),
+            models.Index(
+                fields=["ends_at"],
+                condition=Q(state__in=["trialing", "active", "past_due"], ends_at__isnull=False),
+                name="subscription_end",
+            ),
+            models.Index(fields=["trial_ends_at"], condition=Q(state="trialing"), name="subscription_trial_end"),
         ]
 
     def __str__(self) -> str:
@@ -285,6 +293,10 @@ class Phase(models.Model):
     is_trial = models.BooleanField(default=False)
     bought = models.JSONField(default=dict, help_text="Prepaid units by item key, the included ones counted.")
     pending_since = models.DateTimeField(null=True, help_text="Waits for its invoice to be paid; not in force.")
+    # What it brings as it was sold, see recurring.py: follows from the version, the quantity and the units bought.
+    monthly = models.BigIntegerField(default=0, editable=False, help_text="Minor units, normalised to a month.")
+    fees = models.BigIntegerField(default=0, editable=False, help_text="Of one renewal, minor units.")
+    fees_between = models.BigIntegerField(default=0, editable=False, help_text="Of a billing date inside a period.")
 
     objects = PhaseQuerySet.as_manager()
 
@@ -308,10 +320,32 @@ class Phase(models.Model):
                 ],
             ),
         ]
-        indexes = [models.Index(fields=["version"], name="phase_version")]
+        indexes = [
+            models.Index(fields=["version"], name="phase_version"),
+            models.Index(fields=["starts_at"], condition=Q(withdrawn_at=None, pending_since=None), name="phase_start"),
+            models.Index(
+                fields=["ends_at"],
+                condition=Q(withdrawn_at=None, pending_since=None, ends_at__isnull=False),
+                name="phase_end",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.version} from {self.starts_at:%Y-%m-%d}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """With what it brings, whenever that can have changed; who uses `update()` hands on `brings()` as well."""
+        fields = kwargs.get("update_fields")
+        if fields is None or {"version", "quantity", "bought"} & set(fields):
+            brought = recurring(terms_of(self.version_id).sold(self.quantity, self.bought_units()))
+            self.monthly, self.fees, self.fees_between = brought.monthly, brought.fees, brought.fees_between
+            if fields is not None:
+                kwargs["update_fields"] = [*fields, *self.brings()]
+        super().save(*args, **kwargs)
+
+    def brings(self) -> dict[str, int]:
+        """The columns that follow from its version, quantity and bought units."""
+        return {"monthly": self.monthly, "fees": self.fees, "fees_between": self.fees_between}
 
     def covers(self, at: datetime) -> bool:
         return self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
@@ -371,7 +405,14 @@ class PriceOverride(models.Model):
         constraints = [
             models.CheckConstraint(name="override_cycles_positive", condition=Q(cycles=None) | Q(cycles__gt=0)),
         ]
-        indexes = [models.Index(fields=["subscription", "item_key"], name="override_of_contract")]
+        indexes = [
+            models.Index(fields=["subscription", "item_key"], name="override_of_contract"),
+            models.Index(
+                fields=["subscription"],
+                condition=Q(revoked_at=None, cycles__isnull=False),
+                name="override_that_runs_out",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.public_id
@@ -415,7 +456,12 @@ class AppliedCoupon(models.Model):
                 violation_error_message="This customer has this coupon already.",
             ),
         ]
-        indexes = [models.Index(fields=["coupon"], condition=Q(removed_at=None), name="applied_coupon_live")]
+        indexes = [
+            models.Index(fields=["coupon"], condition=Q(removed_at=None), name="applied_coupon_live"),
+            models.Index(
+                fields=["ends_at"], condition=Q(removed_at=None, ends_at__isnull=False), name="applied_coupon_end"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.coupon} for {self.customer}"

@@ -275,7 +275,7 @@ def switch_now(
         )
     if phase.is_trial:
         subscription.phases.kept().filter(starts_at__gt=at, version=current.version).update(
-            version=version, quantity=quantity, bought=phase.bought
+            version=version, quantity=quantity, bought=phase.bought, **phase.brings()
         )
     _set_period_of(subscription, phase, at)
     subscription.save()
@@ -411,6 +411,8 @@ def end(subscription: Subscription, *, at: datetime, reason: str, now: datetime)
     _drop_next(subscription, at=at, now=now)
     drop_pending(subscription, now=now)
     begun = subscription.phases.kept().filter(starts_at__lte=at)
+    if subscription.state == SubscriptionState.PENDING_PAYMENT:
+        begun.update(monthly=0)  # it never gave access, so it never brought anything
     begun.filter(Q(ends_at=None) | Q(ends_at__gt=at)).update(ends_at=at)
     subscription.move_to(SubscriptionState.ENDED)
     subscription.ended_at, subscription.end_reason = at, reason
