@@ -13,6 +13,14 @@ from customers.models import Customer, Operation
 
 
 @dataclass(frozen=True, slots=True)
+class TakesBack:
+    """An act that is being undone: the next line with the verb points at it; what else is written on the way does not."""
+
+    operation: Operation
+    verb: str
+
+
+@dataclass(frozen=True, slots=True)
 class Actor:
     """Who acts: a person, an API key, or the clockwork; and who else approved it, where that was asked for."""
 
@@ -21,6 +29,7 @@ class Actor:
     approval: str = ""  # public id of the approved request that is being carried out
     approved_by: str = ""
     batch: str = ""  # public id of the import or the bulk act of which this is a row
+    takes_back: TakesBack | None = None  # what is being undone, where that is so
 
     @classmethod
     def of(cls, user: Any) -> "Actor":
@@ -104,6 +113,11 @@ def draft(
         approval=actor.approval,
         approved_by=actor.approved_by,
         batch=actor.batch,
-        reverses=reverses,
+        reverses=reverses or _taken_back(actor, verb),
         at=now,
     )
+
+
+def _taken_back(actor: Actor, verb: str) -> Operation | None:
+    undone = actor.takes_back
+    return undone.operation if undone is not None and undone.verb == verb else None

@@ -608,7 +608,8 @@ class Operation(models.Model):
     approval = models.CharField(max_length=24, blank=True, help_text="The request that somebody else approved.")
     approved_by = models.CharField(max_length=150, blank=True)
     batch = models.CharField(max_length=24, blank=True, help_text="The import or the bulk act that it was a row of.")
-    reverses = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="reversed_by")
+    # One act is taken back once. Whoever wants it back takes back the act that reverses it, so the chain has no forks.
+    reverses = models.OneToOneField("self", on_delete=models.PROTECT, null=True, related_name="reversed_by")
     at = models.DateTimeField()
 
     objects = OperationQuerySet.as_manager()
