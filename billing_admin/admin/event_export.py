@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
 from io import StringIO
 
-from billing_admin.admin.wallet import harmless
 from billing_admin.api.events import parts_of
+from billing_admin.csv_table import harmless
 from catalog.money import plain
 from entitlements.models import UsageEvent
 

@@ -23,13 +23,12 @@ from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.overrides import GIVE, VALUE, OverrideForm, RevokeForm
 from billing_admin.api.override_batches import AT_ONCE, hand_over
 from billing_admin.csv_file import LARGEST, CsvField
+from billing_admin.csv_table import BadRows, Problem
 from billing_admin.flows.override_batch import (
     COLUMNS,
     MOST,
     PERMANENT,
-    BadRows,
     Outcome,
-    Problem,
     Result,
     Row,
     begin,

@@ -19,7 +19,7 @@ from billing_admin.access import allowed, require, requires
 from billing_admin.admin.acts import find_customer, moment
 from billing_admin.admin.links import link
 from billing_admin.admin.overrides import OverrideRow, may_revoke, override_row
-from billing_admin.admin.wallet import harmless
+from billing_admin.csv_table import harmless
 from billing_admin.flows.override_batch import PERMANENT
 from billing_admin.flows.override_outlook import SAME_ON, WHOLE, planned, words_of
 from billing_admin.pages import dress, render_page

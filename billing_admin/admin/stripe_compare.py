@@ -18,7 +18,7 @@ from billing_admin.access import allowed, require, requires
 from billing_admin.admin.acts import find_customer, moment
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.admin.stripe_collection import WithKeys, in_dashboard, require_keys
-from billing_admin.admin.wallet import harmless
+from billing_admin.csv_table import harmless
 from billing_admin.flows import stripe_compare
 from billing_admin.flows.stripe_compare import IN_STEP, MOVING, STAGES, counted, told
 from billing_admin.flows.stripe_repair import LABELS, Preview, is_away, preview, preview_many, repair

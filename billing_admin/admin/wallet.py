@@ -21,6 +21,7 @@ from billing_admin.access import allowed, require, requires
 from billing_admin.admin.acts import CustomerAct, find_customer, moment
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.panels import FeatureRow
+from billing_admin.csv_table import harmless
 from billing_admin.pages import dress, render_page
 from billing_admin.site import page
 from catalog.money import exponent, format_rate, plain, to_major, to_minor
@@ -216,11 +217,6 @@ def csv_lines(entries: QuerySet[WalletEntry]) -> Iterable[str]:
                 *map(harmless, (entry.reference, operation.reason, operation.actor) if operation else ("", "", "")),
             ]
         )
-
-
-def harmless(text: str) -> str:
-    """Text of others that a spreadsheet would run as a formula is marked as text."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def _csv_line(cells: Sequence[str]) -> str:

@@ -4,11 +4,9 @@ Each row is a transaction of its own that also counts itself as done, so a batch
 is left of it is a query. A row that is refused is listed with its line and holds nobody up.
 """
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
@@ -17,6 +15,7 @@ from django.core.exceptions import ValidationError
 from django.db import OperationalError, transaction
 from django.db.models import Exists, OuterRef, Q
 
+from billing_admin.csv_table import BadRows, Line, Problem, read_table, to_instant
 from billing_admin.flows.override_outlook import gives
 from billing_admin.typed import to_number
 from catalog.models import Feature
@@ -41,25 +40,6 @@ PERMANENT = "permanent"
 ON, OFF = ("on", "true", "yes"), ("off", "false", "no", "no access", "no_access", "none")
 
 Value = bool | Decimal | str
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong at a line (the heading is line 1) and column."""
-
-    line: int
-    column: str
-    message: str
-
-
-class BadRows(ValidationError):
-    """Rows that cannot be read; `problems` names each by line and column."""
-
-    def __init__(self, problems: Sequence[Problem]):
-        self.problems = tuple(problems)
-        first, rest = self.problems[0], len(self.problems) - 1
-        more = f" And {rest} more." if rest else ""
-        super().__init__(f"Line {first.line}, {first.column}: {first.message}{more}", code="bad_rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,54 +114,16 @@ def read_rows(text: str) -> list[Row]:
     Columns: customer_id, feature, value, until (a date, or `permanent`), and if wanted from, reason, subscription and
     supersede (`yes`). Dates are ISO 8601; those without a time begin at midnight UTC.
     """
-    lines = _lines(text.lstrip("\ufeff"))
-    if not lines:
-        raise BadRows([Problem(1, "customer_id", "There is nothing here.")])
-    (_, heading), *rest = lines
-    names = [name.strip().lower().replace(" ", "_") for name in heading]
-    _refuse_heading(names)
-    if not rest:
-        raise BadRows([Problem(2, "customer_id", "There are no rows below the heading.")])
-    if len(rest) > MOST:
-        raise BadRows([Problem(rest[MOST][0], "customer_id", f"At most {MOST:,} rows go into one batch.")])
-    problems: list[Problem] = []
-    rows = [_row(line, names, cells, problems) for line, cells in rest]
+    lines, problems = read_table(text, COLUMNS, NEEDED, most=MOST)
+    rows = [_row(line, problems) for line in lines]
     if problems:
         raise BadRows(problems)
     return [row for row in rows if row is not None]
 
 
-def _lines(text: str) -> list[tuple[int, list[str]]]:
-    """Lines that are not empty, with their numbers."""
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-    try:
-        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        raise BadRows([Problem(reader.line_num, "customer_id", f"This is no CSV: {error}.")]) from None
-
-
-def _refuse_heading(names: Sequence[str]) -> None:
-    problems = [
-        Problem(1, name or "heading", f"This column is not known. Use {', '.join(COLUMNS)}.")
-        for name in names
-        if name not in COLUMNS
-    ]
-    problems += [
-        Problem(1, name, "This column stands twice.") for name in dict.fromkeys(names) if names.count(name) > 1
-    ]
-    problems += [Problem(1, name, "This column is missing.") for name in NEEDED if name not in names]
-    if problems:
-        raise BadRows(problems)
-
-
-def _row(line: int, names: Sequence[str], cells: Sequence[str], problems: list[Problem]) -> Row | None:
+def _row(read_line: Line, problems: list[Problem]) -> Row | None:
     """The row of a line; None with its problems appended."""
-    known = len(problems)
-    if len(cells) > len(names):
-        problems.append(Problem(line, names[-1], "There are more cells than columns."))
-    cell = dict.fromkeys(COLUMNS, "") | {name: text.strip() for name, text in zip(names, cells, strict=False)}
+    known, line, cell = len(problems), read_line.number, read_line.cells
     problems += [Problem(line, name, "This cell is empty.") for name in NEEDED[:3] if not cell[name]]
     if not cell["until"]:
         problems.append(Problem(line, "until", f"Write when it ends, or `{PERMANENT}`."))
@@ -206,15 +148,6 @@ def _row(line: int, names: Sequence[str], cells: Sequence[str], problems: list[P
         subscription=cell["subscription"],
         supersede=cell["supersede"].lower() in ON,
     )
-
-
-def to_instant(text: str) -> datetime:
-    """An ISO date or instant; UTC where it does not say."""
-    found = datetime.fromisoformat(text)
-    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    if not 1970 <= found.year < 2200:
-        raise ValueError(text)
-    return found
 
 
 def typed(feature: Feature, value: Value) -> Value:
@@ -482,7 +415,7 @@ def _give(row: Row, batch: OverrideBatch, now: datetime) -> FeatureOverride:
         reason=row.reason or batch.reason,
         supersede=row.supersede,
         batch=batch,
-        actor=Actor(batch.created_by),
+        actor=Actor(batch.created_by, batch=batch.public_id),
         now=now,
     )
 

@@ -6,10 +6,10 @@ from decimal import Decimal
 import pytest
 from django.db import OperationalError
 
+from billing_admin.csv_table import BadRows
 from billing_admin.flows import override_batch
 from billing_admin.flows.override_batch import (
     MOST,
-    BadRows,
     Row,
     begin,
     carry_out,
