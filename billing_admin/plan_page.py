@@ -4,17 +4,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 
-from billing_admin.admin.links import customer_link
+from billing_admin.admin.links import customer_link, link
+from billing_admin.flows.override_outlook import SAME_ON, words_of
 from billing_admin.item_rows import rest_of
 from catalog.models import Plan, PlanVersion, read_terms
+from catalog.money import format_minor, to_minor
 from catalog.periods import ONCE, every
 from catalog.terms import CALENDAR, METERED, ItemDifference, ItemTerms, PlanTerms, differences
 from customers.models import CustomPlan, Phase
 from customers.states import LIVE
+from entitlements.models import FeatureOverride
 
 CUSTOM_PLANS_SHOWN = 50
+SENTENCES_SHOWN = 4
+SUGGESTIONS_SHOWN = 3
+# How an address names a custom version: `custom-3`.
+CUSTOM = "custom-"
+# What two overrides share that say the same.
+SAME = ("feature", "on", "units", "text", "unlimited")
 
 
 @dataclass(frozen=True)
@@ -40,11 +49,29 @@ class ItemRow:
 
 @dataclass(frozen=True)
 class CustomRow:
+    """`price_difference` is what it costs more a month by list than what is sold now; `more` differences are not
+    shown."""
+
     custom: CustomPlan
     differences: list[ItemDifference]
     sentences: list[tuple[str, str]]
+    more: int
     since: datetime
     url: str
+    price_difference: str
+    costs_less: bool
+    compare_url: str
+    rebase_url: str
+
+
+@dataclass(frozen=True)
+class CustomRows:
+    """One page of them; `older` is where the next one begins."""
+
+    rows: list[CustomRow]
+    total: int
+    older: int | None
+    first: bool
 
 
 def live_phases(now: datetime) -> "QuerySet[Phase]":
@@ -117,23 +144,89 @@ def limit(item: ItemTerms) -> str:
     return f"{item.limit}, up to +{item.max_overage.normalize():,f}"
 
 
-def custom_rows(plan: Plan, *, now: datetime) -> tuple[list[CustomRow], int]:
-    """Who runs on a version of their own, and how far it is from what is sold now (else from what it was made from)."""
-    ahead = Q(version__phases__ends_at=None) | Q(version__phases__ends_at__gt=now)
-    kept = Q(version__plan=plan, version__phases__withdrawn_at=None, version__phases__subscription__state__in=LIVE)
-    found = CustomPlan.objects.filter(kept & ahead).distinct()
-    customs = list(found.select_related("customer", "version", "base_version")[:CUSTOM_PLANS_SHOWN])
-    total = found.count() if len(customs) == CUSTOM_PLANS_SHOWN else len(customs)
+def custom_plans(plan: Plan, *, now: datetime) -> "QuerySet[CustomPlan]":
+    """Those that somebody is on, or will be; the newest first."""
+    ahead = Q(ends_at=None) | Q(ends_at__gt=now)
+    held = Phase.objects.filter(ahead, version=OuterRef("version"), withdrawn_at=None, subscription__state__in=LIVE)
+    return CustomPlan.objects.filter(Exists(held), version__plan=plan).order_by("-id")
+
+
+def custom_rows(plan: Plan, *, now: datetime, before: int | None = None) -> CustomRows:
+    """Who runs on a version of their own, and how far it is from what is sold now (else from what it was made from);
+    `before` is the last key of the page before."""
+    found = custom_plans(plan, now=now)
+    after = found.filter(pk__lt=before) if before else found
+    customs = list(after.select_related("customer", "version", "base_version")[: CUSTOM_PLANS_SHOWN + 1])
+    more, customs = len(customs) > CUSTOM_PLANS_SHOWN, customs[:CUSTOM_PLANS_SHOWN]
+    total = found.count() if more or before else len(customs)
     terms = terms_by_version({c.version_id for c in customs} | {c.base_version_id for c in customs}, plan)
-    rows = []
-    for custom in customs:
-        base = plan.current_version_id or custom.base_version_id
-        found_differences = differences(terms[base], terms[custom.version_id])
-        sentences = [(d.sign, d.sentence(plan.currency)) for d in found_differences]
-        rows.append(
-            CustomRow(custom, found_differences, sentences, custom.created_at, customer_link(custom.customer_id))
-        )
-    return rows, total
+    rows = [_custom_row(custom, plan, terms) for custom in customs]
+    return CustomRows(rows, total, older=customs[-1].pk if more else None, first=not before)
+
+
+def _custom_row(custom: CustomPlan, plan: Plan, terms: dict[int, PlanTerms]) -> CustomRow:
+    base, own = terms[plan.current_version_id or custom.base_version_id], terms[custom.version_id]
+    apart = differences(base, own)
+    sentences = [(d.sign, d.sentence(plan.currency)) for d in apart]
+    minor = to_minor(own.monthly(listed=True) - base.monthly(listed=True), plan.currency)
+    return CustomRow(
+        custom=custom,
+        differences=apart,
+        sentences=sentences[:SENTENCES_SHOWN],
+        more=len(sentences) - SENTENCES_SHOWN,
+        since=custom.created_at,
+        url=customer_link(custom.customer_id),
+        price_difference=signed_minor(minor, plan.currency),
+        costs_less=minor < 0,
+        compare_url=_compared_with(custom, plan),
+        rebase_url=link("enable_plan", custom.customer_id, plan=plan.key, rebase=1) if _is_behind(custom, plan) else "",
+    )
+
+
+def _compared_with(custom: CustomPlan, plan: Plan) -> str:
+    """Field by field beside what is sold now, else beside what it was made from."""
+    beside = plan.current_version.number if plan.current_version else custom.base_version.number
+    sides = {"from": beside, "to": f"{CUSTOM}{custom.version.number}"}
+    return link("catalog_plan_compare", plan.pk, **sides)
+
+
+def _is_behind(custom: CustomPlan, plan: Plan) -> bool:
+    """Whether something else is sold now than what it was made from."""
+    return plan.current_version_id is not None and plan.current_version_id != custom.base_version_id
+
+
+def signed_minor(minor: int, currency: str) -> str:
+    """`+$10.00`, `−$10.00`; nothing where there is no difference."""
+    if not minor:
+        return ""
+    return f"+{format_minor(minor, currency)}" if minor > 0 else format_minor(minor, currency)
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """The same override on several customers of the plan: what a new version would say once."""
+
+    feature: str
+    value: str
+    customers: int
+    url: str
+
+
+def suggestions(plan: Plan, *, now: datetime) -> list[Suggestion]:
+    """The widest spread first, in two queries. What the current version gives already is no suggestion."""
+    held = live_phases(now).filter(version__plan=plan, subscription__customer=OuterRef("customer"))
+    alike = FeatureOverride.objects.standing(now).filter(Exists(held)).order_by().values(*SAME)
+    counted = alike.annotate(customers=Count("customer", distinct=True), one=Min("id"))
+    spread = list(counted.filter(customers__gte=SAME_ON).order_by("-customers", "one")[:SUGGESTIONS_SHOWN])
+    ones = FeatureOverride.objects.select_related("feature").in_bulk([group["one"] for group in spread])
+    found = []
+    for group in spread:
+        one, words = ones[group["one"]], words_of(ones[group["one"]])
+        item = plan.current_version.terms().for_feature(one.feature.slug) if plan.current_version else None
+        if item is None or item.describe_allowance() != words:
+            url = link("entitlements_featureoverride_changelist", like=one.public_id)
+            found.append(Suggestion(one.feature.name, words, group["customers"], url))
+    return found
 
 
 def terms_by_version(ids: set[int], plan: Plan) -> dict[int, PlanTerms]:

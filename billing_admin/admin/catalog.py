@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
-from billing_admin.admin import catalog_features, catalog_plans, catalog_products
+from billing_admin.admin import catalog_compare, catalog_features, catalog_plans, catalog_products
 from billing_admin.plan_page import item_row
 from billing_admin.templatetags.desk import state
 from catalog.models import Feature, Plan, PlanItem, PlanVersion, Product
@@ -173,6 +173,7 @@ class PlanAdmin(DeskAdmin):
         pages = catalog_plans
         own = [
             self.page("<int:pk>/edit/", pages.edit_plan_page, "plan_edit"),
+            self.page("<int:pk>/compare/", catalog_compare.compare_page, "plan_compare"),
             self.page("<int:pk>/items/", pages.redraw_items, "plan_items"),
             self.page("<int:pk>/items/example/", pages.try_price, "plan_example"),
             self.page("<int:pk>/details/", pages.EditDetails.as_view(), "plan_details"),

@@ -12,12 +12,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from billing_admin.access import allowed, require
+from billing_admin.admin.links import link
 from billing_admin.admin.stripe_mirror import mirrored_of
 from billing_admin.flows import catalog as acts
 from billing_admin.items import ItemsForm, items_shown
 from billing_admin.middleware import DeskRequest
 from billing_admin.pages import ActPage, render_page
-from billing_admin.plan_page import custom_rows, item_rows, terms_by_version, version_rows
+from billing_admin.plan_page import custom_rows, item_rows, suggestions, terms_by_version, version_rows
 from billing_admin.templatetags.desk import state
 from catalog.items import InvalidItems
 from catalog.models import Plan, PlanVersion
@@ -65,6 +66,8 @@ def plan_page(request: DeskRequest, plan: Plan) -> HttpResponse:
         conditions=shown.conditions.describe(plan.currency) if shown else [],
         compared=compared(terms[other.pk], shown, plan) if other and shown else None,
         other=other,
+        suggestions=suggestions(plan, now=request.now) if allowed(request, "entitlements.view_featureoverride") else [],
+        move_url=move_url(request, plan, versions, chosen),
         **frame_of(request, plan, versions, draft, chosen),
     )
 
@@ -78,7 +81,7 @@ def frame_of(
 ) -> dict[str, Any]:
     """What the page and its editor share: the head, the versions, who is on a custom plan."""
     rows = version_rows(plan, versions, chosen, request.now)
-    customs, total = custom_rows(plan, now=request.now)
+    customs = custom_rows(plan, now=request.now, before=number_or_0(request.GET.get("customs_before")) or None)
     return {
         "plan": plan,
         "state_word": plan_state(plan),
@@ -89,12 +92,22 @@ def frame_of(
         "draft": draft,
         "next_number": (versions[0].number if versions else 0) + 1,
         "customs": customs,
-        "customs_total": total,
         "is_assigned": plan.kind == Plan.Kind.ASSIGNED,
         "mirrored": mirrored_of(plan),
         "may_change": allowed(request, "catalog.change_plan"),
+        "may_rebase": allowed(request, "customers.enable_plan"),
         "may_see_customers": allowed(request, "customers.view_customer"),
     }
+
+
+def move_url(request: HttpRequest, plan: Plan, versions: list[PlanVersion], chosen: PlanVersion | None) -> str:
+    """Where customers are moved from the chosen version to the current one, or from an older one to the chosen."""
+    published = [v for v in versions if v.state != PlanVersion.State.DRAFT]
+    if len(published) < 2 or plan.is_read_only or plan.is_default or not allowed(request, "customers.migrate_plan"):
+        return ""
+    is_older = chosen is not None and chosen in published and chosen.pk != plan.current_version_id
+    start = chosen.number if chosen and is_older else None
+    return link("migration_new", plan.pk, **{"from": start})
 
 
 def numbered(versions: list[PlanVersion], number: str | None) -> PlanVersion | None:

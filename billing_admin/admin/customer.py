@@ -30,7 +30,7 @@ from billing_admin.admin.stripe_methods import read_payment, with_payment
 from billing_admin.admin.taxes import ASSIGN as ASSIGN_TAXES
 from billing_admin.pages import dress, render_page
 from billing_admin.reward_rows import credits_of
-from catalog.models import Plan
+from catalog.models import Plan, PlanVersion
 from customers.models import Customer, Phase, Subscription
 from customers.states import SubscriptionState
 from invoicing.models import CreditEntry
@@ -62,6 +62,7 @@ class CustomerFilter(forms.Form):
     state = forms.ChoiceField(
         required=False, choices=list(SHOWN.items()), widget=forms.Select(attrs={"data-go": "", "aria-label": "State"})
     )
+    version = forms.IntegerField(required=False, min_value=1, max_value=2**31, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -78,6 +79,9 @@ class CustomerFilter(forms.Form):
         if said.get("plan"):
             on = Phase.objects.in_force(now).filter(subscription=OuterRef("pk"), version__plan__key=said["plan"])
             customers = customers.filter(Exists(live.filter(Exists(on))))
+        if said.get("version"):
+            on = Phase.objects.in_force(now).filter(subscription=OuterRef("pk"), version=said["version"])
+            customers = customers.filter(Exists(live.filter(Exists(on))))
         if state == "none":
             return customers.filter(~Exists(live))
         in_state = {
@@ -87,6 +91,13 @@ class CustomerFilter(forms.Form):
             "parked": live.exclude(parked_at=None),
         }.get(state)
         return customers.filter(Exists(in_state)) if in_state is not None else customers
+
+    @property
+    def on_version(self) -> str:
+        """The version that the list is narrowed to, for its title."""
+        key = self.cleaned_data.get("version") if self.is_valid() else None
+        found = PlanVersion.objects.select_related("plan").filter(pk=key).first() if key else None
+        return str(found) if found else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,7 @@ def customer_list(request: HttpRequest) -> HttpResponse:
         older=f"?{asked.urlencode()}" if len(found) > A_PAGE else "",
         narrowed=any(value for name, value in request.GET.items() if name != "before"),
         first=not before,
+        on_version=form.on_version,
         many_url=link("override_batch_new") if allowed(request, BULK) else "",
         new_url=link("customers_customer_add") if allowed(request, "customers.add_customer") else "",
     )
