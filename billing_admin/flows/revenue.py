@@ -1,0 +1,216 @@
+"""Reading: monthly recurring revenue and its movements, from the phases of contracts. Nothing is kept beside them.
+
+A customer's recurring revenue at an instant is the sum of `Phase.monthly` over what is in force then: no trial, nothing
+that waits for a payment. A month is of UTC, `[first, next first)`; a customer moves at most once in it, from what they
+brought when it began to what they brought when it ended. So opening and movements always make the closing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from django.db import connection
+from django.db.models import Sum
+
+from catalog.models import Plan
+from catalog.periods import Cadence, boundary, count_until
+from customers.models import Phase, PhaseQuerySet
+from customers.states import SubscriptionState
+
+MONTH = Cadence.parse("P1M")
+ORIGIN = datetime(1970, 1, 1, tzinfo=UTC)
+INSTANT = timedelta(microseconds=1)
+
+
+class Kind(StrEnum):
+    """What became of a customer within a month."""
+
+    NEW = "new"
+    EXPANSION = "expansion"
+    REACTIVATION = "reactivation"
+    CONTRACTION = "contraction"
+    CHURN = "churn"
+
+
+class Standing(StrEnum):
+    """What stands before and after the movements of a month."""
+
+    OPENING = "opening"
+    CLOSING = "closing"
+
+
+def month_of(at: datetime) -> datetime:
+    """When the month of an instant began."""
+    return at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def month_after(first: datetime, n: int = 1) -> datetime:
+    return boundary(ORIGIN, MONTH, count_until(ORIGIN, MONTH, first) + n)
+
+
+def until_of(first: datetime, now: datetime) -> datetime:
+    """Up to when a month is told (exclusive): its end, or now where it is still running."""
+    return min(month_after(first), now + INSTANT)
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """Minor units of one currency. `moved` has the movements that there were; down is below zero."""
+
+    first: datetime
+    opening: int
+    moved: Mapping[str, int] = field(default_factory=dict)
+    customers: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def closing(self) -> int:
+        return self.opening + sum(self.moved.values())
+
+    def amount(self, kind: str) -> int:
+        if kind == Standing.OPENING:
+            return self.opening
+        return self.closing if kind == Standing.CLOSING else self.moved.get(kind, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One customer in one month, minor units."""
+
+    customer_id: int
+    opening: int
+    closing: int
+
+    @property
+    def change(self) -> int:
+        return self.closing - self.opening
+
+
+# The statement, in parts. What counts has one address, and what a movement is called another.
+BROUGHT = """
+WITH brought AS NOT MATERIALIZED (
+  SELECT s.customer_id, p.starts_at, p.ends_at, p.monthly
+  FROM customers_phase p
+  JOIN customers_subscription s ON s.id = p.subscription_id
+  JOIN catalog_planversion v ON v.id = p.version_id
+  JOIN catalog_plan l ON l.id = v.plan_id
+  WHERE p.withdrawn_at IS NULL AND p.pending_since IS NULL AND NOT p.is_trial AND p.monthly <> 0
+    AND s.state <> 'pending_payment' AND l.kind = 'billed' AND l.currency = %(currency)s
+)"""
+EVERYBODY = ", chosen AS NOT MATERIALIZED (SELECT * FROM brought)"
+# Those of whom anything began or ended in the month: nobody else can have moved in it.
+TOUCHED = """, chosen AS (
+  SELECT * FROM brought WHERE customer_id IN (
+    SELECT customer_id FROM brought WHERE starts_at >= %(first)s AND starts_at < %(until)s
+    UNION
+    SELECT customer_id FROM brought WHERE ends_at >= %(first)s AND ends_at < %(until)s
+  )
+)"""
+# Each phase adds when it begins and takes away when it ends; the running sum of a customer by month is what they bring.
+MOVED = """, change AS (
+  SELECT customer_id, date_trunc('month', d.at, 'UTC') AS month, sum(d.amount) AS change
+  FROM chosen CROSS JOIN LATERAL (VALUES (starts_at, monthly), (ends_at, -monthly)) AS d(at, amount)
+  WHERE d.at < %(until)s
+  GROUP BY 1, 2
+), course AS (
+  SELECT customer_id, month, change, sum(change) OVER (PARTITION BY customer_id ORDER BY month) AS closing
+  FROM change
+), told AS (
+  SELECT customer_id, month, change, closing, closing - change AS opening,
+    max(closing) OVER (PARTITION BY customer_id ORDER BY month
+      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) > 0 AS known
+  FROM course
+), moved AS (
+  SELECT customer_id, month, opening::bigint, closing::bigint, change::bigint,
+    CASE WHEN opening = 0 AND known THEN 'reactivation' WHEN opening = 0 THEN 'new' WHEN closing = 0 THEN 'churn'
+      WHEN change > 0 THEN 'expansion' ELSE 'contraction' END AS kind
+  FROM told WHERE change <> 0
+)"""
+OF_MONTHS = (BROUGHT, EVERYBODY, MOVED, " SELECT month, kind, sum(change)::bigint, count(*) FROM moved GROUP BY 1, 2")
+OF_ONE_MONTH = """ SELECT customer_id, opening, closing FROM moved
+WHERE month = %(first)s AND kind = %(kind)s AND (%(before)s::bigint IS NULL OR customer_id < %(before)s)
+ORDER BY customer_id DESC LIMIT %(most)s"""
+ROWS = (BROUGHT, TOUCHED, MOVED, OF_ONE_MONTH)
+SUM_OF_ROWS = (
+    BROUGHT,
+    TOUCHED,
+    MOVED,
+    " SELECT coalesce(sum(change), 0)::bigint, count(*) FROM moved WHERE month = %(first)s AND kind = %(kind)s",
+)
+
+
+def months(currency: str, *, now: datetime, most: int) -> list[Month]:
+    """The last months with their movements, the running one last; one query over the phases of all time."""
+    found: dict[datetime, dict[str, tuple[int, int]]] = {}
+    for month, kind, change, customers in _rows(OF_MONTHS, currency=currency, until=now + INSTANT):
+        found.setdefault(month.astimezone(UTC), {})[kind] = (change, customers)
+    first = month_after(month_of(now), 1 - most)
+    opening = sum(change for month, kinds in found.items() if month < first for change, _ in kinds.values())
+    told = []
+    for n in range(most):
+        kinds = found.get(month_after(first, n), {})
+        moved = {kind: change for kind, (change, _) in kinds.items()}
+        told.append(Month(month_after(first, n), opening, moved, {kind: count for kind, (_, count) in kinds.items()}))
+        opening = told[-1].closing
+    return told
+
+
+def movements(
+    currency: str, first: datetime, kind: str, *, now: datetime, before: int | None = None, most: int | None = None
+) -> list[Moved]:
+    """The customers who moved like this in a month, the newest customer first; `before` goes on from a key."""
+    values = {"currency": currency, "first": first, "until": until_of(first, now), "kind": kind}
+    rows = _rows(ROWS, **values, before=before, most=most)
+    return [Moved(*row) for row in rows]
+
+
+def moved_in(currency: str, first: datetime, kind: str, *, now: datetime) -> tuple[int, int]:
+    """How much moved like this in a month (minor units), and how many customers."""
+    [(change, customers)] = _rows(SUM_OF_ROWS, currency=currency, first=first, until=until_of(first, now), kind=kind)
+    return change, customers
+
+
+def _rows(parts: Sequence[str], **values: Any) -> Sequence[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute("".join(parts), values)
+        found: Sequence[tuple[Any, ...]] = cursor.fetchall()
+    return found
+
+
+# What is in force ----------------------------------------------------------------------------------------------------
+
+
+def counted(currency: str, until: datetime) -> PhaseQuerySet:
+    """The phases that bring something just before an instant: what an opening or a closing is the sum of."""
+    rows: PhaseQuerySet = Phase.objects.in_force(until - INSTANT)
+    return (
+        rows.filter(is_trial=False, version__plan__kind=Plan.Kind.BILLED, version__plan__currency=currency)
+        .exclude(monthly=0)
+        .exclude(subscription__state=SubscriptionState.PENDING_PAYMENT)
+    )
+
+
+def held(
+    currency: str, until: datetime, *, before: int | None = None, most: int | None = None
+) -> list[tuple[int, int]]:
+    """`(customer, minor units a month)` just before an instant, the newest customer first."""
+    rows = counted(currency, until).order_by("-subscription__customer_id").values_list("subscription__customer_id")
+    if before is not None:
+        rows = rows.filter(subscription__customer_id__lt=before)
+    found = rows.annotate(brings=Sum("monthly"))
+    return list(found if most is None else found[:most])
+
+
+def monthly_total(currency: str, until: datetime) -> int:
+    """Recurring revenue just before an instant, minor units."""
+    found: int | None = counted(currency, until).order_by().aggregate(sum=Sum("monthly"))["sum"]
+    return found or 0
+
+
+def by_currency(now: datetime) -> dict[str, int]:
+    """Recurring revenue now, in each currency that has any; what is sold in most comes first."""
+    rows = Phase.objects.in_force(now).filter(is_trial=False, version__plan__kind=Plan.Kind.BILLED)
+    rows = rows.exclude(subscription__state=SubscriptionState.PENDING_PAYMENT).exclude(monthly=0).order_by()
+    sums = rows.values_list("version__plan__currency").annotate(brings=Sum("monthly"))
+    return dict(sorted(sums, key=lambda row: (-row[1], row[0])))
