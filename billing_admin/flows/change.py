@@ -12,7 +12,7 @@ from decimal import Decimal
 from billing_admin.flows.boundary import commitment_of, elapsed_lines, elapsed_share
 from billing_admin.flows.outlook import access_changes, next_invoice
 from billing_admin.flows.plan_change import Activation, Choice, FirstPeriod, PlanChange, Proposal, Timing
-from billing_admin.flows.position import Position
+from billing_admin.flows.position import Held, Position
 from catalog.periods import Cadence, Period, period_containing
 from catalog.terms import NEXT_CYCLE, PRORATE, ChangeKind, ItemTerms, PlanTerms, compare, differences
 from customers.contracts import MULTIPLYING, Contract
@@ -36,7 +36,7 @@ from invoicing.special import ahead_lines, behind_lines, not_below_zero
 
 def preview(position: Position, proposal: Proposal) -> PlanChange:
     """Decide one change of plan for a position, with the money of every other timing beside it."""
-    proposal = carry_bought(position, proposal)
+    proposal = carry_bought(position.held, proposal)
     kind = kind_of(position, proposal)
     default = Timing.CYCLE_END if kind is ChangeKind.DOWN and _has_period(position) else Timing.NOW
     timing = proposal.timing or default
@@ -49,11 +49,11 @@ def preview(position: Position, proposal: Proposal) -> PlanChange:
     return replace(change, choices=tuple(choices))
 
 
-def carry_bought(position: Position, proposal: Proposal) -> Proposal:
+def carry_bought(present: Held | None, proposal: Proposal) -> Proposal:
     """Prepaid units that nobody named stay what they are, whatever the plan calls them; else the included ones."""
     named, held = dict(proposal.bought), {}
-    if position.held:
-        items = position.held.terms.items
+    if present:
+        items = present.terms.items
         held = {i.feature.slug: i.bought for i in items if i.is_prepaid and i.feature and i.bought is not None}
     bought = {}
     for item in proposal.terms.items:
@@ -94,7 +94,7 @@ def timings(position: Position, proposal: Proposal, kind: ChangeKind) -> list[Ti
         return [Timing.CYCLE_END]
     if kind is ChangeKind.FEATURES:
         return [Timing.NOW, Timing.CYCLE_END]
-    if restarts_cycle(position, proposal):
+    if restarts_cycle(position.held, proposal):
         return [Timing.NOW, Timing.CYCLE_END]
     return [Timing.NOW, Timing.CYCLE_END, Timing.WITHOUT_BILLING]
 
@@ -114,9 +114,8 @@ def _is_requantified(before: ItemTerms | None, after: ItemTerms | None) -> bool:
     return replace(before, bought=after.bought, id=None) == replace(after, id=None)
 
 
-def restarts_cycle(position: Position, proposal: Proposal) -> bool:
+def restarts_cycle(held: Held | None, proposal: Proposal) -> bool:
     """A first payment, or another longest interval, begins a new billing cycle; so does leaving an assigned plan."""
-    held = position.held
     if held is None:
         return True
     old, new = held.terms, proposal.terms
@@ -132,7 +131,7 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
     held, at = position.held, position.at
     same_plan = held is not None and held.contract.plan_id == proposal.plan_id
     goes_on = held is not None and held.on_trial and kind is ChangeKind.FEATURES and same_plan
-    new_cycle = restarts_cycle(position, proposal) and not goes_on
+    new_cycle = restarts_cycle(position.held, proposal) and not goes_on
     scheduled = timing is Timing.CYCLE_END and held is not None and held.period is not None
     starts_at = held.period.ends_at if scheduled and held and held.period and held.period.ends_at else at
     trial_ends_at = None if scheduled else _trial_end(position, proposal, kind)
@@ -369,7 +368,7 @@ def _fees_now(
     fees = _granted_again(position, wanted)
     if changed is None:
         lines = unused_lines(fees, at)
-        opens = restarts_cycle(position, proposal)
+        opens = restarts_cycle(position.held, proposal)
         charges = opening_lines(wanted, anchor, at, former=former) if opens else advance_lines(wanted, anchor, at)
         charges = ahead_lines(charges, position.specials, wanted, anchor, at)
         once = [] if opens else one_time_lines(wanted, at, former=former)

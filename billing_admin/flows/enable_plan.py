@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.core import signing
 from django.core.exceptions import ValidationError
@@ -85,6 +86,16 @@ class PreviewOutdated(ValidationError):
     def __init__(self, change: PlanChange, why: str):
         self.change = change
         super().__init__(f"{why} Look at the new numbers and confirm again.", code="preview_outdated")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How the journal tells of a change that is a part of a larger act."""
+
+    verb: str
+    summary: str
+    inputs: Mapping[str, Any]
+    reverses: Operation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +302,7 @@ def enable_plan(
         if change.kind is ChangeKind.NOTHING:
             raise AlreadyOnPlan(_name(proposal))
         _refuse_bad_anchor(change)
-        return _carry_out(customer, change, reason=reason.strip(), actor=actor, now=now)
+        return carry_out_change(customer, change, reason=reason.strip(), actor=actor, now=now)
 
 
 def _decide_again(customer: Customer, proposal: Proposal, confirmed: str | None, now: datetime) -> PlanChange:
@@ -327,21 +338,27 @@ def carried_out(customer: Customer, confirmed: str) -> Operation | None:
     return customer.operations.filter(fingerprint=seen["f"], at__gte=since).order_by("id").last()
 
 
-def _carry_out(customer: Customer, change: PlanChange, *, reason: str, actor: Actor, now: datetime) -> Enabled:
-    """Catalog, customers, entitlements, invoicing: in that order, once each."""
+def carry_out_change(
+    customer: Customer, change: PlanChange, *, reason: str, actor: Actor, now: datetime, told: Told | None = None
+) -> Enabled:
+    """Catalog, customers, entitlements, invoicing: in that order, once each. The caller holds the customer's row and
+    has caught them up."""
     proposal, position = change.proposal, change.position
     plan = Plan.objects.select_related("product").get(pk=proposal.plan_id)
     version = _version(customer, plan, proposal, reason=reason, actor=actor, now=now)
+    usual = Told("plan.scheduled" if change.is_scheduled else "plan.enabled", explain(change), {})
+    told = told or usual
     operation = record(
         customer,
-        "plan.scheduled" if change.is_scheduled else "plan.enabled",
-        explain(change),
+        told.verb,
+        told.summary,
         actor=actor,
         now=now,
         reason=reason,
-        inputs=_inputs(change),
+        inputs=_inputs(change) | dict(told.inputs),
         effects=_effects(change),
         fingerprint=change.fingerprint,
+        reverses=told.reverses,
     )
     if not proposal.terms.is_free and customer.currency != proposal.terms.currency:
         customer.currency = proposal.terms.currency
