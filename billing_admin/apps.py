@@ -18,6 +18,7 @@ class BillingAdminConfig(AppConfig):
 
     def ready(self) -> None:
         from billing_admin import checks  # noqa: F401  registers them
+        from billing_admin.flows import migrate  # noqa: F401  registers its act
         from billing_admin.stripe_provider import register  # its models are there only now
 
         register()

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.utils import timezone
 
 import billing_admin.celery  # noqa: F401  whoever hands a task over from elsewhere needs to know the queue
+from billing_admin import migration_runs
 from billing_admin import runs, stripe_runs
 from billing_admin.flows import stripe_collect, stripe_compare, stripe_credits, stripe_import
 from billing_admin.flows.override_batch import carry_out
@@ -85,6 +86,18 @@ def carry_out_batch(batch_id: str) -> None:
 def carry_out_batches() -> None:
     """Batches of overrides that nobody has carried out to their end."""
     runs.override_batches(now=timezone.now()).finish(timezone.now())
+
+
+@shared_task
+def carry_out_migration(migration_id: str) -> None:
+    """One migration by its public id, at once; should this be lost, the next pass finds what is left."""
+    migration_runs.migrations(now=timezone.now(), only=migration_id).finish(timezone.now())
+
+
+@shared_task
+def carry_out_migrations() -> None:
+    """Customers that wait to be moved to another version, or to be moved back."""
+    migration_runs.migrations(now=timezone.now()).finish(timezone.now())
 
 
 @shared_task
