@@ -238,7 +238,7 @@ class Subscription(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["bills_at"],
+                fields=["bills_at", "id"],
                 condition=Q(state__in=["trialing", "active", "past_due"], parked_at=None),
                 name="subscription_due",
             ),
@@ -322,7 +322,9 @@ class Phase(models.Model):
         ]
         indexes = [
             models.Index(fields=["version"], name="phase_version"),
-            models.Index(fields=["starts_at"], condition=Q(withdrawn_at=None, pending_since=None), name="phase_start"),
+            models.Index(
+                fields=["starts_at", "id"], condition=Q(withdrawn_at=None, pending_since=None), name="phase_start"
+            ),
             models.Index(
                 fields=["ends_at"],
                 condition=Q(withdrawn_at=None, pending_since=None, ends_at__isnull=False),
