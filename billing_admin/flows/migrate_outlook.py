@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from itertools import batched
 
 from django.core.exceptions import ValidationError
 
@@ -166,8 +165,8 @@ def stream(order: Order, now: datetime) -> Iterator[RowOutlook]:
     """The same row by row, a batch of contracts at a time, in the order of their ids."""
     ids = list(choose(order.from_version, order.chosen, now).values_list("pk", flat=True))
     look = Look(order)
-    for chunk in batched(ids, CHUNK):
-        yield from look.at(chunk, now)
+    for start in range(0, len(ids), CHUNK):
+        yield from look.at(ids[start : start + CHUNK], now)
 
 
 def fingerprint(order: Order, rows: Iterable[RowOutlook]) -> str:
