@@ -4,9 +4,11 @@ They write the subscription and its phases, nothing else; the desk's flows add b
 Callers hold the customer's row and hand in prepared instants; nothing here decides money.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db.models import Q
@@ -18,6 +20,8 @@ from catalog.terms import CANCEL, PlanTerms
 from customers.contracts import MULTIPLYING
 from customers.models import Customer, Phase, Subscription
 from customers.states import SubscriptionState
+
+MONTH = Cadence(months=1)
 
 
 class NothingScheduled(ValidationError):
@@ -156,22 +160,37 @@ def _set_trial_period(subscription: Subscription, trial: Phase) -> None:
 def extend_trial(subscription: Subscription, *, until: datetime, at: datetime) -> Phase:
     """Another end of a running trial; what begins after it moves along."""
     trial = _current(subscription, at)
-    following = subscription.phases.kept().filter(starts_at__gt=at).first()
-    if following:
-        # Out of the way first: two phases may not overlap, not even for a moment.
-        following.withdrawn_at = at
-        following.save(update_fields=["withdrawn_at"])
-    trial.ends_at = until
+    coming = list(subscription.phases.kept().filter(starts_at__gt=at).order_by("starts_at", "id"))
+    # Out of the way first: two phases may not overlap, not even for a moment.
+    subscription.phases.filter(pk__in=[phase.pk for phase in coming]).update(withdrawn_at=at)
+    assert trial.ends_at is not None
+    before, trial.ends_at = trial.ends_at, until
     trial.save(update_fields=["ends_at"])
-    if following:
-        following.withdrawn_at, following.starts_at, following.anchor = None, until, until
-        following.save(update_fields=["withdrawn_at", "starts_at", "anchor"])
+    if coming:
+        _move_along(subscription, coming, before, until)
     elif subscription.ends_at is not None:
         subscription.ends_at = until
     subscription.trial_ends_at = until
     _set_trial_period(subscription, trial)
     subscription.save()
     return trial
+
+
+def _move_along(subscription: Subscription, coming: Sequence[Phase], before: datetime, until: datetime) -> None:
+    """Let what follows a trial begin at its new end, each phase as many months after it as it was agreed."""
+
+    def moved(date: datetime) -> datetime:
+        return boundary(until, MONTH, count_until(before, MONTH, date))
+
+    if len(coming) > 1 and subscription.ends_at is not None:
+        subscription.ends_at = moved(subscription.ends_at)
+    for place, phase in enumerate(coming):
+        last = place == len(coming) - 1
+        phase.starts_at = moved(phase.starts_at)
+        phase.ends_at = subscription.ends_at if last else moved(coming[place + 1].starts_at)
+        phase.anchor = until if phase.anchor == before else phase.anchor
+        phase.withdrawn_at = None
+        phase.save(update_fields=["withdrawn_at", "starts_at", "ends_at", "anchor"])
 
 
 def activate(subscription: Subscription, phase: Phase) -> None:
@@ -282,6 +301,87 @@ def switch_now(
     return phase
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One of several phases to come; it lasts until the next one begins."""
+
+    version: PlanVersion
+    anchor: datetime
+    starts_at: datetime
+    quantity: int = 1
+    bought: Mapping[str, Decimal] = field(default_factory=dict)
+
+
+def schedule_all(
+    subscription: Subscription,
+    stages: Sequence[Stage],
+    *,
+    ends_at: datetime | None,
+    at: datetime,
+    now: datetime,
+    pending: bool = False,
+) -> list[Phase]:
+    """Phases one after the other, from where the one in force ends; and the end of the contract after the last one.
+
+    What was scheduled before is replaced, a planned end too. `pending`: they wait for the same payment as the phase
+    before them, and leave the one in force alone until it comes.
+    """
+    following = [stage.starts_at for stage in stages[1:]]
+    rows = [
+        Phase(
+            subscription=subscription,
+            version=stage.version,
+            anchor=stage.anchor,
+            quantity=stage.quantity,
+            bought=as_json(stage.bought),
+            starts_at=stage.starts_at,
+            ends_at=until,
+            pending_since=now if pending else None,
+        )
+        for stage, until in zip(stages, [*following, ends_at], strict=False)
+    ]
+    if not pending:
+        _follow_with(subscription, [stage.starts_at for stage in stages], ends_at=ends_at, at=at, now=now)
+    for row in rows:
+        row.save()
+    if not pending:
+        _set_period_of(subscription, _current(subscription, at), at)
+        subscription.save()
+    return rows
+
+
+def _follow_with(
+    subscription: Subscription, starts: Sequence[datetime], *, ends_at: datetime | None, at: datetime, now: datetime
+) -> None:
+    """Make room: the phase before the first of these, which a trial's own may be, ends where it begins."""
+    last = _current(subscription, at)
+    coming = list(subscription.phases.kept().filter(starts_at__gt=at))
+    if last.is_trial and coming and coming[0].continues(last):
+        last = coming.pop(0)
+    for phase in coming:
+        phase.withdrawn_at = now
+        phase.save(update_fields=["withdrawn_at"])
+    last.ends_at = starts[0] if starts else ends_at
+    last.save(update_fields=["ends_at"])
+    subscription.ends_at, subscription.end_reason = ends_at, "term_ended" if ends_at else ""
+    subscription.settled_at = None
+    subscription.bills_use_at_end, subscription.unused_at_end = True, Subscription.Unused.NOTHING
+
+
+def begin_pending_after(subscription: Subscription, phase: Phase, *, at: datetime) -> None:
+    """Let the phases that waited for the same payment follow the one that begins with it."""
+    rows = list(subscription.phases.pending().filter(starts_at__gt=at).order_by("starts_at", "id"))
+    if not rows:
+        return
+    phase.ends_at = rows[0].starts_at
+    phase.save(update_fields=["ends_at"])
+    subscription.phases.filter(pk__in=[row.pk for row in rows]).update(pending_since=None)
+    subscription.ends_at = rows[-1].ends_at
+    subscription.end_reason = "term_ended" if subscription.ends_at else ""
+    _set_period_of(subscription, phase, at)
+    subscription.save()
+
+
 def schedule(
     subscription: Subscription,
     version: PlanVersion,
@@ -322,7 +422,10 @@ def _set_period_of(subscription: Subscription, current: Phase, at: datetime) -> 
 
 
 def withdraw_next(subscription: Subscription, *, at: datetime, now: datetime) -> Phase | None:
-    """Take back the scheduled phase, if any; the present one runs on, and a trial ends in what it was begun for."""
+    """Take back the scheduled phases, if any; the present one runs on, and a trial ends in what it was begun for.
+
+    Returns the first of them.
+    """
     scheduled = _drop_next(subscription, at=at, now=now)
     if scheduled is None:
         return None
@@ -335,16 +438,18 @@ def withdraw_next(subscription: Subscription, *, at: datetime, now: datetime) ->
 
 
 def _drop_next(subscription: Subscription, *, at: datetime, now: datetime) -> Phase | None:
-    """Withdraw what comes next; the present phase then ends with the contract, a trial where it was going to."""
-    scheduled: Phase | None = subscription.phases.kept().filter(starts_at__gt=at).first()
-    if scheduled is None:
+    """Withdraw all that is to come, and say what came first; the present phase then ends with the contract, a trial
+    where it was going to."""
+    coming = list(subscription.phases.kept().filter(starts_at__gt=at).order_by("starts_at", "id"))
+    if not coming:
         return None
-    scheduled.withdrawn_at = now
-    scheduled.save(update_fields=["withdrawn_at"])
+    for phase in coming:
+        phase.withdrawn_at = now
+        phase.save(update_fields=["withdrawn_at"])
     current = _current(subscription, at)
     current.ends_at = subscription.trial_ends_at if current.is_trial else subscription.ends_at
     current.save(update_fields=["ends_at"])
-    return scheduled
+    return coming[0]
 
 
 def _follow_trial(subscription: Subscription, trial: Phase) -> Phase:
@@ -390,6 +495,14 @@ def settle(subscription: Subscription, *, ends_at: datetime, at: datetime, now: 
     subscription.save()
 
 
+def planned_end(subscription: Subscription) -> dict[str, Any]:
+    """The planned end as the journal keeps it, for whoever plans it again; empty without one."""
+    if subscription.ends_at is None:
+        return {}
+    answers = {"billUse": subscription.bills_use_at_end, "unused": subscription.unused_at_end}
+    return {"endsAt": subscription.ends_at, "endReason": subscription.end_reason, **answers}
+
+
 def uncancel(subscription: Subscription, *, at: datetime) -> None:
     """Take back a planned end that has not come yet."""
     if subscription.ends_at is None:
@@ -397,11 +510,15 @@ def uncancel(subscription: Subscription, *, at: datetime) -> None:
     if subscription.settled_at is not None:
         raise AlreadySettled
     current = _current(subscription, at)
-    current.ends_at = subscription.trial_ends_at if current.is_trial else None
-    current.save(update_fields=["ends_at"])
     subscription.ends_at, subscription.end_reason = None, ""
-    if current.is_trial:
-        _follow_trial(subscription, current)
+    if last := subscription.phases.kept().filter(starts_at__gt=at).order_by("starts_at", "id").last():
+        last.ends_at = None
+        last.save(update_fields=["ends_at"])
+    else:
+        current.ends_at = subscription.trial_ends_at if current.is_trial else None
+        current.save(update_fields=["ends_at"])
+        if current.is_trial:
+            _follow_trial(subscription, current)
     _set_period_of(subscription, current, at)
     subscription.save()
 

@@ -190,15 +190,14 @@ def edit_balance(
     contracts = contracts_at(customer, now)
     rows = held_until(customer, open_rows(customer).filter(feature__slug=feature), now, now=now)
     there = pool(customer, contracts, rows, now, feature)
-    buckets = there.buckets
-    place = _place(there, feature, balance_id, interval)
-    left = buckets[place].left
-    if total and left is not None:
-        to -= sum((buckets[i].remaining or ZERO for i in there.usable if i != place), ZERO)
+    place = place_of(there, feature, balance_id, interval)
+    left = there.buckets[place].left
+    if total:
+        to = part_of_total(there, place, to)
     planned = preview_edit(there, feature, to=to, now=now, place=place, reset_at=reset_at, expires_at=expires_at)
     row = settle(customer, there, rows, now=now)[place]
     row.adjusted += planned.adjusts
-    row.ends_at = planned.ends_at
+    until_before, row.ends_at = row.ends_at, planned.ends_at
     row.save(update_fields=["adjusted", "ends_at"])
     if expires_at is not None and row.grant is not None:
         row.grant.ends_at = row.ends_at
@@ -211,16 +210,30 @@ def edit_balance(
         now=now,
         reason=reason,
         inputs={"feature": feature, "to": to, "resetAt": reset_at, "expiresAt": expires_at, "balance": row.pk},
-        effects={"was": left, "adjusted": planned.adjusts, "until": planned.ends_at, "charge": planned.charge},
+        effects={
+            "was": left,
+            "adjusted": planned.adjusts,
+            "until": planned.ends_at,
+            "untilBefore": until_before,
+            "charge": planned.charge,
+        },
     )
     enter(row, BalanceEntry.Kind.EDIT, planned.adjusts, now=now, operation=operation)
     return operation, row
 
 
-def _place(there: Pool, feature: str, balance_id: int | None, interval: str | None) -> int:
+def place_of(there: Pool, feature: str, balance_id: int | None, interval: str | None = None) -> int:
+    """Of the bucket that an edit means. Raises `NothingToEdit`."""
     if balance_id is None:
         return plan_bucket(there.standings, feature, interval=interval)
     named = [i for i, bucket in enumerate(there.buckets) if bucket.id == balance_id and not bucket.unlimited]
     if not named:
         raise NothingToEdit(feature)
     return named[0]
+
+
+def part_of_total(there: Pool, place: int, to: Decimal) -> Decimal:
+    """What one bucket is set to, so that all together come to so much."""
+    if there.buckets[place].left is None:
+        return to
+    return to - sum((there.buckets[i].remaining or ZERO for i in there.usable if i != place), ZERO)

@@ -5,12 +5,13 @@ and bought units, and until when access lasts.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.drafts import as_if_issued, issue_drafts_of
 from billing_admin.flows.gate import give_up_gate
 from billing_admin.flows.renew import (
@@ -168,6 +169,7 @@ def withdraw(subscription: Subscription, *, reason: str = "", actor: Actor, now:
     subscription.refresh_from_db()
     switch.refuse_parked(subscription)
     if scheduled is None:
+        before = switch.planned_end(subscription)
         switch.uncancel(subscription, at=now)
         return record(
             customer,
@@ -177,6 +179,7 @@ def withdraw(subscription: Subscription, *, reason: str = "", actor: Actor, now:
             now=now,
             reason=reason,
             inputs={"subscription": subscription.public_id},
+            effects={"before": before},
         )
     switch.withdraw_next(subscription, at=now, now=now)
     return record(
@@ -187,7 +190,7 @@ def withdraw(subscription: Subscription, *, reason: str = "", actor: Actor, now:
         now=now,
         reason=reason,
         inputs={"subscription": subscription.public_id},
-        effects={"plan": scheduled.version.plan.key, "startsAt": scheduled.starts_at},
+        effects={"plan": scheduled.version.plan.key, "startsAt": scheduled.starts_at, "phase": scheduled.pk},
     )
 
 
@@ -310,8 +313,8 @@ def cancel(
     """End a contract at the end of its cycle (or at another instant to come), or at once.
 
     When it is settled, open use is billed and unused fees become account credit, unless answered otherwise. A first
-    invoice that nobody paid is given up. Raises `ReasonRequired`, `AlreadyEnded`, `BadAccessEnd`, `ValidationError`
-    for an end in the past.
+    invoice that nobody paid is given up. Raises `ReasonRequired`, `AlreadyEnded`, `BadAccessEnd`, `ApprovalNeeded` for
+    a refund that takes a second person, `ValidationError` for an end in the past.
     """
     reason = require_reason(reason, "a cancellation")
     answers = Answers(at_once, ends_at, bill_use, unused, access_until)
@@ -321,6 +324,9 @@ def cancel(
     for contract in _closed_now(subscription, answers):
         issue_drafts_of(contract, actor=actor, now=now)
     planned = _planned(subscription, answers, now)
+    if planned.refund:
+        asked = {"subscription": subscription, "answers": asdict(answers)}
+        guard_as("subscription.canceled", actor=actor, now=now, reason=reason, **asked)
     if not planned.at_once:
         switch.refuse_parked(subscription)
     operation = _record(customer, subscription, answers, planned, reason=reason, actor=actor, now=now)
@@ -342,6 +348,7 @@ def _record(
     now: datetime,
 ) -> Operation:
     is_now = planned.at_once and planned.ends_at == planned.settles_at
+    scheduled = subscription.next_phase(now)
     return record(
         customer,
         "subscription.canceled",
@@ -362,6 +369,7 @@ def _record(
             "refund": planned.refund if planned.at_once else 0,
             "withdraws": planned.withdraws,
             "givesUp": [invoice.public_id for invoice in planned.gives_up],
+            "before": {"next": scheduled.pk if scheduled else None, **switch.planned_end(subscription)},
         },
     )
 

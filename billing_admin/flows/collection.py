@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -117,7 +118,8 @@ def pause(
     if not subscription.is_live:
         raise NotLive
     refuse_mirrored(subscription)
-    if not pauses(subscription, now):
+    before = pause_of(subscription) if pauses(subscription, now) else {}
+    if not before:
         subscription.collection_paused_at = now
     subscription.collection_resumes_at, subscription.collection_behavior = resumes_at, behavior
     subscription.save(update_fields=["collection_paused_at", "collection_resumes_at", "collection_behavior"])
@@ -130,7 +132,13 @@ def pause(
         now=now,
         reason=reason,
         inputs={"subscription": subscription.public_id, "behavior": behavior, "resumesAt": resumes_at},
+        effects={"before": before},
     )
+
+
+def pause_of(subscription: Subscription) -> dict[str, Any]:
+    """A pause as the journal keeps it, for whoever takes the act back that changed it."""
+    return {"behavior": subscription.collection_behavior, "resumesAt": subscription.collection_resumes_at}
 
 
 @transaction.atomic
@@ -140,6 +148,7 @@ def resume(subscription: Subscription, *, reason: str = "", actor: Actor, now: d
     subscription = Subscription.objects.select_for_update().get(pk=subscription.pk)
     if not pauses(subscription, now):
         raise NotPaused
+    before = pause_of(subscription)
     subscription.collection_resumes_at = now
     subscription.save(update_fields=["collection_resumes_at"])
     return record(
@@ -150,5 +159,5 @@ def resume(subscription: Subscription, *, reason: str = "", actor: Actor, now: d
         now=now,
         reason=reason,
         inputs={"subscription": subscription.public_id},
-        effects={"pausedSince": subscription.collection_paused_at},
+        effects={"pausedSince": subscription.collection_paused_at, "before": before},
     )

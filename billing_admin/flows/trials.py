@@ -87,6 +87,36 @@ def extend(
 
 
 @transaction.atomic
+def shorten(
+    subscription: Subscription,
+    *,
+    until: datetime,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+    reverses: Operation | None = None,
+) -> Operation:
+    """Let a running trial end sooner, at an instant to come. Raises `ReasonRequired`, `NotOnTrial`, `BadTrialEnd`."""
+    reason = require_reason(reason, "a shorter trial")
+    customer, subscription = _running(subscription, now)
+    before = subscription.trial_ends_at
+    if until <= now or before is None or until >= before:
+        raise BadTrialEnd("A trial is shortened to an instant between now and its end.")
+    _move_end(customer, subscription, until, now)
+    return record(
+        customer,
+        "trial.shortened",
+        f"Shortened the trial to {until:%-d %b %Y}",
+        actor=actor,
+        now=now,
+        reason=reason,
+        inputs={"subscription": subscription.public_id, "until": until},
+        effects={"was": before, "trialEndsAt": until},
+        reverses=reverses,
+    )
+
+
+@transaction.atomic
 def end_now(subscription: Subscription, *, reason: str, actor: Actor, now: datetime) -> EndedTrial:
     """End a running trial at this moment: its plan is charged from now on, or ends where its terms say so.
 
