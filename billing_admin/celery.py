@@ -23,6 +23,8 @@ CLOCKWORK = {
     "ask for what is overdue": ("billing_admin.tasks.dun_due", EVERY * 2),
     "count use that callers did not wait for": ("billing_admin.tasks.count_accepted", min(EVERY, 5)),
     "go on with overrides of many customers": ("billing_admin.tasks.carry_out_batches", EVERY),
+    "go on with imports and bulk acts": ("billing_admin.tasks.carry_out_rows", EVERY),
+    "write exports, and remove those that are over": ("billing_admin.tasks.write_exports", EVERY),
     "move customers to another version": ("billing_admin.tasks.carry_out_migrations", min(EVERY, 5)),
     "erase customers whose grace has passed": ("billing_admin.tasks.erase_due", EVERY * 2),
     # Ticks are counted from the start of beat, which a release starts anew: a day would hardly ever pass.

@@ -126,6 +126,8 @@ USAGE_KEEP_MONTHS: int | None = int(env.str("USAGE_KEEP_MONTHS", default="24") o
 if USAGE_KEEP_MONTHS is not None and USAGE_KEEP_MONTHS < 13:
     raise ImproperlyConfigured("USAGE_KEEP_MONTHS must be 13 or more, or empty.")
 USAGE_ARCHIVE: Path = Path(env.str("USAGE_ARCHIVE", default=str(VAR / "archive")))
+# Lists that people took away as CSV lie here for a week; web processes and workers share it.
+EXPORT_FOLDER: Path = Path(env.str("EXPORT_FOLDER", default=str(VAR / "exports")))
 
 # Apps -----------------------------------------------------------------------------------------------------------------
 

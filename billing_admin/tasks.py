@@ -7,9 +7,10 @@ from django.utils import timezone
 
 import billing_admin.celery  # noqa: F401  whoever hands a task over from elsewhere needs to know the queue
 from billing_admin import migration_runs
-from billing_admin import runs, stripe_runs
-from billing_admin.flows import stripe_collect, stripe_compare, stripe_credits, stripe_import
+from billing_admin import list_runs, runs, stripe_runs
+from billing_admin.flows import batches, exports, stripe_collect, stripe_compare, stripe_credits, stripe_import
 from billing_admin.flows.override_batch import carry_out
+from billing_admin.models import Batch, Export
 from entitlements.models import OverrideBatch
 from payments.gateway import enabled
 
@@ -86,6 +87,37 @@ def carry_out_batch(batch_id: str) -> None:
 def carry_out_batches() -> None:
     """Batches of overrides that nobody has carried out to their end."""
     runs.override_batches(now=timezone.now()).finish(timezone.now())
+
+
+# A long list may take an hour. Its tick may be lost: the next one finds the same export, once nobody is heard at it.
+@shared_task(acks_late=False, time_limit=6 * 3600)
+def write_export(export_id: str) -> None:
+    """One export by its public id, at once."""
+    if export := Export.objects.filter(public_id=export_id).select_related("user").first():
+        exports.write(export, clock=timezone.now)
+
+
+@shared_task(acks_late=False, time_limit=6 * 3600)
+def write_exports() -> None:
+    """Exports that nobody is at, and those that are over."""
+    list_runs.write_exports(clock=timezone.now).finish(timezone.now())
+
+
+@shared_task
+def carry_out_rows_of(batch_id: str) -> None:
+    """One import or bulk act by its public id, for a while; what is left goes into the next task."""
+    batch = Batch.objects.filter(public_id=batch_id).first()
+    if batch is None:
+        return
+    batches.go_on(batch, clock=timezone.now, until=timezone.now() + list_runs.PATIENCE)
+    if batch.state in batches.UNDER_WAY:
+        carry_out_rows_of.delay(batch_id)
+
+
+@shared_task
+def carry_out_rows() -> None:
+    """Imports and bulk acts that nobody has carried out to their end."""
+    list_runs.carry_out_rows(clock=timezone.now).finish(timezone.now())
 
 
 @shared_task
