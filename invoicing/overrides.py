@@ -1,13 +1,15 @@
 """Reading: the price overrides of contracts as special prices, with the billing periods that they were used in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.fields.json import KT
 from django.db.models.functions import Coalesce
 
-from customers.models import Phase, PriceOverride, Subscription
+from customers.models import MigrationRow, Phase, PriceOverride, Subscription
 from invoicing.models import InvoiceLine
 from invoicing.special import Special, stored_components
 from invoicing.states import InvoiceState
@@ -32,8 +34,14 @@ def read_specials(rows: QuerySet[PriceOverride] | Iterable[PriceOverride]) -> li
     overrides = list(rows)
     if not overrides:
         return []
-    used, plans = used_cycles(overrides), _plans(overrides)
-    return [(_special(row, plans[row.pk], used.get(row.pk, set())), row) for row in overrides if row.pk in plans]
+    used, phases = used_cycles(overrides), _phases(overrides)
+    plans = _plans(overrides, phases)
+    found = [
+        (_special(row, plans[row.pk], used.get(row.pk, set())), row, phases.get(row.subscription_id, []))
+        for row in overrides
+        if row.pk in plans
+    ]
+    return [(replace(special, moves=_moves(row, own)), row) for special, row, own in found]
 
 
 def used_cycles(overrides: Iterable[PriceOverride]) -> dict[int, set[datetime]]:
@@ -46,13 +54,32 @@ def used_cycles(overrides: Iterable[PriceOverride]) -> dict[int, set[datetime]]:
     return found
 
 
-def _plans(overrides: Iterable[PriceOverride]) -> dict[int, int]:
-    """The plan that was in force when each was given: it is that plan's price."""
-    overrides = list(overrides)
-    phases: dict[int, list[Phase]] = {}
+def _phases(overrides: Iterable[PriceOverride]) -> dict[int, list[Phase]]:
+    """The phases of their contracts; `mapped` says which item became which with one that a migration made."""
+    moved = MigrationRow.objects.filter(phase=OuterRef("pk")).exclude(state=MigrationRow.State.TAKEN_BACK)
     kept = Phase.objects.kept().filter(subscription__in={row.subscription_id for row in overrides})
+    kept = kept.annotate(mapped=Subquery(moved.values("migration__mappings")[:1])).order_by("starts_at", "id")
+    found: dict[int, list[Phase]] = {}
     for phase in kept.select_related("version").only("subscription", "starts_at", "ends_at", "version__plan"):
-        phases.setdefault(phase.subscription_id, []).append(phase)
+        found.setdefault(phase.subscription_id, []).append(phase)
+    return found
+
+
+def _moves(row: PriceOverride, phases: Iterable[Any]) -> tuple[tuple[datetime, str | None], ...]:
+    """From when on it is a price of another item, as the migrations of its contract since then say."""
+    moves, key = [], row.item_key
+    for phase in phases:
+        if not phase.mapped or phase.starts_at <= row.created_at:
+            continue
+        mapped = {mapping["from"]: mapping["to"] for mapping in phase.mapped}
+        if key in mapped and mapped[key] != key:
+            key = mapped[key]
+            moves.append((phase.starts_at, key))
+    return tuple(moves)
+
+
+def _plans(overrides: Iterable[PriceOverride], phases: Mapping[int, list[Phase]]) -> dict[int, int]:
+    """The plan that was in force when each was given: it is that plan's price."""
     found = {}
     for row in overrides:
         held = next((p for p in phases.get(row.subscription_id, []) if p.covers(row.created_at)), None)

@@ -228,6 +228,16 @@ class Special:
     since: datetime
     until: datetime | None = None
     used: frozenset[datetime] = frozenset()
+    # From when on it is a price of another item, because the contract was moved to another version (None: of none).
+    moves: tuple[tuple[datetime, str | None], ...] = ()
+
+    def key_at(self, at: datetime) -> str | None:
+        """The item that it is a price of at the instant."""
+        key: str | None = self.item_key
+        for since, moved_to in self.moves:
+            if since <= at:
+                key = moved_to
+        return key
 
     @property
     def left(self) -> int | None:
@@ -257,7 +267,7 @@ def ahead_lines(
     rest of it.
     """
     found = list(lines)
-    for special, item in _of(specials, terms):
+    for special, item in _of(specials, terms, at):
         if not item.in_advance:
             continue
         period = period_containing(anchor, Cadence.parse(terms.interval_of(item)), at)
@@ -285,7 +295,7 @@ def behind_lines(
     `since` is when the contract came to be billed like this; a fee's elapsed share counts from there.
     """
     found = list(lines)
-    for special, item in _of(specials, terms):
+    for special, item in _of(specials, terms, at - INSTANT):
         period = period_containing(anchor, Cadence.parse(terms.interval_of(item)), at - INSTANT)
         if item.in_advance or not (closes or period.ends_at == at):
             continue
@@ -330,10 +340,12 @@ def _cut(line: Line, amount: int) -> Line:
     return replace(line, amount=amount, derivation=facts)
 
 
-def _of(specials: Iterable[Special], terms: PlanTerms) -> list[tuple[Special, ItemTerms]]:
+def _of(specials: Iterable[Special], terms: PlanTerms, at: datetime) -> list[tuple[Special, ItemTerms]]:
+    """The special prices of these terms with their items, as of the instant."""
     items = {item.key: item for item in priced_items(terms)}
-    ours = [s for s in specials if s.plan_id == terms.plan_id and s.item_key in items]
-    return [(s, items[s.item_key]) for s in sorted(ours, key=lambda s: (s.mode == ADD, s.id))]
+    ours = [(s, s.key_at(at)) for s in specials if s.plan_id == terms.plan_id]
+    found = [(special, items[key]) for special, key in ours if key is not None and key in items]
+    return sorted(found, key=lambda pair: (pair[0].mode == ADD, pair[0].id))
 
 
 def _is_own(line: Line, item: ItemTerms) -> bool:

@@ -349,7 +349,7 @@ def _specially(position: Position, past: list[Line], *, closes: bool) -> list[Li
     if held is None or not held.history[-1].bills:
         return past
     last, billed = held.history[-1], {line.key for line in past}
-    specials = [special for special in position.specials if closes or special.item_key in billed]
+    specials = [special for special in position.specials if closes or special.key_at(position.at) in billed]
     return behind_lines(past, specials, last.terms, last.anchor, position.at, since=last.starts_at, closes=True)
 
 

@@ -180,13 +180,15 @@ def _checked(subscription: Subscription, phase: Phase, wanted: Wanted, *, now: d
         raise Refused(why, "bad_cycles", "expires_after_billing_cycles")
     components = read_components(wanted.components, mode=wanted.mode, currency=terms.currency)
     if wanted.mode == REPLACE:
-        _refuse_second(subscription, wanted.item_key)
+        _refuse_second(subscription, wanted.item_key, now)
     return Special(0, terms.plan_id, wanted.item_key, wanted.mode, components, wanted.cycles, since=now)
 
 
-def _refuse_second(subscription: Subscription, key: str) -> None:
-    rows = subscription.price_overrides.in_force().filter(item_key=key, mode=REPLACE).order_by("id")
-    for row, _ in in_force(rows):
+def _refuse_second(subscription: Subscription, key: str, now: datetime) -> None:
+    rows = subscription.price_overrides.in_force().filter(mode=REPLACE).order_by("id")
+    for row, special in in_force(rows):
+        if special.key_at(now) != key:
+            continue
         names = ", ".join(component.label for component in stored_components(row.components))
         why = f"{key!r} has a special price already ({names}); revoke it first, or add beside it."
         raise Refused(why, "override_overlaps", "price_id")

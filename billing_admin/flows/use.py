@@ -275,7 +275,7 @@ def _issue_levels(subscription: Subscription, item: ItemTerms, *, now: datetime)
 def _is_replaced(item: ItemTerms, contract: Contract, specials: Iterable[Special], at: datetime) -> bool:
     """Whether a special price stands for all units of the running period, however many there are."""
     cycle = period_containing(contract.anchor, Cadence.parse(contract.terms.cadence), at).starts_at
-    own = (s for s in specials if s.mode == REPLACE and (s.plan_id, s.item_key) == (contract.plan_id, item.key))
+    own = (s for s in specials if s.mode == REPLACE and (s.plan_id, s.key_at(at)) == (contract.plan_id, item.key))
     return any(special.holds(at, cycle, opens=False) for special in own)
 
 
