@@ -205,7 +205,18 @@ def credit_preview(request: HttpRequest, pk: int) -> HttpResponse:
     return TemplateResponse(request, "invoices/credit_outcome.html", context)
 
 
-class VoidCreditNote(InvoiceAct):
+class CreditNoteAct(InvoiceAct):
+    """An act on a credit note; other documents are not found at its address."""
+
+    @property
+    def invoice(self) -> Invoice:
+        found = super().invoice
+        if not found.settlement:
+            raise Http404(f"{found} is no credit note.")
+        return found
+
+
+class VoidCreditNote(CreditNoteAct):
     permission = "invoicing.credit_invoice"
     form_class = ReasonForm
     danger = True
@@ -235,7 +246,7 @@ class PayOutForm(forms.Form):
     )
 
 
-class PayOut(InvoiceAct):
+class PayOut(CreditNoteAct):
     permission = "invoicing.credit_invoice"
     title = "Record the refund"
     submit = "Record the refund"

@@ -22,6 +22,8 @@ from customers.models import Subscription
 from customers.states import SubscriptionState
 
 GONE = (SubscriptionState.ENDED, SubscriptionState.WITHDRAWN)
+# What of a plan changes in place.
+EDITED = ("name", "invoice_display_name", "description", "currency", "billing_version")
 
 
 class MirroredFromStripe(ValidationError):
@@ -83,11 +85,19 @@ def add_product(name: str, *, key: str = "", description: str = "", actor: Actor
 
 @transaction.atomic
 def edit_product(product: Product, *, name: str, description: str, actor: Actor, now: datetime) -> None:
-    before = product.name
+    before, was = product.name, {"name": product.name, "description": product.description}
     product.name, product.description = name.strip(), description.strip()
     product.full_clean()
     product.save()
-    record(None, "product.edited", f"Product {before} was edited", actor=actor, now=now, inputs={"name": product.name})
+    record(
+        None,
+        "product.edited",
+        f"Product {before} was edited",
+        actor=actor,
+        now=now,
+        inputs={"product": product.key, "name": product.name, "description": product.description},
+        effects={"before": was},
+    )
 
 
 @transaction.atomic
@@ -152,7 +162,7 @@ def edit_plan(
         check_currency(currency, settings.CURRENCIES)
     if billing_version != plan.billing_version and subscriptions_of(plan).exists():
         raise BillingVersionFixed
-    before = {"name": plan.name, "currency": plan.currency, "billing_version": plan.billing_version}
+    before = {field: getattr(plan, field) for field in EDITED}
     if billing_version != plan.billing_version:
         _refuse_misfits(plan, billing_version)
     plan.name, plan.invoice_display_name = name.strip(), invoice_display_name.strip()
@@ -165,7 +175,7 @@ def edit_plan(
         f"Plan {before['name']} was edited",
         actor=actor,
         now=now,
-        inputs={"name": plan.name, "currency": plan.currency, "billing_version": plan.billing_version},
+        inputs={"plan": plan.key, **{field: getattr(plan, field) for field in EDITED}},
         effects={"before": before},
     )
 
@@ -222,7 +232,9 @@ def save_draft(
 
 @transaction.atomic
 def discard_draft(plan: Plan, *, actor: Actor, now: datetime) -> None:
-    draft = plan.versions.get(state=PlanVersion.State.DRAFT, tailored=False)
+    draft = plan.versions.filter(state=PlanVersion.State.DRAFT, tailored=False).first()
+    if draft is None:
+        raise ValidationError(f"{plan.name} has no draft. Somebody may have discarded it just now.", code="no_draft")
     draft.delete()
     record(None, "plan.draft_discarded", f"Draft v{draft.number} of {plan.name} was discarded", actor=actor, now=now)
 
@@ -299,8 +311,11 @@ def _refuse_other_prices(plan: Plan, draft: PlanVersion, items: Sequence[ItemTer
 
 @transaction.atomic
 def make_current(version: PlanVersion, *, actor: Actor, now: datetime) -> None:
+    former = Plan.objects.get(pk=version.plan_id).current_version_id
     verbs.make_current(version)
-    record(None, "plan.made_current", f"{version} is sold to new subscriptions again", actor=actor, now=now)
+    told = f"{version} is sold to new subscriptions again"
+    effects = {"plan": version.plan.key, "version": version.pk, "former": former}
+    record(None, "plan.made_current", told, actor=actor, now=now, effects=effects)
 
 
 @transaction.atomic
@@ -328,7 +343,8 @@ def archive_plan(plan: Plan, *, reason: str, actor: Actor, now: datetime) -> Non
         raise MirroredFromStripe(plan)
     plan.archived_at = now
     plan.save(update_fields=["archived_at"])
-    record(None, "plan.archived", f"Plan {plan.name} was archived", actor=actor, now=now, reason=reason)
+    record(None, "plan.archived", f"Plan {plan.name} was archived", actor=actor, now=now, reason=reason,
+           inputs={"plan": plan.key})  # fmt: skip
 
 
 @transaction.atomic
@@ -337,7 +353,7 @@ def restore_plan(plan: Plan, *, actor: Actor, now: datetime) -> None:
         raise MirroredFromStripe(plan)
     plan.archived_at = None
     plan.save(update_fields=["archived_at"])
-    record(None, "plan.restored", f"Plan {plan.name} was restored", actor=actor, now=now)
+    record(None, "plan.restored", f"Plan {plan.name} was restored", actor=actor, now=now, inputs={"plan": plan.key})
 
 
 @transaction.atomic
@@ -367,14 +383,15 @@ def make_default(plan: Plan, *, confirmed: bool, actor: Actor, now: datetime) ->
         f"{plan.name} is the default product" + (f" instead of {former.name}" if former else ""),
         actor=actor,
         now=now,
-        effects={"former": former.key if former else None},
+        effects={"plan": plan.key, "former": former.key if former else None},
     )
 
 
 @transaction.atomic
 def unset_default(plan: Plan, *, actor: Actor, now: datetime) -> None:
     verbs.unset_default(plan)
-    record(None, "plan.unset_default", f"{plan.name} is no longer the default product", actor=actor, now=now)
+    told = f"{plan.name} is no longer the default product"
+    record(None, "plan.unset_default", told, actor=actor, now=now, effects={"plan": plan.key})
 
 
 @transaction.atomic
@@ -406,14 +423,16 @@ def archive_feature(feature: Feature, *, actor: Actor, now: datetime) -> None:
     """No new plan may use it; plans that have it keep it."""
     feature.archived_at = now
     feature.save(update_fields=["archived_at"])
-    record(None, "feature.archived", f"Feature {feature.name} was archived", actor=actor, now=now)
+    told = f"Feature {feature.name} was archived"
+    record(None, "feature.archived", told, actor=actor, now=now, inputs={"feature": feature.slug})
 
 
 @transaction.atomic
 def restore_feature(feature: Feature, *, actor: Actor, now: datetime) -> None:
     feature.archived_at = None
     feature.save(update_fields=["archived_at"])
-    record(None, "feature.restored", f"Feature {feature.name} was restored", actor=actor, now=now)
+    told = f"Feature {feature.name} was restored"
+    record(None, "feature.restored", told, actor=actor, now=now, inputs={"feature": feature.slug})
 
 
 @transaction.atomic

@@ -463,3 +463,11 @@ def test_nobody_writes_over_a_draft_they_have_not_seen():
 def form_of(plan: Plan) -> ItemsForm:
     items, cadence = items_shown(plan)
     return ItemsForm(plan=plan, items=items, cadence=cadence)
+
+
+def test_a_draft_that_is_gone_already_is_refused_in_a_sentence():
+    plan = a.pro()
+
+    page = staff().post(f"/catalog/plan/{plan.pk}/discard/")
+
+    assert "Pro has no draft" in page.content.decode()

@@ -341,3 +341,9 @@ def test_invoices_are_filtered_by_currency(desk):
     rows = desk.get("invoicing_invoice_changelist", currency="EUR").answer.context["rows"]
 
     assert [row.title for row in rows] == ["GLOBEX-0001"]
+
+
+def test_an_invoice_is_not_found_where_credit_notes_are_voided(desk: CustomerDesk):
+    invoice = a.on(a.pro()).invoices.get()
+
+    assert desk.get("invoice_void_note", invoice.pk).status == 404
