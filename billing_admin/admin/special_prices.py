@@ -19,6 +19,7 @@ from unfold.admin import ModelAdmin
 from billing_admin.access import allowed, requires
 from billing_admin.admin.acts import CustomerAct, find_customer, moment
 from billing_admin.admin.links import customer_link, link
+from billing_admin.coming import runs_out_at
 from billing_admin.flows.reprice import (
     Beside,
     Refused,
@@ -32,7 +33,6 @@ from billing_admin.flows.reprice import (
 from billing_admin.pages import ActPage, dress, render_page
 from billing_admin.site import page
 from catalog.money import exponent, format_minor, to_minor
-from catalog.periods import Cadence, boundary, count_until
 from customers.journal import Actor
 from customers.models import Customer, Phase, PriceOverride, Subscription
 from invoicing.overrides import read_specials, with_used
@@ -100,7 +100,7 @@ def override_row(row: PriceOverride, special: Special, *, may: bool) -> Override
         list_price=item.describe_price(terms.currency) if item else "",
         left=_left(row, special),
         is_over=over,
-        ends_at=None if over else ends_at(subscription, phase, special),
+        ends_at=None if over else runs_out_at(subscription, phase, special.left, key=special.item_key),
         since=row.created_at,
         by=row.created_by,
         reason=row.reason,
@@ -118,18 +118,6 @@ def _left(row: PriceOverride, special: Special) -> str:
         return "until revoked"
     periods = f"billing period{'s' if special.cycles != 1 else ''}"
     return "used up" if not special.left else f"{special.left} of {special.cycles} {periods} left"
-
-
-def ends_at(subscription: Subscription, phase: Phase, special: Special) -> datetime | None:
-    """When the last billing period that takes it is over, as far as can be said now; None without an end."""
-    starts_at = subscription.period_ends_at
-    if special.left is None or starts_at is None:
-        return None
-    terms = phase.terms()
-    item, cadence = terms.item(special.item_key), Cadence.parse(terms.cadence)
-    n = count_until(phase.anchor, cadence, starts_at)
-    # What is billed afterwards is billed for the running period first.
-    return boundary(phase.anchor, cadence, n + special.left - (0 if item and item.in_advance else 1))
 
 
 def read_rows(rows: QuerySet[PriceOverride], *, may: bool) -> list[OverrideRow]:

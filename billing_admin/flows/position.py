@@ -1,6 +1,6 @@
 """Where a customer stands, read once: everything that the decision about a change of plan depends on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -42,7 +42,8 @@ PREVIEW_LIVES = timedelta(minutes=30)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The contract that a change would be made to; `following` is the one that is scheduled after it."""
+    """The contract that a change would be made to; `following` is the one that is scheduled after it, `later` are
+    those after that."""
 
     subscription_id: int
     public_id: str
@@ -53,6 +54,12 @@ class Held:
     ends_at: datetime | None
     following: Contract | None
     history: tuple[Stretch, ...] = ()
+    later: tuple[Contract, ...] = ()
+
+    @property
+    def coming(self) -> tuple[Contract, ...]:
+        """Everything that is scheduled, in order."""
+        return (self.following, *self.later) if self.following else ()
 
     @property
     def terms(self) -> PlanTerms:
@@ -261,7 +268,7 @@ def _held(customer: Customer, subscription: Subscription, at: datetime) -> Held 
     if current is None:
         return None
     contract = contract_of(current, customer)
-    following: Phase | None = next((p for p in phases if p.starts_at > at and not p.continues(current)), None)
+    coming = [contract_of(p, customer) for p in phases if p.starts_at > at and not p.continues(current)]
     return Held(
         subscription_id=subscription.pk,
         public_id=subscription.public_id,
@@ -272,7 +279,8 @@ def _held(customer: Customer, subscription: Subscription, at: datetime) -> Held 
         else plan_period(contract.terms, contract.anchor, at),
         bills_at=subscription.bills_at,
         ends_at=subscription.ends_at,
-        following=contract_of(following, customer) if following else None,
+        following=coming[0] if coming else None,
+        later=tuple(coming[1:]),
         history=_history(subscription, [stretch_of(p, levels) for p in phases if p.starts_at <= at]),
     )
 
@@ -296,8 +304,18 @@ def stretch_of(phase: Phase, levels: Mapping[str, Decimal]) -> Stretch:
 
 def levels_of(subscription: Subscription) -> dict[str, Decimal]:
     """Units in use of every level of a contract, by the slug of its feature."""
-    rows = Balance.objects.promised().filter(subscription=subscription, closed_at=None, feature__usage=ALLOCATED)
-    return {slug: max(Decimal(0), used) for slug, used in rows.values_list("feature__slug", "used")}
+    return levels_by_contract([subscription]).get(subscription.pk, {})
+
+
+def levels_by_contract(subscriptions: Iterable[Subscription]) -> dict[int, dict[str, Decimal]]:
+    """The same of many, in one query."""
+    rows = Balance.objects.promised().filter(
+        subscription__in=[s.pk for s in subscriptions], closed_at=None, feature__usage=ALLOCATED
+    )
+    found: dict[int, dict[str, Decimal]] = {}
+    for subscription_id, slug, used in rows.values_list("subscription_id", "feature__slug", "used"):
+        found.setdefault(subscription_id or 0, {})[slug] = max(Decimal(0), used)
+    return found
 
 
 def _product_anchor(customer: Customer, plan: Plan, at: datetime) -> datetime | None:
