@@ -18,7 +18,23 @@ class BillingAdminConfig(AppConfig):
 
     def ready(self) -> None:
         from billing_admin import checks  # noqa: F401  registers them
-        from billing_admin.flows import migrate  # noqa: F401  registers its act
+        from billing_admin.flows import (  # noqa: F401  they register acts that can need approval, and how acts are taken back
+            acts_customers,
+            acts_money,
+            acts_overrides,
+            acts_plans,
+            acts_rewards,
+            acts_units,
+            batch_act,
+            migrate,
+            undo_balances,
+            undo_catalog,
+            undo_contracts,
+            undo_coupons,
+            undo_customers,
+            undo_overrides,
+            undo_plans,
+        )
         from billing_admin.stripe_provider import register  # its models are there only now
 
         register()

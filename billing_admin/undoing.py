@@ -101,6 +101,7 @@ CANNOT: dict[str, str] = {
     # Contracts
     "plan.activated": "Access that was given was there. Cancel the plan, or correct its invoice.",
     "plan.switched": BY_TIME,
+    "plan.taken_back": "Enable the plan again; it is priced anew from then on.",
     "subscription.renewed": BY_TIME,
     "subscription.ended": "What ended stays ended; enable the plan again.",
     "subscription.parked": "A person looks at it and lets it go on, on the page of runs.",

@@ -64,7 +64,8 @@ def set_default(rate: TaxRate, *, is_default: bool, actor: Actor, now: datetime)
         summary = (
             f"{words(rate)} {'applies' if is_default else 'no longer applies'} to whoever has no rate of their own"
         )
-        record(None, "tax_rate.default_changed", summary, actor=actor, now=now, inputs={"id": rate.pk})
+        inputs = {"id": rate.pk, "default": is_default}
+        record(None, "tax_rate.default_changed", summary, actor=actor, now=now, inputs=inputs)
     return rate
 
 
@@ -113,6 +114,7 @@ def tax_customer(
             now=now,
             reason=exempt_because or "",
             inputs={"from": _named(before), "to": _named(after), "exempt": exempt_because is not None},
+            effects=_assignment(before, after) | {"exemptBefore": because_before, "exemptAfter": exempt_because},
         )
     return customer
 
@@ -133,8 +135,14 @@ def tax_plan(plan: Plan, rates: Collection[TaxRate], *, actor: Actor, now: datet
             actor=actor,
             now=now,
             inputs={"plan": plan.key, "from": _named(before), "to": _named(after)},
+            effects=_assignment(before, after),
         )
     return plan
+
+
+def _assignment(before: Collection[TaxRate], after: Collection[TaxRate]) -> dict[str, Any]:
+    """The rates by their keys, for whoever assigns the former ones again."""
+    return {"ratesBefore": [rate.pk for rate in before], "ratesAfter": [rate.pk for rate in after]}
 
 
 def words(rate: TaxRate) -> str:

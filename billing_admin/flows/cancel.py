@@ -181,6 +181,7 @@ def withdraw(subscription: Subscription, *, reason: str = "", actor: Actor, now:
             inputs={"subscription": subscription.public_id},
             effects={"before": before},
         )
+    before = switch.planned_end(subscription)
     switch.withdraw_next(subscription, at=now, now=now)
     return record(
         customer,
@@ -190,7 +191,12 @@ def withdraw(subscription: Subscription, *, reason: str = "", actor: Actor, now:
         now=now,
         reason=reason,
         inputs={"subscription": subscription.public_id},
-        effects={"plan": scheduled.version.plan.key, "startsAt": scheduled.starts_at, "phase": scheduled.pk},
+        effects={
+            "plan": scheduled.version.plan.key,
+            "startsAt": scheduled.starts_at,
+            "phase": scheduled.pk,
+            "before": before,
+        },
     )
 
 

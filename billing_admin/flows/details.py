@@ -21,5 +21,5 @@ def add_note(customer: Customer, *, text: str, actor: Actor, now: datetime) -> N
     if not text:
         raise EmptyNote
     note = Note.objects.create(customer=customer, author=actor.name, text=text, created_at=now)
-    record(customer, "note.added", "Added a note", actor=actor, now=now)
+    record(customer, "note.added", "Added a note", actor=actor, now=now, inputs={"note": note.pk})
     return note

@@ -82,14 +82,16 @@ def archive_meter(meter: Meter, *, actor: Actor, now: datetime) -> None:
         raise ValidationError(f"{using.name} counts by this meter. Choose another there first.", code="meter_in_use")
     meter.archived_at = now
     meter.save(update_fields=["archived_at"])
-    record(None, "meter.archived", f"Meter {meter.name} was archived", actor=actor, now=now)
+    told = f"Meter {meter.name} was archived"
+    record(None, "meter.archived", told, actor=actor, now=now, inputs={"slug": meter.slug})
 
 
 @transaction.atomic
 def restore_meter(meter: Meter, *, actor: Actor, now: datetime) -> None:
     meter.archived_at = None
     meter.save(update_fields=["archived_at"])
-    record(None, "meter.restored", f"Meter {meter.name} was restored", actor=actor, now=now)
+    told = f"Meter {meter.name} was restored"
+    record(None, "meter.restored", told, actor=actor, now=now, inputs={"slug": meter.slug})
 
 
 def check_meter_of(feature: Feature) -> None:

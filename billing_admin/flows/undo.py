@@ -59,7 +59,10 @@ def permissions_for(operation: Operation) -> tuple[str, ...]:
     """Those of the act itself."""
     found = inverse_of(operation)
     if isinstance(found, AsksMore):
-        return found.permissions_of(operation)
+        try:
+            return found.permissions_of(operation)
+        except CannotTakeBack:  # what it was about is gone: it can only be looked at
+            return found.permissions
     return found.permissions if found else ()
 
 
@@ -76,7 +79,10 @@ def why_not(operation: Operation, now: datetime) -> str:
         return CANNOT.get(operation.verb, "An act of this kind cannot be taken back.")
     if customer is not None and customer.closed_at is not None and operation.verb != "customer.closed":
         return "This customer is closed. Take the deletion back first."
-    return found.why_not(operation, now)
+    try:
+        return found.why_not(operation, now)
+    except CannotTakeBack as gone:
+        return str(gone.messages[0])
 
 
 # The preview ----------------------------------------------------------------------------------------------------------

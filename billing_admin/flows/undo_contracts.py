@@ -68,30 +68,20 @@ def planned_before(operation: Operation, now: datetime) -> tuple[Phase | None, M
 
 
 def plan_again(contract: Subscription, phase: Phase | None, end: Mapping[str, Any], now: datetime) -> None:
-    """Schedule what was planned before once more. The caller holds the customer."""
-    at = now.replace(microsecond=0)
+    """Schedule what was planned before once more: all phases that were withdrawn together, and the end. The caller
+    holds the customer."""
+    at, ends_at = now.replace(microsecond=0), instant(end.get("endsAt"))
     if phase is not None:
-        switch.schedule(
-            contract,
-            phase.version,
-            anchor=phase.anchor,
-            starts_at=phase.starts_at,
-            quantity=phase.quantity,
-            at=at,
-            now=now,
-            bought=phase.bought_units(),
-        )
-    ends_at = instant(end.get("endsAt"))
+        together = contract.phases.filter(withdrawn_at=phase.withdrawn_at, starts_at__gte=phase.starts_at)
+        rows = together.select_related("version__plan__product").order_by("starts_at", "id")
+        stages = [switch.Stage(r.version, r.anchor, r.starts_at, r.quantity, r.bought_units()) for r in rows]
+        switch.schedule_all(contract, stages, ends_at=ends_at, at=at, now=now)
+    elif ends_at is not None:
+        switch.cancel_at(contract, ends_at=ends_at, reason=end["endReason"], at=at, now=now)
     if ends_at is not None:
-        switch.cancel_at(
-            contract,
-            ends_at=ends_at,
-            reason=end["endReason"],
-            at=at,
-            now=now,
-            bill_use=end["billUse"],
-            unused=end["unused"],
-        )
+        contract.end_reason = end["endReason"]
+        contract.bills_use_at_end, contract.unused_at_end = end["billUse"], end["unused"]
+        contract.save(update_fields=["end_reason", "bills_use_at_end", "unused_at_end"])
 
 
 def words_of(phase: Phase | None, end: Mapping[str, Any]) -> list[str]:
@@ -150,7 +140,7 @@ class ChangeWithdrawn:
         phase = phase_with(operation.effects.get("phase"))
         if phase.starts_at <= now:
             return f"It would have begun on {phase.starts_at:%-d %b %Y}; make a new change."
-        return nothing_else(phase.subscription, now)
+        return nothing_else(phase.subscription, now, but=_end_before(operation))
 
     def look(self, operation: Operation, now: datetime) -> TakenBack:
         phase = phase_with(operation.effects.get("phase"))
@@ -159,7 +149,7 @@ class ChangeWithdrawn:
     def take_back(self, operation: Operation, *, reason: str, actor: Actor, now: datetime) -> Operation:
         customer, contract = locked(operation, now)
         phase = phase_with(operation.effects["phase"])
-        plan_again(contract, phase, {}, now)
+        plan_again(contract, phase, operation.effects.get("before") or {}, now)
         again = contract.phases.kept().filter(starts_at=phase.starts_at).get()
         return record(
             customer,
@@ -174,13 +164,17 @@ class ChangeWithdrawn:
         )
 
 
-def nothing_else(contract: Subscription, now: datetime) -> str:
-    """Why nothing can be planned for a contract; empty when it can."""
+def _end_before(operation: Operation) -> datetime | None:
+    return instant((operation.effects.get("before") or {}).get("endsAt"))
+
+
+def nothing_else(contract: Subscription, now: datetime, *, but: datetime | None = None) -> str:
+    """Why nothing can be planned for a contract (`but` an end that was there before); empty when it can."""
     if not contract.is_live:
         return OVER
     if contract.parked_at is not None:
         return f"The subscription is parked: {contract.parked_because}"
-    if contract.ends_at is not None and contract.ends_at > now:
+    if contract.ends_at is not None and contract.ends_at > now and contract.ends_at != but:
         return f"Its end on {contract.ends_at:%-d %b %Y} is planned by now. Take that back first."
     following = contract.next_phase(now)
     if following is not None:
@@ -235,7 +229,7 @@ class CancellationWithdrawn:
     permissions = ("customers.cancel_subscription",)
 
     def why_not(self, operation: Operation, now: datetime) -> str:
-        ends_at = instant((operation.effects.get("before") or {}).get("endsAt"))
+        ends_at = _end_before(operation)
         if ends_at is None or ends_at <= now:
             return "The end that was planned is over; cancel the subscription anew."
         return nothing_else(contract_of(operation), now)
