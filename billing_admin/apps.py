@@ -32,6 +32,7 @@ class BillingAdminConfig(AppConfig):
             undo_contracts,
             undo_coupons,
             undo_customers,
+            undo_migrations,
             undo_overrides,
             undo_plans,
         )

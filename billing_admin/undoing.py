@@ -101,6 +101,11 @@ CANNOT: dict[str, str] = {
     # Contracts
     "plan.activated": "Access that was given was there. Cancel the plan, or correct its invoice.",
     "plan.switched": BY_TIME,
+    "plan.migration_taken_back": "Move the customer again, in a migration of their own.",
+    "migration.paused": "Resume the migration, on its page.",
+    "migration.resumed": "Pause the migration again, on its page.",
+    "migration.stopped": "Begin another migration for those who were not moved.",
+    "migration.taken_back": "Begin another migration.",
     "plan.taken_back": "Enable the plan again; it is priced anew from then on.",
     "subscription.renewed": BY_TIME,
     "subscription.ended": "What ended stays ended; enable the plan again.",

@@ -16,7 +16,7 @@ from django.db import OperationalError, transaction
 from billing_admin.flows.change import preview
 from billing_admin.flows.drafts import issue_drafts_of
 from billing_admin.flows.enable_plan import Told, carry_out_change
-from billing_admin.flows.migrate_order import Order, Timing
+from billing_admin.flows.migrate_order import Order, Timing, differing
 from billing_admin.flows.migrate_outlook import Look, RowOutlook, proposal_for
 from billing_admin.flows.plan_change import Proposal
 from billing_admin.flows.plan_change import Timing as ChangeTiming
@@ -315,16 +315,33 @@ def _back(row: MigrationRow, customer: Customer, actor: Actor, reason: str, now:
     if row.phase is None:
         return None
     catch_up(customer, now=now)
-    phase = Phase.objects.select_related("version__plan").get(pk=row.phase_id)
-    subscription = Subscription.objects.get(pk=row.subscription_id)
+    phase = Phase.objects.select_related("subscription", "version__plan").get(pk=row.phase_id)
     if phase.withdrawn_at is not None:
         return None  # somebody withdrew it, or replaced it by another change
+    subscription = Subscription.objects.get(pk=row.subscription_id)
+    refuse_kept(row, phase, subscription, now)
+    if phase.starts_at > now:
+        return _withdraw(row, customer, subscription, phase, actor, reason, now)
+    return _switch_back(row, customer, subscription, phase, actor, reason, now)
+
+
+def refuse_kept(row: MigrationRow, phase: Phase, subscription: Subscription, now: datetime) -> None:
+    """Refuse to take back what has gone too far. Raises `Kept`, `ContractParked`."""
     if not subscription.is_live:
         raise Kept("ended")
     switch.refuse_parked(subscription)
     if phase.starts_at > now:
-        return _withdraw(row, customer, subscription, phase, actor, reason, now)
-    return _switch_back(row, customer, subscription, phase, actor, reason, now)
+        following = subscription.phases.kept().filter(starts_at__gt=now).order_by("starts_at", "id").first()
+        if following is None or following.pk != phase.pk:
+            raise Kept("changed_since")
+        return
+    present = subscription.phase_at(now)
+    if present is None or present.pk != phase.pk or subscription.next_phase(now) is not None:
+        raise Kept("changed_since")
+    if InvoiceLine.objects.filter(phase=phase).exclude(invoice__state=InvoiceState.VOID).exists():
+        raise Kept("invoiced", phase.starts_at)
+    if differing(Order.of(row.migration)):
+        raise Kept("prices_began", phase.starts_at)
 
 
 def _told(row: MigrationRow, summary: str) -> Told:
@@ -341,9 +358,6 @@ def _withdraw(
     reason: str,
     now: datetime,
 ) -> Operation:
-    following = subscription.phases.kept().filter(starts_at__gt=now).order_by("starts_at", "id").first()
-    if following is None or following.pk != phase.pk:
-        raise Kept("changed_since")
     switch.withdraw_next(subscription, at=now, now=now)
     told = _told(row, f"Took back the move to {phase.version} on {phase.starts_at:%-d %b %Y}")
     return record(
@@ -368,17 +382,12 @@ def _switch_back(
     reason: str,
     now: datetime,
 ) -> Operation:
-    """The version before, at once, where it has not been invoiced and no price differs; usage is carried again."""
-    present = subscription.phase_at(now)
-    if present is None or present.pk != phase.pk or subscription.next_phase(now) is not None:
-        raise Kept("changed_since")
-    if InvoiceLine.objects.filter(phase=phase).exclude(invoice__state=InvoiceState.VOID).exists():
-        raise Kept("invoiced", phase.starts_at)
+    """The version before, at once; usage is carried again."""
     before = subscription.phases.kept().filter(starts_at__lt=phase.starts_at).order_by("starts_at", "id").last()
     version: PlanVersion = row.migration.from_version
     look = Look(replace(Order.of(row.migration), timing=Timing.NOW))
     proposal = replace(
-        proposal_for(look, contract_of(present, customer)),
+        proposal_for(look, contract_of(phase, customer)),
         terms=version.terms(),
         standard=version.terms(),
         version_id=version.pk,
