@@ -19,7 +19,7 @@ from simple_history.models import HistoricalRecords
 from catalog.models import Coupon, Plan, PlanVersion, Product, PromoCode, terms_of
 from catalog.terms import PlanTerms
 from customers.recurring import recurring
-from customers.states import LIVE, NEXT, CannotMove, SubscriptionState
+from customers.states import APPLYING, LIVE, NEXT, CannotMove, SubscriptionState
 
 CUSTOMER_ID = RegexValidator(
     r"^[A-Za-z0-9][A-Za-z0-9_.:@|\-]*$", "Use letters, digits and _ . : @ | - for a customer id.", "bad_customer_id"
@@ -151,8 +151,9 @@ class SubscriptionQuerySet(models.QuerySet):
         return self.filter(state__in=LIVE)
 
     def due(self, now: datetime) -> "SubscriptionQuerySet":
-        """Contracts of which something is to be billed, switched or ended, and that no person has to look at first."""
-        return self.live().filter(bills_at__lte=now, parked_at=None)
+        """Contracts of which something is to be begun, billed, switched or ended, and that no person has to look at
+        first."""
+        return self.filter(state__in=APPLYING, bills_at__lte=now, parked_at=None)
 
     def parked(self) -> "SubscriptionQuerySet":
         return self.live().exclude(parked_at=None)
@@ -239,7 +240,7 @@ class Subscription(models.Model):
         indexes = [
             models.Index(
                 fields=["bills_at", "id"],
-                condition=Q(state__in=["trialing", "active", "past_due"], parked_at=None),
+                condition=Q(state__in=["trialing", "active", "past_due", "scheduled"], parked_at=None),
                 name="subscription_due",
             ),
             models.Index(

@@ -30,6 +30,11 @@ NEXT: dict[str, set[str]] = {
 LIVE = (SubscriptionState.TRIALING, SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE)
 
 
+# Those whose phases apply by their dates alone: a contract that was agreed for a day to come gives access from that day
+# on, whether or not a worker has begun it by then.
+APPLYING = (*LIVE, SubscriptionState.SCHEDULED)
+
+
 class CannotMove(ValidationError):
     def __init__(self, state: str, to: str):
         super().__init__(f"A subscription that is {state} cannot become {to}.", code="cannot_move")

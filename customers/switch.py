@@ -326,20 +326,7 @@ def schedule_all(
     What was scheduled before is replaced, a planned end too. `pending`: they wait for the same payment as the phase
     before them, and leave the one in force alone until it comes.
     """
-    following = [stage.starts_at for stage in stages[1:]]
-    rows = [
-        Phase(
-            subscription=subscription,
-            version=stage.version,
-            anchor=stage.anchor,
-            quantity=stage.quantity,
-            bought=as_json(stage.bought),
-            starts_at=stage.starts_at,
-            ends_at=until,
-            pending_since=now if pending else None,
-        )
-        for stage, until in zip(stages, [*following, ends_at], strict=False)
-    ]
+    rows = _rows(subscription, stages, ends_at=ends_at, pending_since=now if pending else None)
     if not pending:
         _follow_with(subscription, [stage.starts_at for stage in stages], ends_at=ends_at, at=at, now=now)
     for row in rows:
@@ -348,6 +335,30 @@ def schedule_all(
         _set_period_of(subscription, _current(subscription, at), at)
         subscription.save()
     return rows
+
+
+def _rows(
+    subscription: Subscription,
+    stages: Sequence[Stage],
+    *,
+    ends_at: datetime | None,
+    pending_since: datetime | None = None,
+) -> list[Phase]:
+    """One phase for each stage, none written yet."""
+    ends = [stage.starts_at for stage in stages[1:]]
+    return [
+        Phase(
+            subscription=subscription,
+            version=stage.version,
+            anchor=stage.anchor,
+            quantity=stage.quantity,
+            bought=as_json(stage.bought),
+            starts_at=stage.starts_at,
+            ends_at=until,
+            pending_since=pending_since,
+        )
+        for stage, until in zip(stages, [*ends, ends_at], strict=False)  # no stages: only the end is planned
+    ]
 
 
 def _follow_with(
@@ -366,6 +377,58 @@ def _follow_with(
     subscription.ends_at, subscription.end_reason = ends_at, "term_ended" if ends_at else ""
     subscription.settled_at = None
     subscription.bills_use_at_end, subscription.unused_at_end = True, Subscription.Unused.NOTHING
+
+
+def plan_start(
+    customer: Customer,
+    stages: Sequence[Stage],
+    *,
+    trial_ends_at: datetime | None,
+    starts_at: datetime,
+    ends_at: datetime | None,
+) -> Subscription:
+    """A contract that begins on a day to come, by itself; nothing is billed before. A trial comes first, if any."""
+    first = stages[0]
+    subscription = Subscription.objects.create(
+        customer=customer,
+        product_id=first.version.plan.product_id,
+        add_on=first.version.plan.add_on,
+        quantity=first.quantity,
+        started_at=starts_at,
+        trial_ends_at=trial_ends_at,
+        bills_at=starts_at,
+        ends_at=ends_at,
+        end_reason="term_ended" if ends_at else "",
+    )
+    if trial_ends_at is not None:
+        Phase.objects.create(
+            subscription=subscription,
+            version=first.version,
+            anchor=starts_at,
+            quantity=first.quantity,
+            bought=as_json(first.bought),
+            starts_at=starts_at,
+            ends_at=trial_ends_at,
+            is_trial=True,
+        )
+    for row in _rows(subscription, stages, ends_at=ends_at):
+        row.save()
+    return subscription
+
+
+def begin(subscription: Subscription, phase: Phase, *, at: datetime) -> None:
+    """Let a contract begin whose day has come."""
+    subscription.move_to(SubscriptionState.TRIALING if phase.is_trial else SubscriptionState.ACTIVE)
+    _set_period_of(subscription, phase, at)
+    subscription.save()
+
+
+def withdraw_start(subscription: Subscription, *, now: datetime) -> None:
+    """Take back a contract that has not begun."""
+    subscription.move_to(SubscriptionState.WITHDRAWN)
+    subscription.phases.filter(withdrawn_at=None).update(withdrawn_at=now)
+    subscription.bills_at = None
+    subscription.save()
 
 
 def begin_pending_after(subscription: Subscription, phase: Phase, *, at: datetime) -> None:
@@ -440,7 +503,7 @@ def withdraw_next(subscription: Subscription, *, at: datetime, now: datetime) ->
 def _drop_next(subscription: Subscription, *, at: datetime, now: datetime) -> Phase | None:
     """Withdraw all that is to come, and say what came first; the present phase then ends with the contract, a trial
     where it was going to."""
-    coming = list(subscription.phases.kept().filter(starts_at__gt=at).order_by("starts_at", "id"))
+    coming: list[Phase] = list(subscription.phases.kept().filter(starts_at__gt=at).order_by("starts_at", "id"))
     if not coming:
         return None
     for phase in coming:

@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 
 from catalog.money import format_minor, format_rate, grouped, plain
 from catalog.periods import Cadence
-from catalog.terms import Conditions, FeatureTerms, ItemTerms, PlanTerms
+from catalog.terms import CHARGE, Conditions, FeatureTerms, ItemTerms, PlanTerms
 from catalog.terms import differences as item_differences
 from catalog.terms_json import items_from_json, items_to_json
 from invoicing.special import ADD, MODES, REPLACE, Component, priced_items, stored_components
@@ -149,8 +149,8 @@ class DealTerms:
         return found
 
     def phase_terms(self, phase: DealPhase, base: PlanTerms) -> PlanTerms:
-        """The rate card of one phase. A trial is the first phase's alone, and asked for with the act."""
-        conditions = Conditions(base.trial_days, base.trial_end, phase.commitment)
+        """The rate card of one phase. A trial is the first phase's alone, and what is signed goes on after it."""
+        conditions = Conditions(base.trial_days, CHARGE, phase.commitment)
         return replace(base.with_items(phase.items), cadence=self.cadence).under(conditions)
 
     def use_in(self, phase: DealPhase) -> dict[str, Decimal]:

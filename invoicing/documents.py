@@ -88,19 +88,23 @@ class Document:
         taxes = tuple((t.rate.label, t.inclusive, t.amount) for t in self.drawn.tax_totals)
         return lines, deductions, taxes, self.total, self.offsets_id
 
-    def bound(self, items: Mapping[str, int], coupons: Mapping[int, int]) -> "Document":
-        """The same, pointing at rows that exist by now: items by key, applied coupons by the id of their terms."""
-        lines = tuple(
-            replace(drawn, line=replace(drawn.line, item_id=items.get(drawn.line.key)))
-            if drawn.line.item_id is None
-            else drawn
-            for drawn in self.drawn.lines
-        )
+    def bound(
+        self, items: Mapping[str, int], coupons: Mapping[int, int], specials: Mapping[int, int] | None = None
+    ) -> "Document":
+        """The same, pointing at rows that exist by now: items by key, applied coupons and special prices by the id of
+        their terms."""
+        lines = tuple(replace(drawn, line=_bound_line(drawn.line, items, specials or {})) for drawn in self.drawn.lines)
         deductions = tuple(
             replace(d, source_id=coupons.get(d.source_id, d.source_id)) if d.kind == DISCOUNT else d
             for d in self.drawn.deductions
         )
         return replace(self, drawn=replace(self.drawn, lines=lines, deductions=deductions))
+
+
+def _bound_line(line: Line, items: Mapping[str, int], specials: Mapping[int, int]) -> Line:
+    item_id = items.get(line.key) if line.item_id is None else line.item_id
+    override_id = None if line.override_id is None else specials.get(line.override_id, line.override_id)
+    return replace(line, item_id=item_id, override_id=override_id)
 
 
 def draw(

@@ -11,7 +11,7 @@ from django.db.models.functions import Coalesce
 
 from customers.models import MigrationRow, Phase, PriceOverride, Subscription
 from invoicing.models import InvoiceLine
-from invoicing.special import Special, stored_components
+from invoicing.special import INSTANT, Special, stored_components
 from invoicing.states import InvoiceState
 
 
@@ -82,7 +82,8 @@ def _plans(overrides: Iterable[PriceOverride], phases: Mapping[int, list[Phase]]
     """The plan that was in force when each was given: it is that plan's price."""
     found = {}
     for row in overrides:
-        held = next((p for p in phases.get(row.subscription_id, []) if p.covers(row.created_at)), None)
+        # One that comes with a plan is given in the last instant before it.
+        held = next((p for p in phases.get(row.subscription_id, []) if p.covers(row.created_at + INSTANT)), None)
         if held is not None:
             found[row.pk] = held.version.plan_id
     return found

@@ -129,7 +129,7 @@ class Facts:
 def read(customer_ids: Collection[int], now: datetime) -> Facts:
     """Everything about the ordinary ones among these customers, whatever their number in about fifteen queries."""
     account, stamps = BillingSettings.present(), stamps_of(customer_ids)
-    due = _alone(Subscription.objects.due(now).filter(customer__in=customer_ids).select_related("customer"))
+    due = _alone(Subscription.objects.due(now).live().filter(customer__in=customer_ids).select_related("customer"))
     for unusual in _unusual(due, now):
         due.pop(unusual, None)
     if not due:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from billing_admin.flows.boundary import commitment_of, elapsed_lines, elapsed_share
-from billing_admin.flows.outlook import access_changes, next_invoice
+from billing_admin.flows.outlook import access_changes, next_invoice, specials_after
 from billing_admin.flows.plan_change import Activation, Choice, FirstPeriod, PlanChange, Proposal, Timing
 from billing_admin.flows.position import Held, Position
 from catalog.periods import Cadence, Period, period_containing
@@ -320,6 +320,7 @@ def _lines_now(
     if held is None:
         whole = proposal.first_period is FirstPeriod.FULL
         opening = whole_opening_lines(wanted, anchor, at) if whole else opening_lines(wanted, anchor, at)
+        opening = not_below_zero(ahead_lines(opening, specials_after(position, proposal), wanted, anchor, at))
         return [] if trial_ends_at else _priced(opening, new)
     old = position.held_sold
     changed = None if new_cycle or not same_plan else _changed_keys(old, wanted)
@@ -362,7 +363,7 @@ def _fees_now(
     trial_ends_at: datetime | None,
 ) -> list[Line]:
     """Credits for what was paid ahead and charges for what replaces it; `changed` None: everything."""
-    at, old = position.at, position.held_sold
+    at, old, specials = position.at, position.held_sold, specials_after(position, proposal)
     held = position.held
     former = None if held is None or held.on_trial else old
     fees = _granted_again(position, wanted)
@@ -370,13 +371,13 @@ def _fees_now(
         lines = unused_lines(fees, at)
         opens = restarts_cycle(position.held, proposal)
         charges = opening_lines(wanted, anchor, at, former=former) if opens else advance_lines(wanted, anchor, at)
-        charges = ahead_lines(charges, position.specials, wanted, anchor, at)
+        charges = ahead_lines(charges, specials, wanted, anchor, at)
         once = [] if opens else one_time_lines(wanted, at, former=former)
         return lines + ([] if trial_ends_at else _priced(charges + once, proposal.terms))
     apart = {key for key in changed if _is_charged_apart(old.item(key), wanted.item(key))}
     lines = unused_lines([fee for fee in fees if fee.key in changed - apart], at)
     charges = advance_lines(wanted, anchor, at, keys=changed - apart)
-    charges = ahead_lines(charges, position.specials, wanted, anchor, at)
+    charges = ahead_lines(charges, specials, wanted, anchor, at)
     charges += [line for key in sorted(apart) for line in _more_units(old, wanted, key, anchor, at)]
     return lines + _priced(charges + one_time_lines(wanted, at, former=former), proposal.terms)
 
@@ -451,7 +452,9 @@ def _replaces(position: Position) -> str:
     if held is None:
         return ""
     if held.following:
-        return f"Replaces the change to {held.following.plan_name} on {held.following.phase_starts_at:%-d %b %Y}."
+        more = f" and {len(held.later)} more after it" if held.later else ""
+        on = f"{held.following.phase_starts_at:%-d %b %Y}"
+        return f"Replaces the change to {held.following.plan_name} on {on}{more}."
     if held.ends_at:
         return f"Takes back the cancellation on {held.ends_at:%-d %b %Y}."
     return ""

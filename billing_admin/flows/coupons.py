@@ -151,7 +151,7 @@ def apply_new(
         end_spent(customer, offer.coupon, now=now)
     return AppliedCoupon.objects.create(
         customer=customer,
-        subscription=subscription,
+        subscription=None if new.for_customer else subscription,
         coupon=offer.coupon,
         promo_code=offer.promo_code,
         applied_at=now,

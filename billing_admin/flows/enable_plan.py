@@ -15,12 +15,22 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.change import preview
 from billing_admin.flows.collection import finish
 from billing_admin.flows.coupons import apply_new, begin_waiting
 from billing_admin.flows.drafts import as_if_issued, issue_drafts_of
 from billing_admin.flows.gate import give_up_gate
-from billing_admin.flows.plan_change import Activation, FirstPeriod, NewCoupon, PlanChange, Proposal, Timing, explain
+from billing_admin.flows.plan_change import (
+    Activation,
+    FirstPeriod,
+    NewCoupon,
+    NewSpecial,
+    PlanChange,
+    Proposal,
+    Timing,
+    explain,
+)
 from billing_admin.flows.position import Position, held_subscription, read_position
 from billing_admin.flows.renew import catch_up
 from catalog.items import check_conditions, check_items
@@ -29,9 +39,9 @@ from catalog.money import plain
 from catalog.publish import tailor
 from catalog.terms import ChangeKind, Conditions, ItemTerms, PlanTerms
 from customers import switch
-from customers.journal import Actor, record, require_reason
+from customers.journal import Actor, plain_json, record, require_reason
 from customers.mirrored import refuse_mirrored
-from customers.models import Customer, CustomPlan, Operation, Phase, PlanReservation, Subscription
+from customers.models import Customer, CustomPlan, Operation, Phase, PlanReservation, PriceOverride, Subscription
 from customers.states import LIVE, SubscriptionState
 from entitlements.balances import Bucket, BucketMove
 from entitlements.override import put_under_overrides
@@ -126,6 +136,7 @@ def propose(
     net_terms_days: int | None = None,
     anchor: datetime | None = None,
     first_period: FirstPeriod = FirstPeriod.PRORATE,
+    specials: Sequence[NewSpecial] = (),
 ) -> Proposal:
     """What somebody wants a customer to be on, checked. Items equal to a standard version are that version.
 
@@ -175,6 +186,7 @@ def propose(
         net_terms_days=net_terms_days,
         anchor=anchor,
         first_period=first_period,
+        specials=tuple(specials),
     )
 
 
@@ -288,7 +300,7 @@ def enable_plan(
     """Carry out what was previewed. Without a confirmation the change is decided and done at this moment.
 
     Raises `ReasonRequired` (custom plans, access before payment), `AlreadyOnPlan`, `PreviewOutdated` with what would
-    happen now.
+    happen now, and `ApprovalNeeded` for a discount that takes a second person.
     """
     if proposal.is_custom:
         reason = require_reason(reason, "a custom plan")
@@ -302,6 +314,8 @@ def enable_plan(
         if change.kind is ChangeKind.NOTHING:
             raise AlreadyOnPlan(_name(proposal))
         _refuse_bad_anchor(change)
+        if proposal.terms.is_invoiced:
+            guard_as("plan.enabled", actor=actor, now=now, reason=reason, who=customer, proposal=proposal)
         return carry_out_change(customer, change, reason=reason.strip(), actor=actor, now=now)
 
 
@@ -345,7 +359,7 @@ def carry_out_change(
     has caught them up."""
     proposal, position = change.proposal, change.position
     plan = Plan.objects.select_related("product").get(pk=proposal.plan_id)
-    version = _version(customer, plan, proposal, reason=reason, actor=actor, now=now)
+    version = version_for(customer, plan, proposal, reason=reason, actor=actor, now=now)
     usual = Told("plan.scheduled" if change.is_scheduled else "plan.enabled", explain(change), {})
     told = told or usual
     operation = record(
@@ -364,7 +378,9 @@ def carry_out_change(
         customer.currency = proposal.terms.currency
         customer.save(update_fields=["currency"])
     _give_up_pending(customer, plan, actor=actor, now=now)
+    before = _before(change)
     subscription, phase = _switch(customer, change, version, now=now)
+    _keep(operation, subscription, phase, before)
     if proposal.net_terms_days is not None:
         subscription.net_terms_days = proposal.net_terms_days
         subscription.save(update_fields=["net_terms_days"])
@@ -373,7 +389,7 @@ def carry_out_change(
         moves = _bound(change.moves, version, subscription)
         apply_moves(customer, moves, used_later=used_later, now=now, operation=operation)
         put_under_overrides(customer, now=now, operation=operation)
-    documents = _written(customer, change, version, subscription, actor=actor, now=now)
+    documents = _written(customer, change, version, subscription, reason=reason, actor=actor, now=now)
     how = Issuing(
         subscription=subscription,
         phase=phase,
@@ -389,12 +405,30 @@ def carry_out_change(
     return Enabled(operation, subscription, change, tuple(invoices))
 
 
+def _before(change: PlanChange) -> dict[str, Any]:
+    """What the contract was, for whoever takes the change back: the rows it ran on, and the end that was planned."""
+    held = change.position.held
+    if held is None:
+        return {}
+    contract = Subscription.objects.get(pk=held.subscription_id)
+    following = contract.next_phase(change.position.at)
+    return {"phase": held.phase_id, "next": following.pk if following else None, **switch.planned_end(contract)}
+
+
+def _keep(operation: Operation, subscription: Subscription, phase: Phase, before: Mapping[str, Any]) -> None:
+    """Say which rows the act wrote, now that they are there."""
+    rows = {"subscription": subscription.public_id, "phase": phase.pk, "before": before}
+    operation.effects |= plain_json(rows)
+    operation.save(update_fields=["effects"])
+
+
 def _written(
     customer: Customer,
     change: PlanChange,
     version: PlanVersion,
     subscription: Subscription,
     *,
+    reason: str,
     actor: Actor,
     now: datetime,
 ) -> list[Document]:
@@ -406,7 +440,11 @@ def _written(
         for new in change.proposal.coupons
     }
     begin_waiting(customer, subscription, version.plan, now=now)
-    documents = [document.bound(ids, coupons) for document in change.documents]
+    specials = {
+        new.terms.id: give_special(subscription, new, reason=reason, actor=actor, now=now).pk
+        for new in change.proposal.specials
+    }
+    documents = [document.bound(ids, coupons, specials) for document in change.documents]
     held, terms = change.position.held, change.proposal.terms
     first = held is None or held.terms.is_free
     if not documents and first and terms.is_invoiced and not terms.is_free and not change.trial_ends_at:
@@ -429,9 +467,44 @@ def _give_up_pending(customer: Customer, plan: Plan, *, actor: Actor, now: datet
             give_up_gate(invoice, reason="Replaced by a newer change.", end_reason="replaced", actor=actor, now=now)
 
 
-def _version(
+def give_special(
+    subscription: Subscription, new: NewSpecial, *, reason: str, actor: Actor, now: datetime
+) -> PriceOverride:
+    """Write a special price that came with the act."""
+    terms = new.terms
+    row = PriceOverride.objects.create(
+        subscription=subscription,
+        item_key=terms.item_key,
+        mode=terms.mode,
+        components=[component.to_json() for component in terms.components],
+        cycles=terms.cycles,
+        reason=reason,
+        created_by=actor.name,
+        created_at=terms.since,
+    )
+    record(
+        subscription.customer,
+        "price.overridden",
+        f"Special price for {terms.item_key}",
+        actor=actor,
+        now=now,
+        reason=reason,
+        inputs={
+            "subscription": subscription.public_id,
+            "priceId": terms.item_key,
+            "components": row.components,
+            "mode": terms.mode,
+            "expiresAfterBillingCycles": terms.cycles,
+        },
+        effects={"override": row.public_id},
+    )
+    return row
+
+
+def version_for(
     customer: Customer, plan: Plan, proposal: Proposal, *, reason: str, actor: Actor, now: datetime
 ) -> PlanVersion:
+    """The version that a proposal names; one is tailored for the customer where there is none."""
     if proposal.version_id is not None:
         return _with_items(proposal.version_id)
     version = tailor(plan, proposal.terms, by=actor.name, reason=reason, now=now)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import Protocol
 
 from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of, committed_period
-from billing_admin.flows.outlook import charged_by_then, following_of, open_uses
+from billing_admin.flows.outlook import charged_by_then, following_of, open_uses, specials_after
 from billing_admin.flows.plan_change import PlanChange
 from billing_admin.flows.position import stretch_of
 from catalog.periods import CALENDAR_WEEK_ORIGIN, NEVER, Cadence, Period, is_boundary, window
@@ -83,21 +84,47 @@ class Expected:
         return sum(document.drawn.due for document in self.documents)
 
 
+class Assumed(Protocol):
+    """What is taken to be used, and what of it is included."""
+
+    def units(self, item: ItemTerms, since: datetime, until: datetime) -> Decimal:
+        """Units used between two instants; six decimals."""
+
+    def included(self, item: ItemTerms, granted: Decimal, since: datetime, until: datetime) -> Decimal:
+        """What a window covers that is granted so much by its plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class DailyUse:
+    """So many units a day, by the slug of the feature; the plan's allowance and no other."""
+
+    rates: Mapping[str, Decimal]
+
+    def units(self, item: ItemTerms, since: datetime, until: datetime) -> Decimal:
+        rate = self.rates.get(item.feature.slug, Decimal(0)) if item.feature else Decimal(0)
+        share = Fraction(int((until - since).total_seconds()), 86_400)
+        return (rate * share.numerator / share.denominator).quantize(SMALLEST)
+
+    def included(self, item: ItemTerms, granted: Decimal, since: datetime, until: datetime) -> Decimal:
+        return granted
+
+
 def forecast(course: Course, daily: Mapping[str, Decimal], *, most: int = MOST) -> tuple[Expected, ...]:
     """The next documents, at most so many. `daily` are units used per day, by the slug of the feature."""
-    found = (expected for expected in _boundaries(course, daily) if expected.documents)
+    found = (expected for expected in boundaries(course, DailyUse(daily)) if expected.documents)
     return tuple(expected for expected, _place in zip(found, range(most), strict=False))
 
 
 def forecast_change(change: PlanChange, daily: Mapping[str, Decimal], *, most: int = MOST) -> tuple[Expected, ...]:
     """The invoices that follow a change of plan, before anybody has confirmed it."""
-    return forecast(_course_after(change), daily, most=most)
+    return forecast(course_after(change), daily, most=most)
 
 
-def _boundaries(course: Course, daily: Mapping[str, Decimal]) -> Iterator[Expected]:
+def boundaries(course: Course, assumed: Assumed) -> Iterator[Expected]:
+    """Every boundary to come, those without a document too, until the contract ends."""
     at, rules, specials, pending = course.bills_at, course.rules, course.specials, course.pending
     billed: list[DrawnLine] = []
-    windows = _Windows(course, daily)
+    windows = _Windows(course, assumed)
     for _ in range(MOST_BOUNDARIES):
         if at is None:
             return
@@ -157,10 +184,10 @@ def _charged(
 
 
 class _Windows:
-    """The windows of use to come: those that are open grow at the daily rate, others follow them."""
+    """The windows of use to come: those that are open grow as assumed, others follow them."""
 
-    def __init__(self, course: Course, daily: Mapping[str, Decimal]):
-        self.daily = daily
+    def __init__(self, course: Course, assumed: Assumed):
+        self.assumed = assumed
         self.waiting = [self._grown(use, course.at) for use in course.uses]
         self.since = dict.fromkeys((key for leg in course.legs for key in _keys(leg)), course.at)
         for use in self.waiting:
@@ -172,13 +199,8 @@ class _Windows:
         if use.ends_at is None or use.ends_at <= at:
             return use
         item = use.segments[-1][0]
-        used = use.used + self._units(item, at, use.ends_at)
+        used = use.used + self.assumed.units(item, at, use.ends_at)
         return replace(use, used=used, segments=(*use.segments[:-1], (item, used)))
-
-    def _units(self, item: ItemTerms, since: datetime, until: datetime) -> Decimal:
-        rate = self.daily.get(item.feature.slug, Decimal(0)) if item.feature else Decimal(0)
-        share = Fraction(int((until - since).total_seconds()), 86_400)
-        return (rate * share.numerator / share.denominator).quantize(SMALLEST)
 
     def due(self, leg: Leg, at: datetime, *, closes: bool, ends: bool) -> list[RatedUse]:
         """The windows that the boundary bills."""
@@ -207,10 +229,9 @@ class _Windows:
             span = self._window(item, leg.stretch.anchor, since)
             until = min(span.ends_at or at, at)
             parts = max(1, round((until - since) / (_length(item.reset) or (until - since))))
-            used = self._units(item, since, until)
-            self.waiting.append(
-                RatedUse(None, granted * times * parts, Decimal(0), used, ((item, used),), since, until)
-            )
+            used = self.assumed.units(item, since, until)
+            included = self.assumed.included(item, granted * times * parts, since, until)
+            self.waiting.append(RatedUse(None, included, Decimal(0), used, ((item, used),), since, until))
             since = until
         self.since[item.key] = since
 
@@ -259,7 +280,7 @@ def course_of(
     )
 
 
-def _course_after(change: PlanChange) -> Course:
+def course_after(change: PlanChange) -> Course:
     """The course that a change would begin. What stays scheduled stays in it; a trial is followed by what is paid."""
     position, proposal, held = change.position, change.proposal, change.position.held
     kept = held if change.keeps_schedule else None
@@ -267,9 +288,10 @@ def _course_after(change: PlanChange) -> Course:
     terms = position.sold(proposal.terms, proposal.quantity, dict(proposal.bought))
     anchor = change.starts_at if trial_ends_at else change.anchor
     new = Stretch(terms, anchor, change.starts_at, is_trial=trial_ends_at is not None)
+    quantities = {contract.phase_starts_at: contract.quantity for contract in kept.coming} if kept else {}
     later = following_of(position, new, kept, trial_ends_at)
     legs = [Leg(stretch, held.contract.quantity) for stretch in held.history] if held else []
-    legs += [Leg(stretch, proposal.quantity) for stretch in (new, later) if stretch]
+    legs += [Leg(stretch, quantities.get(stretch.starts_at, proposal.quantity)) for stretch in (new, *later)]
     now_lines = [line for document in change.documents for line in document.lines]
     uses = open_uses(position, FAR, scheduled=change.is_scheduled, lines_now=now_lines, moves=change.moves)
     ends_at = proposal.ends_at or (kept.ends_at if kept else None)
@@ -282,7 +304,7 @@ def _course_after(change: PlanChange) -> Course:
         ends_at=trial_ends_at if is_over else ends_at,
         rules=position.rules.with_discounts(kept_coupons).after(change.documents),
         uses=() if trial_ends_at else tuple(uses),
-        specials=tuple(counted(position.specials, now_lines)),
+        specials=counted(specials_after(position, proposal), now_lines),
         charged=charged_by_then(position, new, change.documents, scheduled=change.is_scheduled),
         pending=position.pending,
     )

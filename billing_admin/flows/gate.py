@@ -167,6 +167,7 @@ def _begin_pending(
         bought=phase.bought_units(),
         pending=phase,
     )
+    switch.begin_pending_after(subscription, phase, at=at)
     put_under_overrides(customer, now=now, operation=operation)
 
 

@@ -17,7 +17,7 @@ from entitlements.pool import Beside, Pool, pool_of
 from invoicing.commitment import COUNTED
 from invoicing.documents import Document, bounds_of, draw
 from invoicing.lines import UNUSED, Line, RatedUse
-from invoicing.special import counted
+from invoicing.special import Special, counted
 
 
 def next_invoice(
@@ -39,7 +39,7 @@ def next_invoice(
     new = Stretch(terms, after.anchor, starts_at, is_trial=trial_ends_at is not None)
     history = (*held.history, new) if held and not scheduled else (new,) if held is None else held.history
     kept = held if keeps_schedule else None
-    following = following_of(position, new, kept, trial_ends_at)
+    following = next(iter(following_of(position, new, kept, trial_ends_at)), None)
     ends_at = proposal.ends_at or (kept.ends_at if kept else None)
     if trial_ends_at and proposal.terms.trial_end == CANCEL:
         ends_at = trial_ends_at
@@ -53,7 +53,7 @@ def next_invoice(
     else:
         goes_on = following if following and following.starts_at == at else history[-1]
     uses = open_uses(position, at, scheduled=scheduled, lines_now=lines_now, moves=moves)
-    specials = counted(position.specials, lines_now)
+    specials = counted(specials_after(position, proposal), lines_now)
     pending = position.pending
     lines = boundary_lines(at, history=history, after=goes_on, uses=uses, specials=specials, pending=pending)
     kept_coupons = [coupon.terms for coupon in proposal.coupons if not coupon.for_this_act]
@@ -66,6 +66,11 @@ def next_invoice(
         lines, rules, bounds=bounds_of(before, lines), commitment=commitment, currency=proposal.terms.currency
     )
     return NextInvoice(at, tuple(documents), any(item.is_usage for item in proposal.terms.items))
+
+
+def specials_after(position: Position, proposal: Proposal) -> tuple[Special, ...]:
+    """The special prices that the contract has, and those that come with the act."""
+    return (*position.specials, *(new.terms for new in proposal.specials))
 
 
 def charged_by_then(position: Position, new: Stretch, documents: Sequence[Document], *, scheduled: bool) -> int:
@@ -95,15 +100,15 @@ def _next_stop(
     return min((stop for stop in stops if stop), default=None)
 
 
-def following_of(position: Position, new: Stretch, kept: Held | None, trial_ends_at: datetime | None) -> Stretch | None:
-    """What begins after the new phase: what a trial is for, or the change that stays scheduled."""
-    if trial_ends_at:
-        return Stretch(new.terms, trial_ends_at, trial_ends_at)
-    if kept is None or kept.following is None:
-        return None
-    contract = kept.following
-    terms = position.sold(contract.terms, contract.quantity, dict(contract.bought))
-    return Stretch(terms, contract.anchor, contract.phase_starts_at)
+def following_of(position: Position, new: Stretch, kept: Held | None, trial_ends_at: datetime | None) -> list[Stretch]:
+    """What begins after the new phase, in order: what a trial is for, and the changes that stay scheduled."""
+    since = trial_ends_at or new.starts_at
+    found = [Stretch(new.terms, trial_ends_at, trial_ends_at)] if trial_ends_at else []
+    for contract in kept.coming if kept else ():
+        if contract.phase_starts_at > since:
+            terms = position.sold(contract.terms, contract.quantity, dict(contract.bought))
+            found.append(Stretch(terms, contract.anchor, contract.phase_starts_at))
+    return found
 
 
 def open_uses(

@@ -15,6 +15,7 @@ from entitlements.balances import BucketMove
 from invoicing.discounts import DiscountTerms
 from invoicing.documents import Document
 from invoicing.lines import Line
+from invoicing.special import Special
 
 
 class Timing(StrEnum):
@@ -46,12 +47,25 @@ class FirstPeriod(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewCoupon:
-    """A coupon that is applied with the act. `for_this_act` ends it with the documents of the act."""
+    """A coupon that is applied with the act, to its contract or to the customer. `for_this_act` ends it with the
+    documents of the act."""
 
     coupon_id: int
     terms: DiscountTerms
     promo_code_id: int | None = None
     for_this_act: bool = False
+    for_customer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewSpecial:
+    """A special price that is given with the act and holds for its charges too, where they open a period.
+
+    The id of its terms is not that of any row there is: below zero, and written when the act is carried out.
+    """
+
+    terms: Special
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,7 @@ class Proposal:
     net_terms_days: int | None = None
     anchor: datetime | None = None
     first_period: FirstPeriod = FirstPeriod.PRORATE
+    specials: tuple[NewSpecial, ...] = ()
 
     @property
     def card(self) -> PlanTerms:
@@ -232,7 +247,7 @@ class PlanChange:
             "trial": self.trial_ends_at and self.trial_ends_at.isoformat(),
             "bought": [(key, plain(units)) for key, units in self.proposal.bought],
             "phase": held.phase_id if held else None,
-            "next": held.following.phase_id if held and held.following else None,
+            "next": [contract.phase_id for contract in held.coming] if held else [],
             "endsAt": held.ends_at.isoformat() if held and held.ends_at else None,
             "terms": self.proposal.version_id or repr(sorted(map(repr, self.proposal.terms.items))),
             "standard": self.proposal.standard.version_id,

@@ -13,6 +13,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max, Q
 
+from billing_admin.flows.begin import begin
 from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of, committed_period, elapsed_share
 from billing_admin.flows.caution import LOOKS_BACK, Limits, NeedsAPerson, is_remarkable, why_not
 from billing_admin.flows.collection import finish, issuing
@@ -21,6 +22,7 @@ from customers import switch
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, record
 from customers.models import Customer, Operation, Phase, Subscription
+from customers.states import SubscriptionState
 from entitlements.provision import close, close_all, held_until, settle
 from entitlements.readings import locked, open_rows, pool
 from entitlements.reset import bring_up_to_date
@@ -97,6 +99,8 @@ def renew(customer: Customer, subscription: Subscription, *, now: datetime, look
     """
     at = subscription.bills_at
     assert at is not None and at <= now
+    if subscription.state == SubscriptionState.SCHEDULED:
+        return begin(customer, subscription, at=at, now=now)
     before = phase_at(subscription, at, ending=True)
     if subscription.ends_at is not None and subscription.ends_at <= at:
         return end_contract(

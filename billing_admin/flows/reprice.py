@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.position import levels_of
 from billing_admin.flows.renew import catch_up
 from billing_admin.flows.upcoming import Upcoming, coming
@@ -58,7 +59,7 @@ def override_price(
     """Give an item of a contract another price from its next billing period that is due.
 
     What is overdue is carried out first, so that "next" is the same for everybody. Raises `ReasonRequired`, `Refused`,
-    and `BadComponent` beside the component.
+    `BadComponent` beside the component, and `ApprovalNeeded`.
     """
     reason = require_reason(reason, "a special price")
     customer = Customer.objects.select_for_update().get(pk=subscription.customer_id)
@@ -66,6 +67,7 @@ def override_price(
     subscription = Subscription.objects.with_phases().select_for_update(of=("self",)).get(pk=subscription.pk)
     phase = _held(subscription, now)
     special = _checked(subscription, phase, wanted, now=now)
+    guard_as("price.overridden", actor=actor, now=now, reason=reason, subscription=subscription, wanted=wanted)
     row = PriceOverride.objects.create(
         subscription=subscription,
         item_key=wanted.item_key,
@@ -180,11 +182,11 @@ def _checked(subscription: Subscription, phase: Phase, wanted: Wanted, *, now: d
         raise Refused(why, "bad_cycles", "expires_after_billing_cycles")
     components = read_components(wanted.components, mode=wanted.mode, currency=terms.currency)
     if wanted.mode == REPLACE:
-        _refuse_second(subscription, wanted.item_key, now)
+        refuse_second(subscription, wanted.item_key, now)
     return Special(0, terms.plan_id, wanted.item_key, wanted.mode, components, wanted.cycles, since=now)
 
 
-def _refuse_second(subscription: Subscription, key: str, now: datetime) -> None:
+def refuse_second(subscription: Subscription, key: str, now: datetime) -> None:
     rows = subscription.price_overrides.in_force().filter(mode=REPLACE).order_by("id")
     for row, special in in_force(rows):
         if special.key_at(now) != key:

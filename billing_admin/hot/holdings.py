@@ -21,7 +21,7 @@ from catalog.models import Feature, Plan, PlanItem, PlanVersion, terms_of
 from customers.contracts import Contract, order
 from customers.holdings import contract_of, default_contract_on
 from customers.models import Customer, Phase, Subscription
-from customers.states import LIVE
+from customers.states import APPLYING
 from entitlements.models import FeatureOverride
 from entitlements.overrides import Override
 from entitlements.readings import feature_terms, override_of, remember_items
@@ -73,7 +73,7 @@ SELECT n.name, {columns_of("c", CUSTOMER)}, {columns_of("s", SUBSCRIPTION)}, {co
 FROM unnest($1::text[]) WITH ORDINALITY AS n(name, ord)
 {_CUSTOMER}
 LEFT JOIN customers_subscription s
-  ON s.customer_id = c.id AND s.state IN ({", ".join(f"'{state}'" for state in sorted(LIVE))})
+  ON s.customer_id = c.id AND s.state IN ({", ".join(f"'{state}'" for state in sorted(APPLYING))})
 LEFT JOIN customers_phase p ON p.subscription_id = s.id AND p.withdrawn_at IS NULL AND p.pending_since IS NULL
   AND (p.ends_at IS NULL OR p.ends_at > $2::timestamptz)
 LEFT JOIN catalog_planversion v ON v.id = p.version_id
