@@ -1,0 +1,272 @@
+"""A custom plan on a newer version of its base: what the customer has of their own stays, the rest follows the base.
+
+A merge of three cards, cell by cell: the base it was made from, the base to come, the custom plan. Where both sides
+changed the same cell the customer's own change wins, and it is said. Nobody is moved by it: it makes a proposal, which
+is previewed and enabled like any other.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from billing_admin.flows.enable_plan import propose
+from billing_admin.flows.plan_change import Proposal, Timing
+from catalog.models import Plan, PlanVersion
+from catalog.money import to_minor
+from catalog.terms import ItemDifference, ItemTerms, PlanTerms, differences
+from customers.models import Customer, CustomPlan, Phase, Subscription
+
+# What only makes sense together is taken from one side together.
+CELLS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("name", ("name",)),
+    ("amount", ("amount",)),
+    ("quantity", ("quantity",)),
+    ("allowance", ("included", "unlimited")),
+    ("reset", ("reset", "reset_anchor")),
+    ("limit", ("limit", "max_overage")),
+    ("price", ("price", "term", "cadence")),
+    ("proration", ("on_increase", "on_decrease")),
+    ("value", ("value",)),
+    ("rollover", ("rollover",)),
+    ("overage", ("keeps_overage",)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A cell that the base and the customer both changed: the customer's own holds. `cell` is empty for a whole item;
+    `own` and `base` are what each side says."""
+
+    key: str
+    label: str
+    cell: str
+    own: str
+    base: str
+
+    @property
+    def sentence(self) -> str:
+        what = f"{self.label}, {self.cell}" if self.cell else self.label
+        return f"{what}: their own ({self.own}) stays; the base has {self.base}."
+
+
+@dataclass(frozen=True, slots=True)
+class Rebased:
+    """The card that comes of it. `followed` is what it takes from the new base, `kept` how it differs from that."""
+
+    terms: PlanTerms
+    conflicts: tuple[Conflict, ...]
+    followed: tuple[ItemDifference, ...]
+    kept: tuple[ItemDifference, ...]
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether nothing of their own is left: they would be on the standard version again."""
+        return not self.kept
+
+
+# The merge ------------------------------------------------------------------------------------------------------------
+
+
+def merge(base: PlanTerms, new: PlanTerms, own: PlanTerms) -> Rebased:
+    """`own` was made from `base`; what of it on top of `new`. Pure."""
+    conflicts: list[Conflict] = []
+    items = [*_of_new(base, new, own, conflicts), *_of_own(base, new, own, conflicts)]
+    card = replace(new, items=tuple(_once(items, conflicts)), version_id=None, **_conditions(base, new, own, conflicts))
+    return Rebased(card, tuple(conflicts), tuple(differences(own, card)), tuple(differences(new, card)))
+
+
+def _of_new(base: PlanTerms, new: PlanTerms, own: PlanTerms, conflicts: list[Conflict]) -> Iterator[ItemTerms]:
+    """The items of the new base, with the customer's changes; those that they took off stay off."""
+    for item in new.items:
+        before, theirs = base.item(item.key), own.item(item.key)
+        if theirs is None and before is None:
+            yield replace(item, id=None)
+        elif theirs is None:
+            if before is not None and _differ(before, item):
+                conflicts.append(Conflict(item.key, item.label, "", "taken off", _words(item, new)))
+        else:
+            yield _merged(before, item, theirs, new.currency, conflicts)
+
+
+def _of_own(base: PlanTerms, new: PlanTerms, own: PlanTerms, conflicts: list[Conflict]) -> Iterator[ItemTerms]:
+    """What the customer has that the new base has not: their own additions, and what the base gave up that they had
+    changed."""
+    for item in own.items:
+        if new.item(item.key) is not None:
+            continue
+        before = base.item(item.key)
+        if before is not None and not _differ(before, item):
+            continue  # the base gave it up, and it was never theirs
+        if before is not None:
+            conflicts.append(Conflict(item.key, item.label, "", _words(item, own), "no such item any more"))
+        yield replace(item, id=None)
+
+
+def _once(items: Iterable[ItemTerms], conflicts: list[Conflict]) -> list[ItemTerms]:
+    """Each feature stands on a plan once: where both sides added it under keys of their own, the customer's stays."""
+    found: list[ItemTerms] = []
+    for item in items:
+        slug = item.feature.slug if item.feature else None
+        other = next((o for o in found if slug is not None and o.feature and o.feature.slug == slug), None)
+        if other is not None:
+            found.remove(other)
+            own, base = item.describe_allowance(), other.describe_allowance()
+            conflicts.append(Conflict(item.key, item.label, "", own, base))
+        found.append(item)
+    return found
+
+
+def _merged(
+    before: ItemTerms | None, new: ItemTerms, own: ItemTerms, currency: str, conflicts: list[Conflict]
+) -> ItemTerms:
+    """One item, cell by cell. Without a common base (both added the key) every difference is a conflict."""
+    made = replace(new, id=None)
+    for cell, fields in CELLS:
+        was, becomes, theirs = (_cells(item, fields) for item in (before, new, own))
+        if theirs in (becomes, was):
+            continue
+        if was != becomes:
+            said = (_cell_words(item, cell, currency) for item in (own, new))
+            conflicts.append(Conflict(own.key, own.label, cell, *said))
+        made = replace(made, **dict(zip(fields, theirs or (), strict=True)))
+    return made
+
+
+def _cells(item: ItemTerms | None, fields: tuple[str, ...]) -> tuple | None:
+    return None if item is None else tuple(getattr(item, name) for name in fields)
+
+
+def _differ(one: ItemTerms, other: ItemTerms) -> bool:
+    return replace(one, id=None, name="") != replace(other, id=None, name="")
+
+
+def _words(item: ItemTerms, terms: PlanTerms) -> str:
+    return item.describe_price(terms.currency) if item.is_fee else item.describe_allowance()
+
+
+def _cell_words(item: ItemTerms, cell: str, currency: str) -> str:
+    match cell:
+        case "amount" | "price":
+            return item.describe_price(currency)
+        case "allowance" | "value":
+            return item.describe_allowance()
+        case "rollover":
+            return "none" if item.rollover is None else item.rollover.describe()
+    names = dict(CELLS)[cell]
+    return ", ".join(str(getattr(item, name)).replace("_", " ") or "none" for name in names)
+
+
+_SAID = ("cadence", "trial_days", "trial_end", "commitment")
+
+
+def _conditions(base: PlanTerms, new: PlanTerms, own: PlanTerms, conflicts: list[Conflict]) -> dict[str, object]:
+    """Cadence, trial and minimum: the same rule."""
+    found: dict[str, object] = {}
+    for name in _SAID:
+        was, becomes, theirs = (getattr(terms, name) for terms in (base, new, own))
+        if theirs not in (was, becomes):
+            if was != becomes:
+                label = name.replace("_", " ").capitalize()
+                conflicts.append(Conflict(name, label, "", str(theirs), str(becomes)))
+            found[name] = theirs
+    return found
+
+
+# For one customer -----------------------------------------------------------------------------------------------------
+
+
+def rebase(
+    custom: CustomPlan, to_version: PlanVersion, *, now: datetime, timing: Timing | None = None
+) -> tuple[Proposal, Rebased]:
+    """What to preview and enable, so that the customer is on the new base with their own changes on top.
+
+    Raises what `propose` raises for items that cannot be sold so any more.
+    """
+    found = merge(custom.base_version.terms(), to_version.terms(), custom.version.terms())
+    plan = Plan.objects.select_related("product", "current_version").get(pk=to_version.plan_id)
+    phase = _phase(custom, now)
+    proposal = propose(
+        custom.customer,
+        plan,
+        items=found.terms.items,
+        cadence=found.terms.cadence,
+        conditions=found.terms.conditions,
+        version=to_version,
+        quantity=phase.quantity if phase else 1,
+        bought=_still_sold(phase, found.terms),
+        timing=timing,
+    )
+    return proposal, found
+
+
+def _phase(custom: CustomPlan, now: datetime) -> Phase | None:
+    found: Phase | None = Phase.objects.in_force(now).filter(version=custom.version_id).first()
+    return found
+
+
+def _still_sold(phase: Phase | None, terms: PlanTerms) -> dict:
+    sold = {item.key for item in terms.items if item.is_prepaid}
+    return {key: units for key, units in phase.bought_units().items() if key in sold} if phase else {}
+
+
+# All of a plan --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tailored:
+    """A customer on a custom plan: since when, how far from `target` (the plan's current version), and what it costs
+    beside that a month at its quantity, minor units; use, coupons and special prices are not counted."""
+
+    custom: CustomPlan
+    customer: Customer
+    subscription: Subscription
+    quantity: int
+    since: datetime
+    distance: tuple[ItemDifference, ...]
+    behind: bool
+    currency: str
+    monthly: int
+    listed: int
+
+    @property
+    def difference(self) -> int:
+        return self.monthly - self.listed
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(each.sentence(self.currency) for each in self.distance)
+
+
+def tailored_customers(plan: Plan, now: datetime, *, target: PlanVersion | None = None) -> list[Tailored]:
+    """Who is on a custom plan of this plan; `behind` are those whose base is not the target. Three queries."""
+    aim = target or plan.current_version
+    if aim is None:
+        return []
+    phases = Phase.objects.in_force(now).filter(
+        version__plan=plan, version__tailored=True, subscription__in=Subscription.objects.live()
+    )
+    rows = phases.select_related(
+        "subscription__customer", "version__plan", "version__custom__base_version__plan", "version__custom__customer"
+    )
+    return [_tailored(phase, aim) for phase in rows.order_by("subscription__customer__name", "id")]
+
+
+def _tailored(phase: Phase, aim: PlanVersion) -> Tailored:
+    custom: CustomPlan = phase.version.custom
+    own, standard = phase.terms(), aim.terms()
+    return Tailored(
+        custom=custom,
+        customer=phase.subscription.customer,
+        subscription=phase.subscription,
+        quantity=phase.quantity,
+        since=phase.starts_at,
+        distance=tuple(differences(standard, own)),
+        behind=custom.base_version_id != aim.pk,
+        currency=own.currency,
+        monthly=_monthly(own, phase),
+        listed=_monthly(standard, phase),
+    )
+
+
+def _monthly(terms: PlanTerms, phase: Phase) -> int:
+    return to_minor(terms.sold(phase.quantity, phase.bought_units()).monthly(), terms.currency)
