@@ -90,6 +90,9 @@ class DealVersion(models.Model):
     number = models.PositiveIntegerField()
     content = models.JSONField(help_text="DealTerms, see terms.py.")
     message = models.CharField(max_length=500, blank=True, help_text="What this version changes.")
+    figures = models.JSONField(
+        default=dict, help_text="What lists show of it: value, a month, discount, as it was written."
+    )
     fingerprint = models.CharField(max_length=64)
     frozen_at = models.DateTimeField(null=True)
     created_by = models.CharField(max_length=150)

@@ -12,6 +12,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from billing_admin.flows.deal_figures import reckon
 from billing_admin.flows.deal_use import Term
 from billing_admin.flows.position import held_subscription
 from catalog.items import check_conditions, check_items
@@ -247,6 +248,7 @@ def _write(deal: Deal, terms: DealTerms, *, message: str, actor: Actor, now: dat
         number=last.number + 1 if last else 1,
         content=terms.to_json(),
         message=message[:500],
+        figures=reckon(deal.customer, terms, now=now),
         fingerprint=terms.fingerprint,
         created_by=actor.name,
         created_at=now,

@@ -7,7 +7,7 @@
   // Refusals of the preview, at their cells: nothing that is being typed is redrawn.
   function mark(panel) {
     const editor = document.querySelector(".enable__items");
-    if (!document.getElementById("items-editor")) return;
+    if (!editor?.querySelector(".items")) return;
     for (const error of editor.querySelectorAll(".desk-error")) error.remove();
     for (const wrong of editor.querySelectorAll("[aria-invalid]")) wrong.removeAttribute("aria-invalid");
     for (const found of panel.querySelectorAll("[data-cell-error]")) {
@@ -19,16 +19,29 @@
       const fold = control.closest(".items__more")?.previousElementSibling.querySelector(".items__unfold input");
       if (fold) fold.checked = true;
       control.closest(".items__rest")?.setAttribute("open", "");
-      const id = `${found.dataset.cellError}-${found.dataset.cell}-error`;
-      control.setAttribute("aria-invalid", "true");
-      control.setAttribute("aria-describedby", id);
-      const error = Object.assign(document.createElement("p"), { className: "desk-error", id });
-      error.textContent = found.querySelector("span").textContent;
-      control.closest(".items__tier, .items__field, .desk-field, td").append(error);
+      say(control, `${found.dataset.cellError}-${found.dataset.cell}-error`, found);
     }
+    // What stands beside the items: fields by their name.
+    for (const found of panel.querySelectorAll("[data-field-error]")) {
+      const control = editor.querySelector(`[name="${CSS.escape(found.dataset.fieldError)}"]`);
+      if (control) say(control, `${found.dataset.fieldError}-error`, found);
+    }
+  }
+  function say(control, id, found) {
+    control.closest("details:not([open])")?.setAttribute("open", "");
+    control.setAttribute("aria-invalid", "true");
+    control.setAttribute("aria-describedby", id);
+    const error = Object.assign(document.createElement("p"), { className: "desk-error", id });
+    error.textContent = found.querySelector("span").textContent;
+    control.closest(".items__tier, .items__field, .desk-field, td").append(error);
   }
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target.id === "happens") mark(event.detail.target);
+  });
+  // A part of the form that was drawn anew (another phase, another line): its numbers are other ones.
+  document.addEventListener("htmx:afterSettle", (event) => {
+    const body = document.getElementById("deal-body");
+    if (body && event.detail.requestConfig?.elt?.name === "do") body.closest("form").dispatchEvent(new Event("change", { bubbles: true }));
   });
   // Signed out meanwhile: the answer is the login page, which does not belong into the column.
   document.addEventListener("htmx:beforeSwap", (event) => {
