@@ -2,13 +2,17 @@
 do it. The rules (`ApprovalRule`) say from which size on; `flows/approvals.py` asks, decides and carries out.
 
 An act is registered with `@guarded`. Its verb calls `flows.approvals.guard(act, actor=…, now=…)` first, inside its
-transaction, so that pages, API and bulk acts meet the same rule.
+transaction, so that pages, API and bulk acts meet the same rule. Where the act calls the verb from another module, the
+verb names it instead: `guard_as("coupon.applied", actor=…, now=…, customer=…, …)` with the fields of its dataclass.
+
+Two things more an act may have: `ruled_as`, the key of the act whose rules it goes by; and `prepare(reason, actor,
+now)`, what has to be done over the network first, outside of any transaction and safe to do again.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -28,12 +32,14 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One line of a preview: what it is about, before and after, in words for people."""
+    """One line of a preview: what it is about, before and after, in words for people. `is_passing`: it moves with the
+    clock by itself, so it outdates nothing."""
 
     label: str
     before: str = ""
     after: str = ""
     url: str = ""
+    is_passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Shown:
         return hashlib.sha256(f"{self.sentence}\0{facts}".encode()).hexdigest()[:32]
 
     def to_json(self) -> dict[str, Any]:
-        effects = [{"label": e.label, "before": e.before, "after": e.after, "url": e.url} for e in self.effects]
+        effects = [asdict(effect) for effect in self.effects]
         return {"sentence": self.sentence, "effects": effects, "warnings": list(self.warnings)}
 
 

@@ -32,6 +32,7 @@ CLOCKWORK = {
     "archive months of events": ("billing_admin.tasks.archive_due", max(EVERY, 3600)),
     # Once a day there is something to say; which day it is, the database knows.
     "tell which overrides end soon": ("billing_admin.tasks.tell_override_ends", max(EVERY, 3600)),
+    "close requests for approval that ran out": ("billing_admin.tasks.expire_approvals", EVERY * 2),
     # Without keys of Stripe these come to nothing.
     "process what Stripe told": ("billing_admin.tasks.process_stripe_events", EVERY),
     "collect invoices with Stripe": ("billing_admin.tasks.collect_with_stripe", EVERY),

@@ -16,20 +16,25 @@ class Entry(NamedTuple):
 
 
 STRIPE = "Stripe"
+APPROVALS = "admin:approvals"
 # A page that is not there (yet) has no entry, so a module may come and go without a change here.
 NAVIGATION: dict[str, list[Entry]] = {
     "Customers": [
         Entry("Customers", "group", "admin:customers_customer_changelist", "customers.view_customer"),
         Entry("Subscriptions", "autorenew", "admin:customers_subscription_changelist", "customers.view_subscription"),
+        Entry("Deals", "handshake", "admin:deals_deal_changelist", "deals.view_deal"),
+        Entry("What is coming", "event_upcoming", "admin:coming", "customers.view_subscription"),
     ],
     "Catalog": [
         Entry("Products", "deployed_code", "admin:catalog_product_changelist", "catalog.view_product"),
         Entry("Plans", "sell", "admin:catalog_plan_changelist", "catalog.view_plan"),
+        Entry("Migrations", "move_down", "admin:migrations", "customers.migrate_plan"),
         Entry("Features", "toggle_on", "admin:catalog_feature_changelist", "catalog.view_feature"),
         Entry("Meters", "speed", "admin:catalog_meter_changelist", "catalog.view_meter"),
         Entry("Coupons", "redeem", "admin:catalog_coupon_changelist", "catalog.view_coupon"),
     ],
     "Money": [
+        Entry("Revenue", "trending_up", "admin:revenue", "invoicing.view_invoice"),
         Entry("Invoices", "receipt_long", "admin:invoicing_invoice_changelist", "invoicing.view_invoice"),
         Entry("Payments", "payments", "admin:invoicing_payment_changelist", "invoicing.view_payment"),
         Entry(
@@ -66,7 +71,10 @@ NAVIGATION: dict[str, list[Entry]] = {
         Entry("Stripe settings", "credit_card", "admin:stripe_settings", "payments.view_stripeaccount"),
     ],
     "System": [
+        Entry("Approvals", "how_to_reg", APPROVALS, "billing_admin.view_approvalrequest"),
         Entry("Runs", "schedule", "admin:billing_admin_workerrun_changelist", "billing_admin.view_workerrun"),
+        Entry("Exports", "download", "admin:billing_admin_export_changelist", "billing_admin.view_export"),
+        Entry("Imports", "upload", "admin:billing_admin_batch_changelist", "billing_admin.view_batch"),
         Entry("History", "history", "admin:customers_operation_changelist", "customers.view_operation"),
         Entry(
             "Billing settings",
@@ -110,7 +118,19 @@ def visible(entries: list[Entry], request: HttpRequest) -> Iterator[dict[str, An
             "icon": entry.icon,
             "link": link,
             "active": request.path.startswith(link),
+            **(badge(request) if entry.url == APPROVALS else {}),
         }
+
+
+def badge(request: HttpRequest) -> dict[str, Any]:
+    """How many approvals wait for this person; counted only for those who may decide, once in a request."""
+    from billing_admin.flows.approvals import waiting_for  # the settings import this module before any model is there
+
+    found: int | None = getattr(request, "approvals_waiting", None)
+    if found is None:
+        found = waiting_for(request.user, request.now)  # type: ignore[arg-type,attr-defined]  # people, at one instant
+        request.approvals_waiting = found  # type: ignore[attr-defined]
+    return {"badge": found, "badge_variant": "warning"} if found else {}
 
 
 def styles(_request: HttpRequest) -> str:

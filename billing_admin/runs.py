@@ -22,6 +22,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Q
 
 from billing_admin.flows.accepted import count_next, forget, next_accepted, waiting
+from billing_admin.flows.approvals import expire_due as close_approvals
 from billing_admin.flows.billing_run import Moved, Renewal, prepare, write
 from billing_admin.flows.customers import erase, erase_due
 from billing_admin.flows.drafts import issue_due
@@ -47,6 +48,7 @@ DRAFTS, EXPIRIES, DUNNING = "issue_due", "expire_due", "dun_due"
 MONTHS, ARCHIVE = "make_months", "archive_due"
 BATCHES, ACCEPTED = "carry_out_batches", "count_accepted"
 ENDS = "tell_override_ends"
+APPROVALS = "expire_approvals"
 CLOCKWORK_HEARD = "clockwork"
 
 log = structlog.get_logger("billing_admin.runs")
@@ -458,6 +460,18 @@ def override_ends(*, now: datetime) -> Pass:
     except Exception as error:
         this.counts.clear()
         this.fail(ENDS, error)
+    return this
+
+
+def approvals(*, now: datetime) -> Pass:
+    """Close requests for approval that nobody decided in time; whoever asked is told."""
+    this = Pass(APPROVALS, now)
+    try:
+        while done := close_approvals(now=now):
+            this.wrote(done=done)
+        _resolve([APPROVALS], now)
+    except Exception as error:
+        this.fail(APPROVALS, error)
     return this
 
 

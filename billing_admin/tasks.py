@@ -6,8 +6,7 @@ from django.conf import settings
 from django.utils import timezone
 
 import billing_admin.celery  # noqa: F401  whoever hands a task over from elsewhere needs to know the queue
-from billing_admin import migration_runs
-from billing_admin import list_runs, runs, stripe_runs
+from billing_admin import list_runs, migration_runs, runs, stripe_runs
 from billing_admin.flows import batches, exports, stripe_collect, stripe_compare, stripe_credits, stripe_import
 from billing_admin.flows.override_batch import carry_out
 from billing_admin.models import Batch, Export
@@ -136,6 +135,12 @@ def carry_out_migrations() -> None:
 def tell_override_ends() -> None:
     """Overrides that end soon, to whoever may give them."""
     runs.override_ends(now=timezone.now()).finish(timezone.now())
+
+
+@shared_task
+def expire_approvals() -> None:
+    """Requests for approval that nobody decided in time."""
+    runs.approvals(now=timezone.now()).finish(timezone.now())
 
 
 @shared_task

@@ -19,13 +19,14 @@ from billing_admin.access import allowed, requires
 from billing_admin.admin.acts import CustomerAct, find_customer, moment
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.panels import balances_of
+from billing_admin.flows.balances import Wanted, set_balance
 from billing_admin.pages import render_page
 from catalog.models import Feature, Plan
 from catalog.money import grouped, plain
 from customers.holdings import contracts_at
 from customers.models import Customer, Subscription
 from entitlements.balances import Bucket, Kind
-from entitlements.edit import BadResetDate, BalanceEdit, NothingToEdit, edit_balance, plan_bucket, preview_edit
+from entitlements.edit import BadResetDate, BalanceEdit, NothingToEdit, plan_bucket, preview_edit
 from entitlements.ledger import ledger
 from entitlements.models import UNITS, Balance
 from entitlements.pool import Pool
@@ -164,18 +165,13 @@ class EditBalance(CustomerAct):
     def act(self, form: BalanceForm) -> str:
         said, now = form.cleaned_data, moment(self.request)
         chosen = next(c for c in self.choices if c.key == said["bucket"])
+        with transaction.atomic():  # it stays open where the edit has to be asked for
+            row = opened(self.customer, chosen, self.feature, now=now)
+        wanted = Wanted(
+            self.feature.slug, said["to"], balance_id=row.pk, reset_at=new_reset(chosen.bucket, said["reset_at"])
+        )
         try:
-            with transaction.atomic():
-                edit_balance(
-                    self.customer,
-                    feature=self.feature.slug,
-                    to=said["to"],
-                    reason=said["reason"],
-                    actor=self.actor,
-                    now=now,
-                    balance_id=opened(self.customer, chosen, self.feature, now=now).pk,
-                    reset_at=new_reset(chosen.bucket, said["reset_at"]),
-                )
+            set_balance(self.customer, wanted, reason=said["reason"], actor=self.actor, now=now)
         except BadResetDate as refused:
             raise ValidationError({"reset_at": refused.messages}) from refused
         return self.back()

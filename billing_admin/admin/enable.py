@@ -25,6 +25,7 @@ from billing_admin.access import allowed, require
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.change_rows import ChangeRows, marked, rows_of
+from billing_admin.flows.approvals import ApprovalNeeded
 from billing_admin.flows.coupons import coupon_for_act
 from billing_admin.flows.courses import daily_use
 from billing_admin.flows.enable_plan import (
@@ -44,7 +45,7 @@ from billing_admin.flows.enable_plan import (
 from billing_admin.flows.forecast import forecast_change
 from billing_admin.flows.plan_change import Activation, FirstPeriod, NewCoupon, PlanChange, Proposal, Timing
 from billing_admin.items import ItemsForm
-from billing_admin.pages import dress, render_page
+from billing_admin.pages import ask_for_approval, dress, render_page
 from billing_admin.site import page
 from catalog.charges import describe
 from catalog.items import InvalidItems
@@ -575,6 +576,9 @@ class EnablePage:
         except (PreviewOutdated, AlreadyOnPlan) as refused:
             self._look_again(refused)
             return self._already(confirmed)
+        except ApprovalNeeded as needed:
+            why = self.form.cleaned_data["reason"]
+            return ask_for_approval(self.request, needed, back=self.back, trail=self.trail, reason=why)
         except ValidationError as refused:
             self.problem = said(refused)
             return None
@@ -621,13 +625,16 @@ class EnablePage:
     def title(self) -> str:
         return "Change plan" if self.changing else "Enable Product"
 
-    def render(self) -> HttpResponse:
-        trail = [
+    @property
+    def trail(self) -> list[tuple[str, str]]:
+        return [
             ("Customers", link("customers_customer_changelist")),
             (self.customer.name, customer_link(self.customer.pk)),
             (self.title, ""),
         ]
-        return render_page(self.request, "enable/page.html", trail=trail, **self.context())
+
+    def render(self) -> HttpResponse:
+        return render_page(self.request, "enable/page.html", trail=self.trail, **self.context())
 
 
 def permission(plan: Plan) -> str:

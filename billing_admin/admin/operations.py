@@ -16,7 +16,7 @@ from django.utils.dateparse import parse_datetime
 from unfold.admin import ModelAdmin
 
 from billing_admin.access import requires
-from billing_admin.admin.links import customer_link
+from billing_admin.admin.links import customer_link, link
 from billing_admin.pages import dress, render_page
 from catalog.money import format_minor, grouped
 from customers.models import Customer, Operation
@@ -39,6 +39,7 @@ NOUNS = {
     "product": "Products",
     "version": "Versions",
     "feature": "Features",
+    "approval": "Approvals",
 }
 MONEY = {"amount", "total", "charge", "due", "credit", "toAccountCredit", "returnedToAccountCredit"}
 
@@ -57,6 +58,8 @@ class OperationRow:
     effects: tuple[tuple[str, str], ...]
     customer_name: str = ""
     customer_url: str = ""
+    approved_by: str = ""
+    approval_url: str = ""
 
 
 def operation_row(operation: Operation, currency: str) -> OperationRow:
@@ -74,6 +77,8 @@ def operation_row(operation: Operation, currency: str) -> OperationRow:
         effects=tuple(_facts(operation.effects, currency)),
         customer_name=customer.name if customer else "",
         customer_url=customer_link(customer.pk) if customer else "",
+        approved_by=operation.approved_by,
+        approval_url=link("approval", operation.approval) if operation.approval else "",
     )
 
 
@@ -119,7 +124,7 @@ class JournalFilter(forms.Form):
     q = forms.CharField(
         required=False,
         label="Search",
-        widget=forms.TextInput(attrs={"type": "search", "placeholder": "Customer: name, id or e-mail, as it begins"}),
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": "Customer as it begins, or an act's id"}),
     )
     about = forms.ChoiceField(
         required=False, choices=list(NOUNS.items()), widget=forms.Select(attrs={"data-go": "", "aria-label": "About"})
@@ -129,10 +134,15 @@ class JournalFilter(forms.Form):
     )
     since = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    batch = forms.CharField(required=False, max_length=24, widget=forms.HiddenInput)
 
     def narrowed(self, rows: QuerySet) -> QuerySet:
         said = self.cleaned_data if self.is_valid() else {}
-        if said.get("q"):
+        if said.get("batch"):
+            rows = rows.filter(batch=said["batch"])
+        if said.get("q", "").startswith("op_"):
+            rows = rows.filter(public_id=said["q"])
+        elif said.get("q"):
             rows = rows.filter(customer__in=Customer.objects.matching(said["q"])[:200].values("pk"))
         if said.get("about"):
             rows = rows.filter(verb__startswith=f"{said['about']}.")

@@ -24,6 +24,7 @@ from billing_admin.admin.overrides import GIVE, VALUE, OverrideForm, RevokeForm
 from billing_admin.api.override_batches import AT_ONCE, hand_over
 from billing_admin.csv_file import LARGEST, CsvField
 from billing_admin.csv_table import BadRows, Problem
+from billing_admin.flows.approvals import ApprovalNeeded
 from billing_admin.flows.override_batch import (
     COLUMNS,
     MOST,
@@ -40,7 +41,7 @@ from billing_admin.flows.override_batch import (
     revoke_batch,
     say_revoked,
 )
-from billing_admin.pages import ActPage, add_refusal, dress, render_page
+from billing_admin.pages import ActPage, add_refusal, ask_for_approval, dress, render_page
 from billing_admin.site import page
 from catalog.models import Feature
 from customers.journal import Actor
@@ -268,7 +269,12 @@ def _give(request: HttpRequest) -> HttpResponse:
     if not good or not reason.strip() or digest(outcomes) != request.POST.get("seen", ""):
         return _tried(request, text, reason, moved=True)
     now = moment(request)
-    batch = begin(good, reason, Actor.of(request.user), now)
+    try:
+        batch = begin(good, reason, Actor.of(request.user), now)
+    except ApprovalNeeded as needed:
+        back = link("override_batch_new")
+        trail = [("Overrides", link("entitlements_featureoverride_changelist")), ("Override many", "")]
+        return ask_for_approval(request, needed, back=back, trail=trail, reason=reason)
     if len(good) <= AT_ONCE:
         carry_out(batch, now)
     else:

@@ -46,6 +46,7 @@ TASKS = {
     runs.ACCEPTED: "Accepted use",
     runs.BATCHES: "Overrides of many customers",
     runs.ENDS: "Overrides that end soon",
+    runs.APPROVALS: "Requests for approval that ran out",
     runs.MONTHS: "Months of events",
     runs.ARCHIVE: "Archive of events",
     **list_runs.NAMES,

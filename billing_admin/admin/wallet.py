@@ -22,12 +22,13 @@ from billing_admin.admin.acts import CustomerAct, find_customer, moment
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.panels import FeatureRow
 from billing_admin.csv_table import harmless
+from billing_admin.flows.wallets import correct_wallet, pay_out_wallet
 from billing_admin.pages import dress, render_page
 from billing_admin.site import page
 from catalog.money import exponent, format_rate, plain, to_major, to_minor
 from customers.models import Customer
 from invoicing.models import Wallet, WalletEntry
-from invoicing.wallet import correct, signed_rate, top_up, wallet_of, withdraw
+from invoicing.wallet import signed_rate, top_up, wallet_of
 
 VIEW = "invoicing.view_wallet"
 TOP_UP = "invoicing.top_up_wallet"
@@ -396,7 +397,7 @@ class PayOutWallet(WalletAct):
         return super().afterwards(customer, typed, currency)
 
     def move(self, said: dict[str, Any]) -> WalletEntry:
-        return withdraw(self.customer, **said, actor=self.actor, now=moment(self.request))
+        return pay_out_wallet(self.customer, **said, actor=self.actor, now=moment(self.request))
 
 
 class CorrectWallet(WalletAct):
@@ -409,7 +410,7 @@ class CorrectWallet(WalletAct):
         return amount or None
 
     def move(self, said: dict[str, Any]) -> WalletEntry:
-        return correct(self.customer, **said, actor=self.actor, now=moment(self.request))
+        return correct_wallet(self.customer, **said, actor=self.actor, now=moment(self.request))
 
 
 def currency_of(customer: Customer) -> str:

@@ -7,16 +7,17 @@ from typing import Annotated, Self
 from ninja import Query, Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer
 from billing_admin.api.operations import OperationOut
 from billing_admin.api.refusals import NotFound
 from billing_admin.api.shapes import Answer, Body, Id, Instant, Quantity, Reason, Slug, Units
 from billing_admin.api.usage import BucketOut
+from billing_admin.flows.balances import Wanted, set_balance
 from catalog.models import Feature
 from customers.models import Customer
 from entitlements.balances import Bucket, Standing
-from entitlements.edit import edit_balance as set_balance
 from entitlements.ledger import LedgerLine, ledger
 from entitlements.models import Balance
 from entitlements.pool import slug_of
@@ -136,6 +137,7 @@ def list_balances(
     "/customers/{customer_id}/balances",
     needs="entitlements.change_balance",
     gives=EditedOut,
+    also=ASKED,
     refuses=[404],
     example={"featureSlug": "credits", "balance": 500, "reason": "goodwill after the outage"},
 )
@@ -144,19 +146,16 @@ def edit_balance(request: ApiRequest, customer_id: Id, body: BalanceEdit) -> Edi
     customer = find_customer(customer_id)
     if not Feature.objects.filter(slug=body.feature_slug).exists():
         raise NotFound("feature", body.feature_slug)
-    operation, _ = set_balance(
-        customer,
-        feature=body.feature_slug,
-        to=body.balance,
-        reason=body.reason,
-        actor=request.auth.actor,
-        now=request.now,
+    wanted = Wanted(
+        body.feature_slug,
+        body.balance,
         balance_id=body.balance_id,
         interval=body.interval,
         total=body.balance_id is None,
         reset_at=body.reset_at,
         expires_at=body.expires_at,
     )
+    operation, _ = set_balance(customer, wanted, reason=body.reason, actor=request.auth.actor, now=request.now)
     return EditedOut(
         operation=OperationOut.of(operation),
         data=_balances(customer, request.now, body.feature_slug, with_ledger=False),

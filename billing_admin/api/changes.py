@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from ninja import Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.documents import DocumentOut, ExpectedOut
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer, find_plan, find_subscription, find_version
@@ -274,6 +275,7 @@ def preview_plan_change(request: ApiRequest, customer_id: Id, body: ChangeIn) ->
     needs="customers.view_customer",
     gives=ChangedOut,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example={**EXAMPLE, "reason": "deal of March", "fingerprint": "eyJmIjoi…"},
 )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from ninja import Query, Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.changes import ChangedOut, PreviewOut, changed
 from billing_admin.api.documents import ExpectedOut
 from billing_admin.api.endpoints import ApiRequest, endpoint
@@ -129,6 +130,7 @@ def preview_quantities(request: ApiRequest, subscription_id: Id, body: Quantitie
     "/subscriptions/{subscription_id}/quantities",
     needs="customers.view_subscription",
     gives=ChangedOut,
+    also=ASKED,
     refuses=[404, 409],
     example={"quantities": {"credits": 300}, "fingerprint": "eyJmIjoi…"},
 )

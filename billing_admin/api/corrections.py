@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from ninja import Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_invoice
 from billing_admin.api.invoices import InvoiceDetail, InvoiceOut
@@ -169,6 +170,7 @@ def preview_credit_note(request: ApiRequest, invoice_id: Id, body: CreditIn) -> 
     needs=CREDIT,
     gives=InvoiceDetail,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example={**EXAMPLE, "reason": "two days of downtime"},
 )

@@ -8,6 +8,7 @@ from django.db.models import Count, QuerySet
 from ninja import Query, Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer, find_plan
 from billing_admin.api.operations import OperationOut
@@ -408,6 +409,7 @@ def list_applied_coupons(request: ApiRequest, customer_id: Id, ended: bool = Fal
     needs=APPLY,
     gives=AppliedOut,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example={"code": "LAUNCH20", "at": "next_invoice"},
 )
@@ -491,6 +493,7 @@ def list_invoice_credits(request: ApiRequest, customer_id: Id) -> InvoiceCredits
     needs="invoicing.add_invoicecredit",
     gives=InvoiceCreditOut,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example={"amount": 5000, "currency": "USD", "label": "Goodwill", "reason": "outage on 3 March"},
 )

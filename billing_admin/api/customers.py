@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from ninja import Query, Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer, page_of
 from billing_admin.api.shapes import Answer, Body, Id, Instant, Page, Reason
@@ -219,6 +220,7 @@ def update(request: ApiRequest, customer_id: Id, body: CustomerChange) -> Custom
     "/customers/{customer_id}",
     needs="customers.delete_customer",
     gives=CustomerDetail,
+    also=ASKED,
     refuses=[404, 409],
     example={"confirmName": "Acme Robotics", "reason": "asked us to"},
 )

@@ -13,9 +13,11 @@ from ninja.errors import HttpError
 from ninja.errors import ValidationError as BadRequest
 from pydantic.alias_generators import to_camel
 
+from billing_admin.api.asked import answer_asked
 from billing_admin.api.changes import PreviewOut
 from billing_admin.api.refusals import SENTENCES, answer, standard
 from billing_admin.api.usage import AccessOut
+from billing_admin.flows.approvals import ApprovalNeeded
 from billing_admin.flows.customers import DeletionBlocked
 from billing_admin.flows.enable_plan import PreviewOutdated
 from catalog.coupons import InvalidCoupon
@@ -30,6 +32,10 @@ NOT_FOUND = {"coupon_not_found", "feature_not_found"}
 # What was asked for is well-formed, but does not go with how things stand.
 CONFLICT = {
     "already_collected",
+    "approval_required",
+    "gone",
+    "not_waiting_for_approval",
+    "not_your_request",
     "no_publishable_key",
     "not_collected",
     "not_connected",
@@ -150,6 +156,7 @@ OVERRIDE_FIELDS = {"from": "effectiveFrom", "until": "effectiveUntil", "subscrip
 def install(api: NinjaAPI) -> None:
     """Let the API answer every exception in the one shape."""
     handlers: dict[type[Exception], Callable[[HttpRequest, Any], HttpResponse]] = {
+        ApprovalNeeded: _asked,
         ValidationError: _refused,
         BadRequest: _bad_request,
         HttpError: _http_error,
@@ -162,6 +169,14 @@ def install(api: NinjaAPI) -> None:
     }
     for kind, handler in handlers.items():
         api.add_exception_handler(kind, handler)
+
+
+def _asked(request: HttpRequest, needed: ApprovalNeeded) -> HttpResponse:
+    """What a rule wants a second person for is asked for at once; what its preview refuses is refused."""
+    try:
+        return answer_asked(request, needed)
+    except ValidationError as refused:
+        return _refused(request, refused)
 
 
 def _refused(request: HttpRequest, error: ValidationError) -> HttpResponse:

@@ -9,6 +9,7 @@ from django.db.models import Sum
 from ninja import Query, Router
 from pydantic import AliasChoices, Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer, page_of
 from billing_admin.api.overrides import find_feature
@@ -108,6 +109,7 @@ class GrantsOut(Page):
     needs=GIVE,
     gives=GrantOut,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example=EXAMPLE,
 )
@@ -164,6 +166,7 @@ def read_grant(request: ApiRequest, grant_id: Id) -> GrantOut:
     "/grants/{grant_id}",
     needs=CHANGE,
     gives=GrantOut,
+    also=ASKED,
     refuses=[404, 409],
     example={"units": 750, "endsAt": "2026-07-01T00:00:00Z"},
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from ninja import Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.errors import OVERRIDE_FIELDS
 from billing_admin.api.overrides import GIVE, UNTIL, VALUE, OverrideRevokeIn, OverrideValue, refuse_what_stays
@@ -189,7 +190,9 @@ def _problem(code: str, message: str, column: str) -> Problem | None:
     return Problem(code=code, message=message, field=FIELDS.get(column, column) or None) if message else None
 
 
-@endpoint(router, "POST", "/overrides/bulk", needs=BULK, gives=OverrideBatchOut, refuses=[409], example=EXAMPLE)
+@endpoint(
+    router, "POST", "/overrides/bulk", needs=BULK, gives=OverrideBatchOut, also=ASKED, refuses=[409], example=EXAMPLE
+)
 def override_many(request: ApiRequest, body: OverrideBulkIn) -> OverrideBatchOut:
     """Give overrides to up to 1,000 customers as one batch.
 

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from ninja import Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_subscription
 from billing_admin.api.lines import LineOut
@@ -161,6 +162,7 @@ def preview_price_override(request: ApiRequest, subscription_id: Id, body: Price
     needs=OVERRIDE,
     gives=PriceOverrideOut,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example=EXAMPLE,
 )

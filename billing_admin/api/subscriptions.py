@@ -6,6 +6,7 @@ from typing import Literal, Self
 from ninja import Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.documents import DocumentOut
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_subscription
@@ -193,6 +194,7 @@ def preview_cancel(request: ApiRequest, subscription_id: Id, body: CancelIn) -> 
     "/subscriptions/{subscription_id}/cancel",
     needs=CANCEL,
     gives=CanceledOut,
+    also=ASKED,
     refuses=[404, 409],
     example={"atOnce": True, "billUse": True, "unused": "account_credit", "reason": "moved to another vendor"},
 )

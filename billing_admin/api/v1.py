@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 
 from billing_admin.api import (
+    approvals,
     balances,
     catalog,
     changes,
@@ -100,5 +101,6 @@ for part in (
     coupons,
     stripe,
     stripe_collection,
+    approvals,
 ):
     api.add_router("", part.router)

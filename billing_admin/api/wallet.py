@@ -8,14 +8,16 @@ from django.conf import settings
 from ninja import Query, Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_customer
 from billing_admin.api.refusals import BadValue
 from billing_admin.api.shapes import Answer, Body, ExactRate, Id, Major, Page, Rate, Reason
+from billing_admin.flows import wallets as verbs
 from catalog.items import check_currency
 from customers.models import Customer
 from invoicing.models import Wallet, WalletEntry
-from invoicing.wallet import correct, signed_rate, top_up, wallet_of, withdraw
+from invoicing.wallet import signed_rate, top_up, wallet_of
 
 router = Router(tags=["Wallet"])
 
@@ -193,13 +195,14 @@ def top_up_wallet(request: ApiRequest, customer_id: Id, body: TopUpIn) -> Topped
     needs=TOP_UP,
     gives=EntryMade,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example={"amount": "20.00", "reason": "contract ended", "reference": "wire 2026-06-02/77"},
 )
 def pay_out_wallet(request: ApiRequest, customer_id: Id, body: PayoutIn) -> EntryMade:
     """Pay money out of the wallet, back to the customer; refused with 409 `insufficient_funds` beyond what is there."""
     customer = find_customer(customer_id)
-    entry = withdraw(
+    entry = verbs.pay_out_wallet(
         customer,
         body.amount,
         reason=body.reason,
@@ -217,11 +220,12 @@ def pay_out_wallet(request: ApiRequest, customer_id: Id, body: PayoutIn) -> Entr
     needs=TOP_UP,
     gives=EntryMade,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example={"amount": "-0.50", "reason": "topped up 50 cents too much"},
 )
 def correct_wallet(request: ApiRequest, customer_id: Id, body: CorrectionIn) -> EntryMade:
     """Correct what the wallet holds, up or down, by an exact amount and with a reason."""
     customer = find_customer(customer_id)
-    entry = correct(customer, body.amount, reason=body.reason, actor=request.auth.actor, now=request.now)
+    entry = verbs.correct_wallet(customer, body.amount, reason=body.reason, actor=request.auth.actor, now=request.now)
     return EntryMade.of(customer, entry)

@@ -4,39 +4,110 @@ What is applied is what was approved: the preview is made again, and if a fact o
 and has to be asked for anew.
 """
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
+from typing import Any, cast
 
-from django.contrib.auth.models import Group
+from django.conf import settings
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
+from django.core.mail import send_mail
+from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
+from django.template.loader import render_to_string
+from django.urls import reverse
 
-from billing_admin.approving import Act, Size
-from billing_admin.models import ApiKey, ApprovalRule
-from catalog.money import plain
-from customers.journal import CLOCKWORK, Actor
+from billing_admin.approving import ACTS, Act, Effect, Shown, Size
+from billing_admin.models import ApiKey, ApprovalRequest, ApprovalRequestQuerySet, ApprovalRule
+from catalog.after import after_commit
+from catalog.money import grouped
+from customers.journal import CLOCKWORK, Actor, plain_json, record, require_reason
+from customers.models import Customer, Operation
+
+DECIDE = "billing_admin.decide_approval"
+BY_KEY = "api:"
+State = ApprovalRequest.State
 
 
 class ApprovalNeeded(ValidationError):
     """Nothing was done: somebody else has to approve it first. `act` and `rule` say what and who."""
 
-    def __init__(self, act: Act, rule: ApprovalRule, why: str):
-        self.act, self.rule, self.why = act, rule, why
+    def __init__(self, act: Act, rule: ApprovalRule, why: str, reason: str = ""):
+        self.act, self.rule, self.why, self.reason = act, rule, why, reason
         super().__init__(f"{why} Ask for approval; nothing has been done yet.", code="approval_required")
 
 
-def guard(act: Act, *, actor: Actor, now: datetime) -> None:
+class NotWaiting(ValidationError):
+    def __init__(self, request: ApprovalRequest):
+        by = f" by {request.decided_by}" if request.decided_by else ""
+        super().__init__(
+            f"This request does not wait any more: it is {request.get_state_display().lower()}{by}.",
+            code="not_waiting_for_approval",
+        )
+
+
+class MayNotDecide(ValidationError):
+    def __init__(self, why: str):
+        super().__init__(why, code="may_not_decide")
+
+
+class NotTheirs(ValidationError):
+    def __init__(self) -> None:
+        super().__init__("Only whoever asked can withdraw a request.", code="not_your_request")
+
+
+class MayNoLonger(ValidationError):
+    """Whoever asked has lost the right to the act since."""
+
+    def __init__(self, who: str):
+        super().__init__(f"{who} may no longer do this, so it cannot be carried out.", code="requester_may_not")
+
+
+# Who has to be asked --------------------------------------------------------------------------------------------------
+
+
+def guard(act: Act, *, actor: Actor, now: datetime, reason: str = "") -> None:
     """Refuse an act that a rule wants a second person for. Raises `ApprovalNeeded`.
 
-    What the clockwork does was decided before; an actor with an approval carries out what was approved.
+    What the clockwork does was decided before, an actor with an approval carries out what was approved, and who takes
+    an act back restores what was there.
     """
-    if actor.approval or actor == CLOCKWORK:
+    if _needs_nobody(actor):
         return
-    rules = list(ApprovalRule.objects.filter(act=act.key, is_active=True).select_related("approver"))
-    if not rules:
+    if rules := rules_of(type(act)):
+        _refuse_by(rules, act, actor, now, reason)
+
+
+def guard_as(key: str, *, actor: Actor, now: datetime, reason: str = "", **parts: Any) -> None:
+    """The same for a verb that its act calls: the act is made from its parts, by name, only where there is a rule."""
+    if _needs_nobody(actor):
         return
+    kind = ACTS[key]
+    if rules := rules_of(kind):
+        _refuse_by(rules, cast(Callable[..., Act], kind)(**parts), actor, now, reason)
+
+
+def _needs_nobody(actor: Actor) -> bool:
+    return bool(actor.approval) or actor == CLOCKWORK or actor.takes_back is not None
+
+
+def rules_of(kind: type[Act]) -> list[ApprovalRule]:
+    """Those in force for an act, one query where there are none; an act may go by the rules of another."""
+    rows = ApprovalRule.objects.filter(act=ruled_as(kind), is_active=True)
+    return list(rows.select_related("approver").prefetch_related("for_roles"))
+
+
+def ruled_as(kind: type[Act]) -> str:
+    return getattr(kind, "ruled_as", "") or kind.key
+
+
+def _refuse_by(rules: Sequence[ApprovalRule], act: Act, actor: Actor, now: datetime, reason: str) -> None:
     found = strictest(rules, act.sizes(now), actor)
     if found is not None:
-        raise ApprovalNeeded(act, found, why(act, found))
+        raise ApprovalNeeded(act, found, why(found), reason)
 
 
 def strictest(rules: Sequence[ApprovalRule], sizes: Sequence[Size], actor: Actor) -> ApprovalRule | None:
@@ -48,10 +119,14 @@ def strictest(rules: Sequence[ApprovalRule], sizes: Sequence[Size], actor: Actor
 
 def roles_of(actor: Actor) -> set[int]:
     """The roles of a person, or of the key that calls the API."""
-    if actor.user_id is not None:
-        return set(Group.objects.filter(user=actor.user_id).values_list("pk", flat=True))
-    name = actor.name.removeprefix("api:")
-    return set(ApiKey.objects.filter(name=name, revoked_at=None).values_list("role_id", flat=True))
+    if actor.name.startswith(BY_KEY):
+        return set(_keys_of(actor.name).filter(revoked_at=None).values_list("role_id", flat=True))
+    whose = Q(user=actor.user_id) if actor.user_id is not None else Q(user__username=actor.name)
+    return set(Group.objects.filter(whose).values_list("pk", flat=True))
+
+
+def _keys_of(actor: str) -> QuerySet[ApiKey]:
+    return ApiKey.objects.filter(name=actor.removeprefix(BY_KEY))
 
 
 def _applies(rule: ApprovalRule, roles: set[int]) -> bool:
@@ -66,14 +141,299 @@ def _exceeds(rule: ApprovalRule, sizes: Sequence[Size]) -> bool:
     return any(size.value > rule.above for size in measured)
 
 
-def why(act: Act, rule: ApprovalRule) -> str:
-    """The rule in a sentence."""
+def why(rule: ApprovalRule) -> str:
+    """The rule in a sentence: `A coupon with a discount (%) above 20 needs approval by Finance.`"""
+    kind = ACTS.get(rule.act)
+    title = kind.title if kind else rule.act
     if rule.above is None:
-        return f"{act.title} needs approval by {rule.approver.name}."
-    words = act.measures.get(rule.measure, rule.measure)
+        return f"{title} needs approval by {rule.approver.name}."
+    words = kind.measures.get(rule.measure, rule.measure) if kind else rule.measure
     currency = f" {rule.currency}" if rule.currency else ""
-    return f"{act.title} with {words} above {plain(rule.above)}{currency} needs approval by {rule.approver.name}."
+    return f"{title} with {words} above {grouped(rule.above)}{currency} needs approval by {rule.approver.name}."
 
 
-def ends(rule: ApprovalRule, now: datetime) -> datetime:
-    return now + timedelta(hours=rule.expires_hours)
+# Asking ---------------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def ask(
+    needed: ApprovalNeeded, *, reason: str = "", actor: Actor, key: ApiKey | None = None, now: datetime
+) -> ApprovalRequest:
+    """Keep an act for a second person, as it was asked for and with what it would do; they are told by mail.
+
+    The same thing asked again by the same person is the same request. Raises what the act's own preview refuses with.
+    """
+    act, rule = needed.act, needed.rule
+    customer, shown, inputs = act.customer(), act.shown(now), plain_json(act.to_json())
+    request = ApprovalRequest(
+        act=act.key,
+        title=shown.sentence[:200],
+        rule=rule,
+        why=needed.why[:300],
+        approver=rule.approver,
+        customer=customer,
+        inputs=inputs,
+        shown=kept(shown),
+        fingerprint=fingerprint(shown, inputs),
+        reason=(reason or needed.reason).strip(),
+        requested_by=actor.name,
+        user_id=actor.user_id,
+        key=key or (_keys_of(actor.name).filter(revoked_at=None).first() if actor.name.startswith(BY_KEY) else None),
+        requested_at=now,
+        expires_at=now + timedelta(hours=rule.expires_hours),
+    )
+    if same := _waiting_same(request, now):
+        return same
+    try:
+        with transaction.atomic():
+            request.save()
+    except IntegrityError:  # asked twice at once
+        return ApprovalRequest.objects.get(
+            act=request.act, fingerprint=request.fingerprint, requested_by=request.requested_by, state=State.WAITING
+        )
+    _note(request, "asked", f"Asked {rule.approver.name} to approve: {request.title}", actor=actor, now=now)
+    _mail(_approvers(request), "approval_asked", f"Please approve: {request.title}", request)
+    return request
+
+
+def _waiting_same(request: ApprovalRequest, now: datetime) -> ApprovalRequest | None:
+    """The request that waits for the same already; one that ran out meanwhile makes room."""
+    rows = ApprovalRequest.objects.select_for_update().filter(state=State.WAITING, act=request.act)
+    found = rows.filter(fingerprint=request.fingerprint, requested_by=request.requested_by).first()
+    if found is not None and found.expires_at <= now:
+        _expire(found, now)
+        return None
+    return found
+
+
+def kept(shown: Shown) -> dict[str, Any]:
+    return shown.to_json() | {"facts": plain_json(dict(shown.facts))}
+
+
+def fingerprint(shown: Shown, inputs: Mapping[str, Any]) -> str:
+    """Of what was asked for together with what it would do."""
+    asked = json.dumps(inputs, sort_keys=True)
+    return hashlib.sha256(f"{shown.fingerprint}\0{asked}".encode()).hexdigest()[:32]
+
+
+# Deciding -------------------------------------------------------------------------------------------------------------
+
+
+def act_of(request: ApprovalRequest) -> Act:
+    """The act again. Raises `ValidationError` for one that is gone."""
+    kind = ACTS.get(request.act)
+    if kind is None:
+        raise ValidationError("There is no such act any more.", code="unknown_act")
+    return kind.from_json(request.inputs)
+
+
+def approve(request: ApprovalRequest, *, user: User, now: datetime) -> ApprovalRequest:
+    """Carry out what was asked for, if it still does what was shown; else the request is outdated, and says why.
+
+    A refusal of the verb itself leaves the request waiting. Raises that, `MayNotDecide`, `NotWaiting`, `MayNoLonger`.
+    """
+    refuse_decision(request, user, now)
+    act = act_of(request)
+    prepare = getattr(act, "prepare", None)
+    # What goes over the network comes first, outside of any transaction.
+    if prepare is not None and not moved(request, act.shown(now)):
+        prepare(reason=request.reason, actor=_on_behalf(request, user), now=now)
+    return _apply(request, user, now)
+
+
+@transaction.atomic
+def _apply(request: ApprovalRequest, user: User, now: datetime) -> ApprovalRequest:
+    held = _held(request)
+    refuse_decision(held, user, now)
+    if held.customer_id is not None:
+        Customer.objects.select_for_update().get(pk=held.customer_id)
+    act = act_of(held)
+    _refuse_requester(held, act)
+    what = moved(held, act.shown(now))
+    if what:
+        _close(held, State.OUTDATED, by=user.get_username(), answer=what, now=now)
+        _note(held, "outdated", f"Not approved, since it moved: {held.title}", actor=Actor.of(user), now=now)
+        _mail(_requester(held), "approval_outdated", f"Ask again: {held.title}", held)
+        return held
+    held.operation = act.carry_out(reason=held.reason, actor=_on_behalf(held, user), now=now)
+    _close(held, State.APPLIED, by=user.get_username(), answer="", now=now)
+    _mail(_requester(held), "approval_applied", f"Approved: {held.title}", held)
+    return held
+
+
+def _on_behalf(request: ApprovalRequest, user: User) -> Actor:
+    """Whoever asked, with who approved it."""
+    return Actor(request.requested_by, request.user_id, approval=request.public_id, approved_by=user.get_username())
+
+
+@transaction.atomic
+def refuse(request: ApprovalRequest, *, reason: str, user: User, now: datetime) -> ApprovalRequest:
+    """Say no, with a reason that the requester reads. Raises `ReasonRequired`, `MayNotDecide`, `NotWaiting`."""
+    reason = require_reason(reason, "a refusal")
+    held = _held(request)
+    refuse_decision(held, user, now)
+    _close(held, State.REFUSED, by=user.get_username(), answer=reason, now=now)
+    _note(held, "refused", f"Refused: {held.title}", actor=Actor.of(user), now=now, reason=reason)
+    _mail(_requester(held), "approval_refused", f"Refused: {held.title}", held)
+    return held
+
+
+@transaction.atomic
+def withdraw(request: ApprovalRequest, *, reason: str = "", actor: Actor, now: datetime) -> ApprovalRequest:
+    """Take back what one asked for oneself. Raises `NotTheirs`, `NotWaiting`."""
+    held = _held(request)
+    if not is_requester(held, actor):
+        raise NotTheirs
+    _refuse_decided(held, now)
+    _close(held, State.WITHDRAWN, by=actor.name, answer=reason.strip(), now=now)
+    _note(held, "withdrawn", f"Withdrew the request: {held.title}", actor=actor, now=now, reason=reason.strip())
+    return held
+
+
+def expire_due(*, now: datetime, limit: int = 200) -> int:
+    """Close requests that nobody decided in time; whoever asked is told. Returns how many; safe to run twice."""
+    expired = 0
+    due = ApprovalRequest.objects.filter(state=State.WAITING, expires_at__lte=now).order_by("expires_at")
+    for pk in list(due.values_list("pk", flat=True)[:limit]):
+        with transaction.atomic():
+            held = due.select_for_update(skip_locked=True).filter(pk=pk).order_by().first()
+            if held is not None:
+                _expire(held, now)
+                expired += 1
+    return expired
+
+
+def _expire(held: ApprovalRequest, now: datetime) -> None:
+    _close(held, State.EXPIRED, by="", answer="Nobody decided in time.", now=now)
+    _note(held, "expired", f"Nobody approved in time: {held.title}", actor=CLOCKWORK, now=now)
+    _mail(_requester(held), "approval_expired", f"Expired: {held.title}", held)
+
+
+def _held(request: ApprovalRequest) -> ApprovalRequest:
+    rows = ApprovalRequest.objects.select_for_update(of=("self",))
+    return rows.select_related("approver", "customer", "user", "key__role").get(pk=request.pk)
+
+
+def _close(held: ApprovalRequest, state: str, *, by: str, answer: str, now: datetime) -> None:
+    held.state, held.decided_by, held.decided_at, held.answer = state, by, now, answer
+    held.save(update_fields=["state", "decided_by", "decided_at", "answer", "operation"])
+
+
+def _note(held: ApprovalRequest, act: str, summary: str, *, actor: Actor, now: datetime, reason: str = "") -> Operation:
+    inputs = {"approval": held.public_id, "act": held.act}
+    return record(held.customer, f"approval.{act}", summary[:500], actor=actor, now=now, reason=reason, inputs=inputs)
+
+
+# What moved -----------------------------------------------------------------------------------------------------------
+
+
+def moved(request: ApprovalRequest, now: Shown) -> str:
+    """What is no longer as it was shown, in a sentence; empty when what would be done is what was asked for."""
+    if fingerprint(now, request.inputs) == request.fingerprint:
+        return ""
+    if now.sentence != request.shown["sentence"]:
+        return f"It would do something else now: {now.sentence}"
+    said = [f"{row.label}: {row.was or '—'} → {row.now or '—'}" for row in compared(request, now) if row.is_moved]
+    if said:
+        return f"Since it was asked for, this moved: {'; '.join(said)}."
+    before, after = request.shown.get("facts", {}), plain_json(dict(now.facts))
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return f"Since it was asked for, this moved: {', '.join(names)}."
+
+
+class Compared:
+    """One line of a preview as it was when it was asked for, and as it is now."""
+
+    def __init__(self, then: Mapping[str, Any] | None, now: Effect | None, *, known: bool):
+        shown = asdict(now) if now else dict(then or {})
+        self.label, self.url, self.before = shown["label"], shown["url"], shown["before"]
+        self.was, self.now = (then["after"] if then else ""), (now.after if now else "")
+        self.is_moved = known and self.was != self.now and not shown.get("is_passing")
+
+
+def compared(request: ApprovalRequest, now: Shown | None) -> list[Compared]:
+    """The preview that was kept beside the present one; without one nothing counts as moved."""
+    then = {effect["label"]: effect for effect in request.shown["effects"]}
+    present = {effect.label: effect for effect in now.effects} if now else {}
+    labels = dict.fromkeys([*then, *present])
+    return [Compared(then.get(label), present.get(label), known=now is not None) for label in labels]
+
+
+# Rights ---------------------------------------------------------------------------------------------------------------
+
+
+def refuse_decision(request: ApprovalRequest, user: User, now: datetime) -> None:
+    _refuse_decided(request, now)
+    if not user.has_perm(DECIDE):
+        raise MayNotDecide("Your role does not include deciding what others ask for.")
+    if is_requester(request, Actor.of(user)):
+        raise MayNotDecide("You asked for this yourself; somebody else has to decide it.")
+    if not user.is_superuser and not user.groups.filter(pk=request.approver_id).exists():
+        raise MayNotDecide(f"Only {request.approver.name} can decide this.")
+
+
+def _refuse_decided(request: ApprovalRequest, now: datetime) -> None:
+    if request.state == State.WAITING and request.expires_at <= now:
+        request.state = State.EXPIRED
+    if request.state != State.WAITING:
+        raise NotWaiting(request)
+
+
+def is_requester(request: ApprovalRequest, actor: Actor) -> bool:
+    """Whether somebody asked for this, also through an API key that they made."""
+    if actor.name == request.requested_by or (actor.user_id is not None and actor.user_id == request.user_id):
+        return True
+    made = _keys_of(request.requested_by) if request.requested_by.startswith(BY_KEY) else ApiKey.objects.none()
+    return made.filter(created_by=actor.name).exists()
+
+
+def _refuse_requester(request: ApprovalRequest, act: Act) -> None:
+    """What is carried out in somebody's name takes their right to it, still."""
+    if request.user is not None:
+        may = request.user.is_active and request.user.has_perms(act.permissions)
+    elif request.key is not None:
+        granted = request.key.role.permissions.values_list("content_type__app_label", "codename")
+        may = request.key.revoked_at is None and set(act.permissions) <= {f"{a}.{c}" for a, c in granted}
+    else:
+        may = False
+    if not may:
+        raise MayNoLonger(request.requested_by)
+
+
+def waiting_for_user(user: User, now: datetime) -> ApprovalRequestQuerySet:
+    """What this person can decide now: of their roles (all of them for a superuser), and not asked by themselves."""
+    rows: ApprovalRequestQuerySet = ApprovalRequest.objects.waiting(now)
+    if not user.has_perm(DECIDE):
+        return rows.none()
+    if not user.is_superuser:
+        rows = rows.filter(approver__in=user.groups.values("pk"))
+    own = Q(user=user) | Q(requested_by=user.get_username())
+    made = ApiKey.objects.filter(created_by=user.get_username()).values("pk")
+    return rows.exclude(own).filter(Q(key=None) | ~Q(key__in=made))
+
+
+def waiting_for(user: User, now: datetime) -> int:
+    """How many requests wait for this person; one query."""
+    return waiting_for_user(user, now).count() if user.has_perm(DECIDE) else 0
+
+
+# Mail -----------------------------------------------------------------------------------------------------------------
+
+
+def _approvers(request: ApprovalRequest) -> list[str]:
+    """The addresses of everybody who can decide it."""
+    people = User.objects.filter(groups=request.approver_id, is_active=True, is_staff=True).exclude(email="")
+    others = people.exclude(pk=request.user_id) if request.user_id else people
+    return [person.email for person in others.order_by("pk") if not is_requester(request, Actor.of(person))]
+
+
+def _requester(request: ApprovalRequest) -> list[str]:
+    """Programs read no mail: they ask the API."""
+    return [request.user.email] if request.user and request.user.email and request.user.is_active else []
+
+
+def _mail(addresses: Sequence[str], template: str, subject: str, request: ApprovalRequest) -> None:
+    url = settings.PUBLIC_URL + reverse("admin:approval", args=[request.public_id])
+    text = render_to_string(f"mail/{template}.txt", {"request": request, "link": url, "shown": request.shown})
+    for address in addresses:
+        after_commit(send_mail, " ".join(subject.split())[:200], text, None, [address])

@@ -10,6 +10,7 @@ from datetime import datetime
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.collection import net_terms_of, recover
 from billing_admin.flows.gate import give_up_gate, settled, waits
 from billing_admin.flows.renew import phase_at
@@ -53,7 +54,15 @@ def credit_invoice(
     actor: Actor,
     now: datetime,
 ) -> Invoice:
-    """A credit note (see `invoicing.credit_note.credit`). One that settles the rest of its invoice opens its gate."""
+    """A credit note (see `invoicing.credit_note.credit`). One that settles the rest of its invoice opens its gate.
+
+    Raises `ApprovalNeeded`.
+    """
+    reason = require_reason(reason, "a credit note")
+    Customer.objects.select_for_update().get(pk=invoice.customer_id)
+    lines = None if lines is None else list(lines)
+    asked = {"lines": lines, "amount": amount, "whole": whole, "settlement": settlement, "reference": reference}
+    guard_as("invoice.credited", actor=actor, now=now, reason=reason, invoice=invoice, **asked)
     note = credit(
         invoice,
         lines=lines,

@@ -17,6 +17,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.cancel import cancel
 from billing_admin.flows.enable_plan import enable_plan, propose
 from billing_admin.flows.erase_use import erase_use
@@ -391,11 +392,12 @@ def deletion_blockers(customer: Customer, *, now: datetime) -> list[Blocker]:
 def close_customer(customer: Customer, *, confirm_name: str, reason: str, actor: Actor, now: datetime) -> Customer:
     """Close and hide a customer at once; personal data is erased after 30 days, unless the customer is reopened.
 
-    What is free or assigned ends. Raises `WrongName`, `ReasonRequired`, `CustomerClosed`, and `DeletionBlocked` with
-    what has to be settled first.
+    What is free or assigned ends. Raises `WrongName`, `ReasonRequired`, `CustomerClosed`, `ApprovalNeeded`, and
+    `DeletionBlocked` with what has to be settled first.
     """
     reason = require_reason(reason, "a deletion")
     customer = ready_to_close(customer, confirm_name=confirm_name, reason=reason, now=now)
+    guard_as("customer.closed", actor=actor, now=now, reason=reason, who=customer, confirm_name=confirm_name)
     ended = []
     for subscription in customer.subscriptions.live():
         subscription.refresh_from_db()  # an add-on may have ended with its main plan just now
@@ -514,6 +516,10 @@ def _scrubber(words: Sequence[str]) -> Callable[[Any], Any]:
 
 
 def _scrub_texts(customer: Customer, scrub: Callable[[Any], Any]) -> None:
+    for request in customer.approval_requests.all():
+        request.title, request.reason, request.answer = map(scrub, (request.title, request.reason, request.answer))
+        request.inputs, request.shown = scrub(request.inputs), scrub(request.shown)
+        request.save(update_fields=["title", "reason", "answer", "inputs", "shown"])
     customer.notes.update(text="(erased)")
     for operation in customer.operations.all():
         operation.summary, operation.reason = scrub(operation.summary)[:500], scrub(operation.reason)

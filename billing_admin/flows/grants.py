@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.customers import CustomerClosed
 from catalog.models import Feature
 from catalog.money import grouped
@@ -40,7 +41,7 @@ def give_units(
 ) -> Grant:
     """Give units; the same `key` gives the same grant again, and writes nothing.
 
-    A bonus takes a reason. Raises `CustomerClosed`, `ReasonRequired` and what `grant` raises.
+    A bonus takes a reason. Raises `CustomerClosed`, `ReasonRequired`, `ApprovalNeeded` and what `grant` raises.
     """
     hold(customer, alone=True)
     if Customer.objects.filter(pk=customer.pk).exclude(closed_at=None).exists():
@@ -70,7 +71,7 @@ def give_units(
                 "key": key,
             },
         )
-    return grant(
+    given = grant(
         customer,
         wanted.feature,
         wanted.units,
@@ -86,6 +87,10 @@ def give_units(
         operation=operation,
         now=now,
     )
+    if not repeated:  # last, so that what cannot be is refused rather than asked for; all of it is rolled back
+        asked = {"who": customer, "wanted": wanted, "idempotency_key": key}
+        guard_as("grant.given", actor=actor, now=now, reason=reason, **asked)
+    return given
 
 
 @transaction.atomic
@@ -115,7 +120,7 @@ def void_units(given: Grant, *, reason: str, actor: Actor, now: datetime) -> Dec
 def change_units(given: Grant, changes: Mapping[str, Any], *, actor: Actor, now: datetime) -> Grant:
     """Change units, ends_at, label, priority, reason or metadata while nothing is used; what is not named stays.
 
-    Raises what `change_grant` raises.
+    Raises `ApprovalNeeded`, and what `change_grant` raises.
     """
     hold(given.customer, alone=True)
     given = Grant.objects.select_related("customer", "feature").get(pk=given.pk)
@@ -131,4 +136,7 @@ def change_units(given: Grant, changes: Mapping[str, Any], *, actor: Actor, now:
         effects={"before": before},
     )
     wanted = {"ends_at": given.ends_at, **changes}
-    return change_grant(given, **wanted, operation=operation, now=now)
+    changed = change_grant(given, **wanted, operation=operation, now=now)
+    why = changes.get("reason") or given.reason
+    guard_as("grant.changed", actor=actor, now=now, reason=why, given=given, changes=changes)
+    return changed

@@ -16,6 +16,7 @@ from django.db import OperationalError, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from billing_admin.csv_table import BadRows, Line, Problem, read_table, to_instant
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.override_outlook import gives
 from billing_admin.typed import to_number
 from catalog.models import Feature
@@ -332,11 +333,13 @@ def lasting(rows: Sequence[Row], now: datetime) -> set[int]:
 def begin(rows: Sequence[Row], reason: str, actor: Actor, now: datetime) -> OverrideBatch:
     """Keep what was confirmed, as a batch that is still to be carried out: by `carry_out`, or the task of that name.
 
-    The batch's reason is that of every row without one. Raises `ReasonRequired`, and `BadRows` for none or too many.
+    The batch's reason is that of every row without one. Raises `ReasonRequired`, `BadRows` for none or too many, and
+    `ApprovalNeeded`.
     """
     reason = require_reason(reason, "overrides of many customers")
     if not rows or len(rows) > MOST:
         raise BadRows([Problem(1, "customer_id", f"A batch has 1 to {MOST:,} rows.")])
+    guard_as("override_batch.begun", actor=actor, now=now, reason=reason, rows=list(rows))
     batch = OverrideBatch.objects.create(
         reason=reason,
         created_by=actor.name,

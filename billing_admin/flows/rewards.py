@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.cancel import cancel
 from billing_admin.flows.coupons import (
     BEGINS,
@@ -75,11 +76,14 @@ def apply_coupon(
     """Give a customer (or one contract of theirs) a coupon: a discount from the next invoice or with the next plan
     that is enabled, everything else at once.
 
-    What is overdue is billed first, without it. Raises the refusals of `flows.coupons`, and `ProductHeld`.
+    What is overdue is billed first, without it. Raises the refusals of `flows.coupons`, `ProductHeld`, and
+    `ApprovalNeeded`.
     """
     customer = _locked(customer, now)
     offer = held(offer_of(coupon))
     _refuse(offer, customer, subscription, at, now)
+    asked = {"who": customer, "offer": offer, "subscription": subscription, "at": at}
+    guard_as("coupon.applied", actor=actor, now=now, reason=reason, **asked)
     end_spent(customer, offer.coupon, now=now)
     applied = AppliedCoupon.objects.create(
         customer=customer,
@@ -275,7 +279,9 @@ def give_invoice_credit(
     actor: Actor,
     now: datetime,
 ) -> InvoiceCredit:
-    """Money that comes off the customer's next invoices before tax until it is used up. Raises `BadCredit`."""
+    """Money that comes off the customer's next invoices before tax until it is used up. Raises `BadCredit`,
+    `ApprovalNeeded`.
+    """
     reason = require_reason(reason, "an invoice credit")
     customer = _locked(customer, now)
     if amount <= 0:
@@ -286,6 +292,8 @@ def give_invoice_credit(
         raise BadCredit("label", "Say what it is called; customers read it on their invoices.")
     if expires_at is not None and expires_at <= now:
         raise BadCredit("expires_at", "It ends in the future.")
+    asked = {"amount": amount, "currency": currency, "label": label, "expires_at": expires_at, "priority": priority}
+    guard_as("invoice_credit.given", actor=actor, now=now, reason=reason, who=customer, **asked)
     credit = InvoiceCredit.objects.create(
         customer=customer,
         label=label.strip(),

@@ -9,6 +9,7 @@ from datetime import datetime
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.customers import Blocker, DeletionBlocked, close_customer, ready_to_close
 from billing_admin.flows.stripe_account import failing, reached
 from billing_admin.flows.stripe_customers import write_customer
@@ -49,9 +50,21 @@ def delete_everywhere(customer: Customer, *, confirm_name: str, reason: str, act
     Raises what `close_customer` raises, `DeletionBlocked` also with what Stripe still has to settle, `NotInStripe`,
     and `StripeKeepsThem`.
     """
+    if in_stripe(customer) is None:
+        raise NotInStripe
+    ready_to_close(customer, confirm_name=confirm_name, reason=reason, now=now)
+    # Before anything is gone there: the same guard in `close_customer` would come too late.
+    asked = {"who": customer, "confirm_name": confirm_name, "in_stripe": True}
+    guard_as("customer.closed", actor=actor, now=now, reason=reason, **asked)
+    delete_there(customer, confirm_name=confirm_name, reason=reason, actor=actor, now=now)
+    return close_customer(customer, confirm_name=confirm_name, reason=reason, actor=actor, now=now)
+
+
+def delete_there(customer: Customer, *, confirm_name: str, reason: str, actor: Actor, now: datetime) -> None:
+    """The half of it that is Stripe's. Nothing happens where it was done before."""
     row = in_stripe(customer)
     if row is None:
-        raise NotInStripe
+        return
     ready_to_close(customer, confirm_name=confirm_name, reason=reason, now=now)
     try:
         door = gateway()
@@ -64,7 +77,6 @@ def delete_everywhere(customer: Customer, *, confirm_name: str, reason: str, act
             failing(trouble, now)
         raise StripeKeepsThem(trouble) from trouble
     _write_deleted(row, actor=actor, now=now)
-    return close_customer(customer, confirm_name=confirm_name, reason=reason, actor=actor, now=now)
 
 
 def blockers_there(row: StripeCustomer, door: Gateway) -> list[Blocker]:

@@ -1,0 +1,72 @@
+"""What acts of this desk have in common: whom they are about, and how they find again what was asked for."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+from billing_admin.approving import Effect, Size
+from catalog.models import Feature
+from catalog.money import grouped, to_major
+from customers.models import Customer, Subscription
+from invoicing.models import Invoice
+
+
+class Gone(ValidationError):
+    def __init__(self, what: str):
+        super().__init__(f"{what} is not there any more.", code="gone")
+
+
+def customer_again(inputs: Mapping[str, Any]) -> Customer:
+    found = Customer.objects.filter(public_id=inputs["customer"]).first()
+    if found is None:
+        raise Gone("The customer")
+    return found
+
+
+def subscription_again(public_id: str) -> Subscription:
+    found = Subscription.objects.select_related("customer").filter(public_id=public_id).first()
+    if found is None:
+        raise Gone("The subscription")
+    return found
+
+
+def invoice_again(public_id: str) -> Invoice:
+    found = Invoice.objects.select_related("customer").filter(public_id=public_id).first()
+    if found is None:
+        raise Gone("The invoice")
+    return found
+
+
+def feature_again(slug: str) -> Feature:
+    found = Feature.objects.filter(slug=slug).first()
+    if found is None:
+        raise Gone("The feature")
+    return found
+
+
+def instant(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def text(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
+
+
+def day(at: datetime | None, otherwise: str) -> str:
+    return f"{at:%-d %b %Y}" if at else otherwise
+
+
+def money(measure: str, minor: int, currency: str) -> Size:
+    """Of an amount in minor units."""
+    return Size(measure, to_major(minor, currency), currency)
+
+
+def percent(value: Decimal) -> str:
+    return f"{grouped(value)} %"
+
+
+def about(customer: Customer) -> Effect:
+    return Effect("Customer", "", customer.name)

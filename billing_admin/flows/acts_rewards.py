@@ -1,0 +1,181 @@
+"""Coupons and invoice credits as acts that can need a second person."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, ClassVar, Self
+
+from billing_admin.approving import Effect, Shown, Size, guarded
+from billing_admin.flows.acts import Gone, about, customer_again, day, instant, money, subscription_again, text
+from billing_admin.flows.coupons import BEGINS, Begins, Offer, find_offer
+from billing_admin.flows.rewards import NextInvoices, apply_coupon, give_invoice_credit, preview_coupon
+from catalog.coupons import gives, lasts
+from catalog.models import Coupon
+from catalog.money import format_minor
+from catalog.off_list import WHOLE, share_off
+from customers.journal import Actor
+from customers.models import AppliedCoupon, Customer, Operation, Subscription
+from invoicing.models import InvoiceCredit
+from invoicing.rewards import DISCOUNTS
+
+
+@guarded
+@dataclass(frozen=True)
+class ApplyCoupon:
+    who: Customer
+    offer: Offer
+    subscription: Subscription | None = None
+    at: str = Begins.NEXT_INVOICE
+
+    key: ClassVar[str] = "coupon.applied"
+    title: ClassVar[str] = "A coupon"
+    measures: ClassVar[Mapping[str, str]] = {
+        "discount": "a discount (%)",
+        "amount": "an amount",
+        "units": "units of a feature",
+    }
+    permissions: ClassVar[tuple[str, ...]] = ("customers.apply_coupon",)
+
+    @classmethod
+    def from_json(cls, inputs: Mapping[str, Any]) -> Self:
+        contract = subscription_again(inputs["subscription"]) if inputs["subscription"] else None
+        return cls(customer_again(inputs), find_offer(inputs["code"]), contract, inputs["at"])
+
+    def to_json(self) -> dict[str, Any]:
+        promo = self.offer.promo_code
+        return {
+            "customer": self.who.public_id,
+            "code": promo.code if promo else self.offer.coupon.code,
+            "subscription": self.subscription.public_id if self.subscription else None,
+            "at": self.at,
+        }
+
+    def customer(self) -> Customer:
+        return self.who
+
+    def sizes(self, now: datetime) -> Sequence[Size]:
+        coupon = self.offer.coupon
+        found = [Size("discount", self._discount(now))]
+        if coupon.amount:
+            found.append(money("amount", coupon.amount, coupon.currency))
+        if coupon.units:
+            found.append(Size("units", coupon.units))
+        return found
+
+    def _discount(self, now: datetime) -> Decimal:
+        """In percent. An amount off is measured on the next invoices; what cannot be measured counts as all of it."""
+        coupon = self.offer.coupon
+        match coupon.kind:
+            case Coupon.Kind.PERCENT:
+                return coupon.percent or Decimal(0)
+            case Coupon.Kind.FREE_PRODUCT:
+                return WHOLE
+            case Coupon.Kind.FIXED:
+                shares = [_share(found) for found in self._invoices(now) if found.without.total > 0]
+                return max(shares, default=WHOLE) if self.at == Begins.NEXT_INVOICE else WHOLE
+        return Decimal(0)
+
+    def _invoices(self, now: datetime) -> list[NextInvoices]:
+        return preview_coupon(self.who, self._asked, subscription=self.subscription, at=self.at, now=now)
+
+    @property
+    def _asked(self) -> Any:
+        return self.offer.promo_code or self.offer.coupon
+
+    def shown(self, now: datetime) -> Shown:
+        coupon, invoices = self.offer.coupon, self._invoices(now)
+        counted = coupon.kind in DISCOUNTS or coupon.kind == Coupon.Kind.INVOICE_CREDIT
+        effects = [about(self.who), Effect("Gives", "", f"{gives(coupon)}, {lasts(coupon)}")]
+        effects.append(Effect("Begins", "", BEGINS[Begins(self.at)] if counted else "At once"))
+        effects += [_effect(found) for found in invoices if counted]
+        facts = {"gives": gives(coupon), "lasts": lasts(coupon), "coupon": coupon.code}
+        return Shown(f"Give {self.who.name} the coupon {coupon.name}", tuple(effects), facts=facts)
+
+    def carry_out(self, *, reason: str, actor: Actor, now: datetime) -> Operation | None:
+        applied = apply_coupon(
+            self.who, self._asked, subscription=self.subscription, at=self.at, reason=reason, actor=actor, now=now
+        )
+        return _operation(applied)
+
+
+def _share(found: NextInvoices) -> Decimal:
+    return share_off(Fraction(found.without.total), Fraction(found.with_coupon.total))
+
+
+def _effect(found: NextInvoices) -> Effect:
+    """What an invoice comes to moves with use and the calendar."""
+    currency = found.without.currency
+    before, after = (format_minor(minor, currency) for minor in (found.without.total, found.with_coupon.total))
+    return Effect(f"Invoice of {found.at:%-d %b %Y}, from what is known now", before, after, is_passing=True)
+
+
+def _operation(applied: AppliedCoupon) -> Operation | None:
+    rows = applied.customer.operations.filter(verb="coupon.applied", effects__applied=applied.public_id)
+    found: Operation | None = rows.order_by("-id").first()
+    return found
+
+
+@guarded
+@dataclass(frozen=True)
+class GiveInvoiceCredit:
+    who: Customer
+    amount: int
+    currency: str
+    label: str
+    expires_at: datetime | None = None
+    priority: int = 0
+
+    key: ClassVar[str] = "invoice_credit.given"
+    title: ClassVar[str] = "An invoice credit"
+    measures: ClassVar[Mapping[str, str]] = {"amount": "an amount"}
+    permissions: ClassVar[tuple[str, ...]] = ("invoicing.add_invoicecredit",)
+
+    @classmethod
+    def from_json(cls, inputs: Mapping[str, Any]) -> Self:
+        ends = instant(inputs["expires_at"])
+        who, amount, currency = customer_again(inputs), inputs["amount"], inputs["currency"]
+        return cls(who, amount, currency, inputs["label"], ends, inputs["priority"])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "customer": self.who.public_id,
+            "amount": self.amount,
+            "currency": self.currency,
+            "label": self.label,
+            "expires_at": text(self.expires_at),
+            "priority": self.priority,
+        }
+
+    def customer(self) -> Customer:
+        return self.who
+
+    def sizes(self, now: datetime) -> Sequence[Size]:
+        return [money("amount", self.amount, self.currency)]
+
+    def shown(self, now: datetime) -> Shown:
+        words = format_minor(self.amount, self.currency)
+        ends = day(self.expires_at, "until it is used up")
+        effects = (about(self.who), Effect("Comes off the next invoices", "", words), Effect("Ends", "", ends))
+        live = InvoiceCredit.objects.live(now).filter(customer=self.who).count()
+        facts = {"currency": self.who.currency, "credits that run already": live}
+        return Shown(f"Give {self.who.name} {words} for the next invoices: {self.label}", effects, facts=facts)
+
+    def carry_out(self, *, reason: str, actor: Actor, now: datetime) -> Operation | None:
+        credit = give_invoice_credit(
+            self.who,
+            amount=self.amount,
+            currency=self.currency,
+            label=self.label,
+            expires_at=self.expires_at,
+            priority=self.priority,
+            reason=reason,
+            actor=actor,
+            now=now,
+        )
+        rows = self.who.operations.filter(verb=self.key, inputs__credit=credit.public_id)
+        found: Operation | None = rows.order_by("-id").first()
+        if found is None:
+            raise Gone("The line of the journal")
+        return found
