@@ -22,6 +22,7 @@ from billing_admin.flows.customers import DeletionBlocked
 from billing_admin.flows.enable_plan import PreviewOutdated
 from catalog.coupons import InvalidCoupon
 from catalog.items import InvalidItems
+from catalog.mapping import BadMapping
 from entitlements.meters import BadEvent
 from entitlements.override import BadOverride
 from entitlements.track import LimitReached
@@ -50,6 +51,9 @@ CONFLICT = {
     "already_on_plan",
     "already_settled",
     "cannot_move",
+    "dry_run_outdated",
+    "migration_state",
+    "nothing_to_move",
     "coupon_applied_already",
     "coupon_expired",
     "coupon_for_first_time",
@@ -218,6 +222,9 @@ def refusal_of(error: ValidationError) -> tuple[int, dict[str, Any]]:
             field = error.field
         case BadOverride():
             field = OVERRIDE_FIELDS.get(error.field, error.field)
+        case BadMapping():
+            field = "priceMappings"
+            more["errors"] = [{"code": p.code, "message": p.message, "field": field} for p in error.problems]
         case PreviewOutdated():
             more["preview"] = PreviewOut.of(error.change).model_dump(mode="json", by_alias=True)
         case LimitReached():
