@@ -1,10 +1,11 @@
 """What is coming for customers: renewals, changes, ends. Pure: values, what they are called, and days of a calendar."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
+from billing_admin.flows.upcoming import Upcoming
 from catalog.money import format_minor
 from catalog.periods import Cadence, boundary, count_until
 from customers.models import Customer, Phase, Subscription
@@ -107,7 +108,7 @@ class Sums:
 
 
 def _added(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
-    return {key: left.get(key, 0) + right.get(key, 0) for key in left | right}
+    return {key: left.get(key, 0) + right.get(key, 0) for key in {*left, *right}}
 
 
 def _one(kind: Kind) -> str:
@@ -150,7 +151,18 @@ def midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-# One contract ---------------------------------------------------------------------------------------------------------
+# One customer ---------------------------------------------------------------------------------------------------------
+
+
+def contract_coming(
+    subscription: Subscription, invoices: Iterable[Upcoming], *, now: datetime, until: datetime
+) -> list[Coming]:
+    """Everything of one contract in a window: its changes and its end, and its invoices as they are expected."""
+    found = {row.at: row for row in contract_comes(subscription, now=now, until=until)}
+    for invoice in invoices:
+        row = found.get(invoice.at) or Coming(Kind.RENEWAL, invoice.at, invoice.plan, currency=invoice.currency)
+        found[invoice.at] = replace(row, currency=invoice.currency, expected=invoice.total, so_far=invoice.so_far)
+    return list(soonest(found.values(), now=now, until=until))
 
 
 def contract_comes(subscription: Subscription, *, now: datetime, until: datetime) -> list[Coming]:

@@ -16,6 +16,7 @@ from unfold.admin import ModelAdmin
 from billing_admin.access import allowed, requires
 from billing_admin.admin import balance, details, events, grants, overrides, rewards, wallet
 from billing_admin.admin.acts import find_customer, moment
+from billing_admin.admin.coming import next_days
 from billing_admin.admin.contracts import newest_and_waiting, waiting_rows
 from billing_admin.admin.details import LOCALES
 from billing_admin.admin.enable import ASSIGN, ENABLE
@@ -28,8 +29,10 @@ from billing_admin.admin.panels import read_panels, state_of
 from billing_admin.admin.special_prices import OVERRIDE, in_sidebar
 from billing_admin.admin.stripe_methods import read_payment, with_payment
 from billing_admin.admin.taxes import ASSIGN as ASSIGN_TAXES
+from billing_admin.exports import conditions
 from billing_admin.pages import dress, render_page
 from billing_admin.reward_rows import credits_of
+from billing_admin.row_acts import ROW_ACTS
 from catalog.models import Plan, PlanVersion
 from customers.models import Customer, Phase, Subscription
 from customers.states import SubscriptionState
@@ -136,9 +139,20 @@ def customer_list(request: HttpRequest) -> HttpResponse:
         narrowed=any(value for name, value in request.GET.items() if name != "before"),
         first=not before,
         on_version=form.on_version,
-        many_url=link("override_batch_new") if allowed(request, BULK) else "",
+        acts=bulk_acts(request),
+        all_query=conditions(request.GET.urlencode()).urlencode(),
         new_url=link("customers_customer_add") if allowed(request, "customers.add_customer") else "",
     )
+
+
+def bulk_acts(request: HttpRequest) -> list[tuple[str, str]]:
+    """What can be done to many customers at once, by whoever reads the list: (words, address)."""
+    acts = [
+        (act.one, link("bulk", act.key))
+        for act in ROW_ACTS.values()
+        if act.about_customers and any(allowed(request, permission) for permission in act.anyhow)
+    ]
+    return [*([("Override a feature", link("bulk", "overrides"))] if allowed(request, BULK) else []), *acts]
 
 
 def customer_rows(customers: list[Customer], now: datetime) -> list[CustomerRow]:
@@ -180,6 +194,7 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
     facts = read_facts(customer)
     may = permissions(request, customer)
     page = read_panels(customer, now=now, allows=partial(allowed, request))
+    held = rewards.panel(request, customer)
     operations, more = history_of(customer) if sees_history else ([], False)
     return render_page(
         request,
@@ -200,7 +215,8 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
         credit=facts.credit if sees_money else None,
         credit_url=link("customer_credit", customer.pk),
         wallet=wallet.panel(request, customer, page.features, has_wallet=facts.has_wallet),
-        rewards=rewards.panel(request, customer),
+        rewards=held,
+        next_days=next_days(page, held, now=now),
         credits=credits_of(customer, now=now) if sees_money else [],
         events=events.read_events(customer),
         days=page.days,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import takewhile
 
 from django.db.models import Count, DateField, Q, Sum
 from django.db.models.functions import Cast, TruncDay
@@ -14,8 +15,9 @@ from billing_admin.admin.collection import PAUSE
 from billing_admin.admin.contracts import ContractRow, contract_row
 from billing_admin.admin.enable import ENABLE, permission
 from billing_admin.admin.links import link
+from billing_admin.coming import NINETY_DAYS, Coming, contract_coming
 from billing_admin.flows.collection import pauses
-from billing_admin.flows.upcoming import Upcoming, upcoming, use_so_far
+from billing_admin.flows.upcoming import Upcoming, coming, upcoming, use_so_far
 from catalog.models import Feature, Plan
 from catalog.money import format_rate, grouped
 from catalog.periods import ONCE, every
@@ -36,6 +38,7 @@ from invoicing.special import Special
 
 DAYS = 30
 OVERRIDES_READ = 200
+MOST_INVOICES = 4  # of one contract within ninety days
 Allows = Callable[[str], bool]
 
 
@@ -435,6 +438,8 @@ class CustomerPanels:
     days: tuple[Day, ...]
     contracts: tuple[Contract, ...] = ()
     overridden: tuple[FeatureOverride, ...] = ()
+    subscriptions: tuple[Subscription, ...] = ()
+    coming: tuple[Coming, ...] = ()
 
 
 def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> CustomerPanels:
@@ -465,6 +470,8 @@ def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> Custome
         days=days,
         contracts=tuple(contracts),
         overridden=tuple(overridden),
+        subscriptions=tuple(subscriptions),
+        coming=tuple(_next_days(subscriptions, use, overrides, now)),
     )
 
 
@@ -502,6 +509,20 @@ def _upcoming(
         specials = [special for special, row in overrides if row.subscription_id == s.pk]
         if found := upcoming(s, use.get(s.pk, []), specials=specials):
             yield found
+
+
+def _next_days(
+    subscriptions: Sequence[Subscription],
+    use: Mapping[int, list[Balance]],
+    overrides: Iterable[tuple[Special, PriceOverride]],
+    now: datetime,
+) -> Iterator[Coming]:
+    """What comes for the contracts within the panel's days, from rows that were read."""
+    until = now + NINETY_DAYS
+    for s in subscriptions:
+        specials = [special for special, row in overrides if row.subscription_id == s.pk]
+        invoices = coming(s, use.get(s.pk, []), specials=specials, most=MOST_INVOICES)
+        yield from contract_coming(s, takewhile(lambda invoice: invoice.at < until, invoices), now=now, until=until)
 
 
 def _overrides(subscriptions: Sequence[Subscription]) -> tuple[tuple[Special, PriceOverride], ...]:

@@ -49,7 +49,6 @@ from invoicing.readings import unbilled_use
 from invoicing.rewards import counted_periods, left_of
 from invoicing.states import InvoiceState
 
-A_PAGE = 50
 # Of what runs out by the number of its invoices, so many of the newest are looked at.
 MOST_COUNTED = 1_000
 EVERY_KIND = frozenset(Kind)
@@ -126,21 +125,27 @@ NO_CURRENCY = Value("", CharField())
 OF_A_PHASE = ("subscription__customer", "subscription__product", "version__plan__product")
 
 
-def _phases(asked: Asked) -> "QuerySet[Phase]":
+def _phases(asked: Asked) -> "QuerySet[Any]":
     """Kept phases of contracts that run, narrowed to what was asked for, with their currency."""
-    rows = Phase.objects.kept().filter(subscription__state__in=LIVE)
+    rows: QuerySet[Any] = Phase.objects.kept().filter(subscription__state__in=LIVE)
     if asked.product:
         rows = rows.filter(subscription__product__key=asked.product)
     if asked.plan:
         rows = rows.filter(version__plan__key=asked.plan)
-    return rows.annotate(in_currency=F("version__plan__currency"))
+    return _placed(rows, in_currency=F("version__plan__currency"))
+
+
+def _placed(rows: "QuerySet[Any]", **columns: Any) -> "QuerySet[Any]":
+    """With the columns that every source has."""
+    found: QuerySet[Any] = rows.annotate(**columns)
+    return found
 
 
 def _within(asked: Asked, column: str) -> Q:
     return Q(**{f"{column}__gte": asked.since, f"{column}__lt": asked.until})
 
 
-def _renewals(asked: Asked) -> "QuerySet[Phase]":
+def _renewals(asked: Asked) -> "QuerySet[Any]":
     """The phase that goes on at the next billing date of its contract: nothing begins then, and nothing ends."""
     at = F("subscription__bills_at")
     rows = _phases(asked).filter(
@@ -150,17 +155,17 @@ def _renewals(asked: Asked) -> "QuerySet[Phase]":
         subscription__parked_at=None,
     )
     whole = When(subscription__period_ends_at=at, then=F("fees"))
-    return rows.annotate(comes_at=at, key=F("subscription_id"), asks=Case(whole, default=F("fees_between")))
+    return _placed(rows, comes_at=at, key=F("subscription_id"), asks=Case(whole, default=F("fees_between")))
 
 
-def _changes(asked: Asked) -> "QuerySet[Phase]":
+def _changes(asked: Asked) -> "QuerySet[Any]":
     """Scheduled phases, except those that a trial was begun for."""
     after_trial = Q(subscription__state=SubscriptionState.TRIALING, subscription__trial_ends_at=F("starts_at"))
     rows = _phases(asked).filter(_within(asked, "starts_at"), starts_at__gt=F("subscription__started_at"))
-    return rows.exclude(after_trial).annotate(comes_at=F("starts_at"), key=F("id"), asks=F("fees"))
+    return _placed(rows.exclude(after_trial), comes_at=F("starts_at"), key=F("id"), asks=F("fees"))
 
 
-def _trial_ends(asked: Asked) -> "QuerySet[Phase]":
+def _trial_ends(asked: Asked) -> "QuerySet[Any]":
     """Trials, asking for the fees of what follows them."""
     rows = _phases(asked).filter(
         _within(asked, "subscription__trial_ends_at"),
@@ -169,39 +174,41 @@ def _trial_ends(asked: Asked) -> "QuerySet[Phase]":
         ends_at=F("subscription__trial_ends_at"),
     )
     following = Phase.objects.kept().filter(subscription=OuterRef("subscription"), starts_at=OuterRef("ends_at"))
-    return rows.annotate(comes_at=F("ends_at"), key=F("id"), asks=Subquery(following.values("fees")[:1]))
+    return _placed(rows, comes_at=F("ends_at"), key=F("id"), asks=Subquery(following.values("fees")[:1]))
 
 
-def _ends(asked: Asked) -> "QuerySet[Phase]":
+def _ends(asked: Asked) -> "QuerySet[Any]":
     """The last phase of contracts with a planned end; that of a trial is told with the trial."""
     at = F("subscription__ends_at")
     in_trial = Q(subscription__state=SubscriptionState.TRIALING, subscription__trial_ends_at=at)
     rows = _phases(asked).filter(
         Q(ends_at=None) | Q(ends_at__gte=at), _within(asked, "subscription__ends_at"), starts_at__lt=at
     )
-    return rows.exclude(in_trial).annotate(comes_at=at, key=F("subscription_id"), asks=NOTHING)
+    return _placed(rows.exclude(in_trial), comes_at=at, key=F("subscription_id"), asks=NOTHING)
 
 
-def _drafts(asked: Asked) -> "QuerySet[Invoice]":
-    rows = Invoice.objects.filter(_within(asked, "issues_at"), state=InvoiceState.DRAFT)
+def _drafts(asked: Asked) -> "QuerySet[Any]":
+    rows: QuerySet[Any] = Invoice.objects.filter(_within(asked, "issues_at"), state=InvoiceState.DRAFT)
     if asked.product:
         rows = rows.filter(subscription__product__key=asked.product)
     if asked.plan:
         lines = InvoiceLine.objects.filter(invoice=OuterRef("pk"), phase__version__plan__key=asked.plan)
         rows = rows.filter(Exists(lines))
-    return rows.annotate(comes_at=F("issues_at"), key=F("id"), asks=F("total"), in_currency=F("currency"))
+    return _placed(rows, comes_at=F("issues_at"), key=F("id"), asks=F("total"), in_currency=F("currency"))
 
 
-def _override_ends(asked: Asked) -> "QuerySet[FeatureOverride]":
-    rows = FeatureOverride.objects.filter(_within(asked, "stops_at")).exclude(stops_at=F("effective_from"))
-    return _of_contract(rows, asked).annotate(
-        comes_at=F("stops_at"), key=F("id"), asks=NOTHING, in_currency=NO_CURRENCY
+def _override_ends(asked: Asked) -> "QuerySet[Any]":
+    rows: QuerySet[Any] = FeatureOverride.objects.filter(_within(asked, "stops_at")).exclude(
+        stops_at=F("effective_from")
+    )
+    return _placed(
+        _of_contract(rows, asked), comes_at=F("stops_at"), key=F("id"), asks=NOTHING, in_currency=NO_CURRENCY
     )
 
 
-def _coupon_ends(asked: Asked) -> "QuerySet[AppliedCoupon]":
-    rows = AppliedCoupon.objects.filter(_within(asked, "ends_at"), removed_at=None)
-    return _of_contract(rows, asked).annotate(comes_at=F("ends_at"), key=F("id"), asks=NOTHING, in_currency=NO_CURRENCY)
+def _coupon_ends(asked: Asked) -> "QuerySet[Any]":
+    rows: QuerySet[Any] = AppliedCoupon.objects.filter(_within(asked, "ends_at"), removed_at=None)
+    return _placed(_of_contract(rows, asked), comes_at=F("ends_at"), key=F("id"), asks=NOTHING, in_currency=NO_CURRENCY)
 
 
 def _of_contract(rows: "QuerySet[Any]", asked: Asked) -> "QuerySet[Any]":
@@ -214,13 +221,13 @@ def _of_contract(rows: "QuerySet[Any]", asked: Asked) -> "QuerySet[Any]":
     return rows
 
 
-def _offer_ends(asked: Asked) -> "QuerySet[Deal]":
-    rows = Deal.objects.open().filter(_within(asked, "expires_at"))
+def _offer_ends(asked: Asked) -> "QuerySet[Any]":
+    rows: QuerySet[Any] = Deal.objects.open().filter(_within(asked, "expires_at"))
     if asked.product:
         rows = rows.filter(base_version__plan__product__key=asked.product)
     if asked.plan:
         rows = rows.filter(base_version__plan__key=asked.plan)
-    return rows.annotate(comes_at=F("expires_at"), key=F("id"), asks=NOTHING, in_currency=NO_CURRENCY)
+    return _placed(rows, comes_at=F("expires_at"), key=F("id"), asks=NOTHING, in_currency=NO_CURRENCY)
 
 
 # Told as values -------------------------------------------------------------------------------------------------------
@@ -333,7 +340,7 @@ class Page:
     following: Cursor | None
 
 
-def read_page(asked: Asked, *, after: Cursor | None = None, most: int = A_PAGE) -> Page:
+def read_page(asked: Asked, *, after: Cursor | None = None, most: int = 50) -> Page:
     """The soonest first, in a fixed number of queries; what is expected of renewals is what billing would draw up."""
     found = sorted(_candidates(asked, after, most + 1), key=lambda placed: placed.place)
     shown = found[:most]
