@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol, TypeVar
 
 from django.core.exceptions import ValidationError
 
@@ -65,14 +65,14 @@ class BadCell(ValidationError):
 
 
 class RowAct(Protocol):
-    """`permissions` are the least that anybody needs to begin; `needs` says what one row takes."""
+    """`needs` says what one row takes; whoever has one of `anyhow` has some rows that they may do."""
 
-    key: ClassVar[str]
-    title: ClassVar[str]
-    one: ClassVar[str]
-    columns: ClassVar[tuple[Column, ...]]
-    permissions: ClassVar[tuple[str, ...]]
-    about_customers: ClassVar[bool]
+    key: str
+    title: str
+    one: str
+    columns: tuple[Column, ...]
+    anyhow: tuple[str, ...]
+    about_customers: bool
 
     def read(self, cells: Mapping[str, str]) -> list[tuple[str, str]]:
         """What is wrong with cells in themselves: (column, sentence)."""
@@ -94,7 +94,11 @@ class RowAct(Protocol):
 ROW_ACTS: dict[str, RowAct] = {}
 
 
-def row_act(made: type[RowAct]) -> type[RowAct]:
+Made = TypeVar("Made", bound=RowAct)
+
+
+def row_act(made: type[Made]) -> type[Made]:
+    """Register what a row can do."""
     ROW_ACTS[made.key] = made()
     return made
 
@@ -122,9 +126,9 @@ def _bad_date(cells: Mapping[str, str], *columns: str) -> list[tuple[str, str]]:
 @row_act
 class NewCustomers:
     key, title, one = "customers", "Customers", "Create customers"
-    permissions = ("customers.add_customer",)
+    anyhow: tuple[str, ...] = ("customers.add_customer",)
     about_customers = False
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("customer_id", "the id that the application uses", needed=True, example="acme"),
         Column("name", "what people call them", needed=True, example="Acme Robotics"),
         Column("email", "where mail goes", example="ops@acme.example"),
@@ -139,7 +143,7 @@ class NewCustomers:
         return (cells["customer_id"],)
 
     def needs(self, cells: Mapping[str, str]) -> tuple[str, ...]:
-        return (*self.permissions, "customers.assign_plan") if cells["plans"] else self.permissions
+        return (*self.anyhow, "customers.assign_plan") if cells["plans"] else self.anyhow
 
     def look(self, customer: Customer | None, cells: Mapping[str, str], now: datetime) -> Look:
         if Customer.objects.filter(customer_id=cells["customer_id"]).exists():
@@ -181,9 +185,9 @@ def _refuse_bad_customer(cells: Mapping[str, str], now: datetime) -> None:
 @row_act
 class AssignPlans:
     key, title, one = "assignments", "Assignments", "Put on a plan"
-    permissions = ("customers.assign_plan",)
+    anyhow: tuple[str, ...] = ("customers.assign_plan", "customers.enable_plan")
     about_customers = True
-    columns = (
+    columns: tuple[Column, ...] = (
         CUSTOMER,
         Column("plan", "its key", needed=True, example="partner"),
         Column("quantity", "a whole number; empty: 1", example="1"),
@@ -252,9 +256,9 @@ class AssignPlans:
 @row_act
 class GiveUnits:
     key, title, one = "grants", "Bonus units", "Give bonus units"
-    permissions = ("entitlements.add_grant",)
+    anyhow: tuple[str, ...] = ("entitlements.add_grant",)
     about_customers = True
-    columns = (
+    columns: tuple[Column, ...] = (
         CUSTOMER,
         Column("feature", "its slug", needed=True, example="credits"),
         Column("units", "how many", needed=True, example="500"),
@@ -280,7 +284,7 @@ class GiveUnits:
         return tuple(cells.values())
 
     def needs(self, cells: Mapping[str, str]) -> tuple[str, ...]:
-        return self.permissions
+        return self.anyhow
 
     def _wanted(self, cells: Mapping[str, str], now: datetime) -> Wanted:
         feature = Feature.objects.filter(slug=cells["feature"]).first()
@@ -317,9 +321,9 @@ class GiveUnits:
 @row_act
 class ApplyCoupons:
     key, title, one = "coupons", "Coupons", "Apply a coupon"
-    permissions = ("customers.apply_coupon",)
+    anyhow: tuple[str, ...] = ("customers.apply_coupon",)
     about_customers = True
-    columns = (
+    columns: tuple[Column, ...] = (
         CUSTOMER,
         Column("coupon", "its code, or a promo code", needed=True, example="launch20"),
         Column("at", "next_invoice, or enable: with the next plan; empty: next_invoice", example=""),
@@ -335,7 +339,7 @@ class ApplyCoupons:
         return (cells["customer_id"], cells["coupon"].lower())
 
     def needs(self, cells: Mapping[str, str]) -> tuple[str, ...]:
-        return self.permissions
+        return self.anyhow
 
     def look(self, customer: Customer | None, cells: Mapping[str, str], now: datetime) -> Look:
         assert customer is not None, "rows about customers have one"
@@ -361,9 +365,12 @@ class ApplyCoupons:
 @row_act
 class AddNotes:
     key, title, one = "notes", "Notes", "Add a note"
-    permissions = ("customers.add_note",)
+    anyhow: tuple[str, ...] = ("customers.add_note",)
     about_customers = True
-    columns = (CUSTOMER, Column("text", "what the next person should know", needed=True, example="Called on 3 March."))
+    columns: tuple[Column, ...] = (
+        CUSTOMER,
+        Column("text", "what the next person should know", needed=True, example="Called on 3 March."),
+    )
 
     def read(self, cells: Mapping[str, str]) -> list[tuple[str, str]]:
         return [("text", "At most 5,000 characters.")] if len(cells["text"]) > 5_000 else []
@@ -372,7 +379,7 @@ class AddNotes:
         return tuple(cells.values())
 
     def needs(self, cells: Mapping[str, str]) -> tuple[str, ...]:
-        return self.permissions
+        return self.anyhow
 
     def look(self, customer: Customer | None, cells: Mapping[str, str], now: datetime) -> Look:
         text = cells["text"]

@@ -29,6 +29,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
+EXPORT_FOLDER = Path(BASE_DIR / "var" / "test" / "exports")
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = True
 # With rich, which comes with the tests' packages, structlog draws every frame of every refused request: that is slow.

@@ -181,7 +181,7 @@ def test_customers_that_are_ticked_in_their_list_are_overridden_together(
     page.goto(reverse("admin:customers_customer_changelist"))
 
     page.check("[data-all=customer]")
-    page.click("text=Override a feature of these")
+    page.click("text=Override a feature")
     page.select_option("[name=feature]", label="Credits")
     expect(page.get_by_label("Units", exact=True)).to_be_visible()
     page.fill("[name=value]", "250")
