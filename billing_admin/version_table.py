@@ -1,7 +1,8 @@
 """Two rate cards side by side: items in rows, their fields in columns, each cell as it was and as it is."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -33,13 +34,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`sign` is added, removed, changed or same."""
+    """`sign` is added, removed, changed or same; `is_ambiguous` where another item has the same name."""
 
     label: str
     key: str
     sign: str
     cells: tuple[Cell, ...]
     was_called: str = ""
+    is_ambiguous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,11 @@ class Table:
 def compare_table(before: PlanTerms, after: PlanTerms) -> Table:
     """Items in the order of the later card, those that it lacks last."""
     keys = [i.key for i in after.items] + [i.key for i in before.items if after.item(i.key) is None]
+    rows = [_row(key, before, after) for key in keys]
+    names = Counter(row.label for row in rows)
     return Table(
         about=tuple(about_cells(before, after)),
-        rows=tuple(_row(key, before, after) for key in keys),
+        rows=tuple(replace(row, is_ambiguous=names[row.label] > 1) for row in rows),
         columns=tuple(column.title for column in COLUMNS),
     )
 

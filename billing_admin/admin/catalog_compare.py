@@ -55,7 +55,7 @@ def compare_page(request: HttpRequest, pk: int) -> HttpResponse:
         same=len(table.rows) - len(table.changed),
         whole_url=plan_url(plan, "compare", **{"from": before.choice.value, "to": after.choice.value, "all": 1}),
         changed_url=plan_url(plan, "compare", **{"from": before.choice.value, "to": after.choice.value}),
-        meaning=meaning(old, new),
+        meaning=meaning(old, new, is_own=before.version.tailored or after.version.tailored),
         list_prices=(list_price(old), list_price(new)),
         list_difference=signed_minor(list_price(new) - list_price(old), plan.currency),
         is_priced=not (old.is_free and new.is_free),
@@ -112,14 +112,16 @@ def choices(versions: list[PlanVersion], before: Side, after: Side, plan: Plan) 
     return [*customs, *(choice_of(version, plan) for version in versions)]
 
 
-def meaning(old: PlanTerms, new: PlanTerms) -> str:
-    """What the difference is to whoever is moved from one to the other."""
+def meaning(old: PlanTerms, new: PlanTerms, *, is_own: bool) -> str:
+    """What the difference is to whoever is moved from one to the other; nobody is moved to or from a custom plan."""
     match compare(old, new):
         case ChangeKind.NOTHING:
             return "Both say the same."
         case ChangeKind.FEATURES:
-            return "Only features differ: whoever is moved has them at once, and no money moves."
-    return "Prices differ: whoever is moved pays them from a billing cycle on, and nothing in between."
+            moved = "" if is_own else ": whoever is moved has them at once, and no money moves"
+            return f"Only features differ{moved}."
+    moved = "" if is_own else ": whoever is moved pays them from a billing cycle on, and nothing in between"
+    return f"Prices differ{moved}."
 
 
 def move_url(request: HttpRequest, plan: Plan, before: Side, after: Side) -> str:

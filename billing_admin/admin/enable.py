@@ -44,6 +44,7 @@ from billing_admin.flows.enable_plan import (
 )
 from billing_admin.flows.forecast import forecast_change
 from billing_admin.flows.plan_change import Activation, FirstPeriod, NewCoupon, PlanChange, Proposal, Timing
+from billing_admin.flows.rebase import Rebased, merge
 from billing_admin.items import ItemsForm
 from billing_admin.pages import ask_for_approval, dress, render_page
 from billing_admin.site import page
@@ -321,6 +322,7 @@ class EnablePage:
         assert self.plan is not None
         standard = self.version.terms()
         present = self.phase.terms() if self.phase and self.phase.version.tailored else standard
+        present = self.rebased.terms if self.rebased else present
         typed = self.typed if self.may_tailor else None
         return ItemsForm(
             typed,
@@ -330,6 +332,21 @@ class EnablePage:
             conditions=present.conditions,
             standard=standard,
         )
+
+    @cached_property
+    def rebased(self) -> Rebased | None:
+        """The customer's own changes on top of another version than the one they were made from, when asked for."""
+        version = self.phase.version if self.phase else None
+        if not self.asked.get("rebase") or version is None or not version.tailored or not self.may_tailor:
+            return None
+        base = version.custom.base_version
+        return None if base.pk == self.version.pk else merge(base.terms(), self.version.terms(), version.terms())
+
+    @property
+    def follows(self) -> list[tuple[str, str]]:
+        """What the customer would take over from the new base."""
+        found = self.rebased.followed if self.rebased else ()
+        return [(difference.sign, difference.sentence(self.items.currency)) for difference in found]
 
     @property
     def may_tailor(self) -> bool:

@@ -1,6 +1,7 @@
 """Whom to move to which version, when, and what becomes of each price: the page before the dry run."""
 
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
@@ -35,7 +36,7 @@ from billing_admin.plan_page import customers_by_version
 from billing_admin.site import page
 from catalog.mapping import BadMapping, PriceMapping, priced
 from catalog.models import Plan, PlanVersion
-from catalog.terms import ItemTerms, differences
+from catalog.terms import ItemTerms, PlanTerms, differences
 from customers.models import PlanMigration
 
 MIGRATE = "customers.migrate_plan"
@@ -58,6 +59,7 @@ class MappingRow:
     """One priced item of the old version and what it becomes."""
 
     item: ItemTerms
+    label: str
     price: str
     field: Any
 
@@ -108,7 +110,8 @@ class OrderForm(forms.Form):
 
     def _add_mappings(self) -> None:
         proposed = {mapping.old: mapping.new for mapping in with_proposed(self.order).mappings}
-        kinds = [(f"to:{item.key}", f"becomes {item.label} — {self.words_of(item)}") for item in self.order.new.items]
+        names = labels(self.order.new)
+        kinds = [(f"to:{i.key}", f"becomes {names[i.key]} — {self.words_of(i)}") for i in self.order.new.items]
         for item in priced(self.order.old):
             target = proposed.get(item.key)
             self.fields[f"map-{item.key}"] = forms.ChoiceField(
@@ -125,8 +128,11 @@ class OrderForm(forms.Form):
 
     @property
     def mapping_rows(self) -> list[MappingRow]:
-        currency = self.order.old.currency
-        return [MappingRow(i, i.describe_price(currency), self[f"map-{i.key}"]) for i in priced(self.order.old)]
+        old, names = self.order.old, labels(self.order.old)
+        return [
+            MappingRow(item, names[item.key], item.describe_price(old.currency), self[f"map-{item.key}"])
+            for item in priced(old)
+        ]
 
     def clean(self) -> dict[str, Any]:
         said = super().clean() or {}
@@ -194,6 +200,12 @@ class OrderForm(forms.Form):
             for item in priced(self.order.old):
                 if self.cleaned_data.get(f"map-{item.key}") == f"to:{problem.key}":
                     self.add_error(f"map-{item.key}", f"Another item becomes {label} already; one price has one heir.")
+
+
+def labels(terms: PlanTerms) -> dict[str, str]:
+    """What people call each item, by key; with the key beside it where two have one name."""
+    times = Counter(item.label for item in terms.items)
+    return {i.key: i.label if times[i.label] == 1 else f"{i.label} ({i.key})" for i in terms.items}
 
 
 def add_refusal_at(form: OrderForm, refused: CannotMigrate) -> None:

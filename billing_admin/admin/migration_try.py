@@ -16,7 +16,7 @@ from billing_admin.access import require
 from billing_admin.admin.acts import moment
 from billing_admin.admin.catalog_plans import trail_of
 from billing_admin.admin.links import customer_link, link
-from billing_admin.admin.migration_order import MIGRATE, kept, refuse_unknown
+from billing_admin.admin.migration_order import MIGRATE, kept, labels, refuse_unknown
 from billing_admin.csv_table import csv_line
 from billing_admin.flows.approvals import ApprovalNeeded, guard
 from billing_admin.flows.migrate import MigratePlan, begin
@@ -292,8 +292,9 @@ class TryMigration(ActPage):
         self.moved = moved_rows(before.outlook, outlook) if before else ()
         self.seen = Seen(now, outlook)
         cache.set(_place(self.kwargs["key"]), self.seen, KEPT.total_seconds())
-        form.data = form.data.copy()
-        form.data["confirmed"] = outlook.fingerprint
+        said = self.request.POST.copy()
+        said["confirmed"] = outlook.fingerprint
+        form.data = said
 
     def extra(self) -> dict[str, Any]:
         shown = self.request.GET.get("show", "")
@@ -362,7 +363,8 @@ def _begins(row: RowOutlook, words: str) -> bool:
 
 def dropped_labels(order: Order) -> list[str]:
     """Prices of the old version that nobody pays any more."""
-    return [item.label for item in priced(order.old) if order.keys.get(item.key) is None]
+    names = labels(order.old)
+    return [names[item.key] for item in priced(order.old) if order.keys.get(item.key) is None]
 
 
 def _order_url(order: Order) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.response import TemplateResponse
 
@@ -20,6 +20,7 @@ from billing_admin.admin.migration_try import customers_words
 from billing_admin.csv_table import csv_line, to_instant
 from billing_admin.flows import migrate
 from billing_admin.flows.migrate import REPLACED, Progress, progress, rows_of
+from billing_admin.flows.migrate_order import Order, differing
 from billing_admin.pages import ActPage, dress, render_page
 from billing_admin.plan_page import signed_minor
 from billing_admin.site import page
@@ -259,7 +260,7 @@ class RowsFilter(forms.Form):
     q = forms.CharField(
         required=False,
         label="Search",
-        widget=forms.TextInput(attrs={"type": "search", "placeholder": "Customer: name, id or e-mail, as it begins"}),
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": "Name, id or e-mail, as it begins"}),
     )
     state = forms.ChoiceField(
         required=False,
@@ -271,7 +272,7 @@ class RowsFilter(forms.Form):
         said = self.cleaned_data if self.is_valid() else {}
         rows = rows_of(migration, now).order_by("id")
         if said.get("state"):
-            rows = rows.filter(state_now=said["state"])
+            rows = rows.filter(state_now=said["state"])  # type: ignore[misc]  # annotated by `rows_of`
         if words := said.get("q", "").strip():
             rows = rows.filter(customer__in=Customer.objects.matching(words).order_by().values("pk"))
         return rows
@@ -405,8 +406,7 @@ class ReasonForm(forms.Form):
 
 class MigrationAct(ActPage):
     permission = MIGRATE
-    form_class = ReasonForm
-    said = ""
+    form_class: type[forms.BaseForm] = ReasonForm
 
     @cached_property
     def migration(self) -> PlanMigration:
@@ -488,11 +488,11 @@ class WhatGoesBack:
     def sentences(self) -> list[tuple[str, str]]:
         """Each with its sign: what goes back (`added`), what stays (`removed`)."""
         found = [
-            (self.waiting, "added", "never moved: they only wait"),
-            (self.scheduled, "added", "stay on the old version: what was scheduled is withdrawn"),
-            (self.at_once, "added", "go back to the old version at once, with what they used"),
-            (self.invoiced, "removed", "stay: the new version is invoiced, and invoices never change"),
-            (self.other_price, "removed", "stay: a new price has begun, so it takes a change of plan"),
+            (self.waiting, "added", "not moved yet: they stay on the old version"),
+            (self.scheduled, "added", "scheduled: withdrawn, they stay on the old version"),
+            (self.at_once, "added", "moved: back on the old version at once, with what they used"),
+            (self.invoiced, "removed", "kept: the new version is invoiced, and invoices never change"),
+            (self.other_price, "removed", "kept: the new price has begun, so it takes a change of plan"),
         ]
         return [(sign, f"{customers_words(n)} {words}") for n, sign, words in found if n]
 
@@ -500,11 +500,10 @@ class WhatGoesBack:
 def what_goes_back(migration: PlanMigration, now: datetime) -> WhatGoesBack:
     lines = InvoiceLine.objects.filter(phase=OuterRef("phase")).exclude(invoice__state=InvoiceState.VOID)
     rows = rows_of(migration, now).order_by().annotate(invoiced=Exists(lines))
-    moved = rows.filter(state_now=RowIs.MOVED)
-    by_price = Q(invoiced=False) & ~Q(old_price=F("new_price"))
+    moved = rows.filter(state_now=RowIs.MOVED)  # type: ignore[misc]  # annotated by `rows_of`
     found = progress(migration, now)
     invoiced = moved.filter(invoiced=True).count()
-    other = moved.filter(by_price).count()
+    other = found.moved - invoiced if differing(Order.of(migration)) else 0
     return WhatGoesBack(found.waiting, found.scheduled, found.moved - invoiced - other, invoiced, other)
 
 
@@ -579,8 +578,8 @@ class TakeRowBack(RowAct):
             return f"{name} stays on {old} and is not moved by this migration."
         if state == RowIs.SCHEDULED:
             return f"{name} stays on {old}: the move of {self.row.at:%-d %b %Y} is withdrawn."
-        if self.row.old_price != self.row.new_price:
-            return f"{name} has the new price since {self.row.at:%-d %b %Y}. What is invoiced stays, so it may be kept."
+        if differing(Order.of(self.migration)):
+            return f"{name} has the new price since {self.row.at:%-d %b %Y}, so it is kept, and the row will say why."
         return f"{name} is on {old} again at once, with what was used, unless the new version is invoiced already."
 
     def act(self, form: Any) -> str:

@@ -463,7 +463,7 @@ def test_the_dialog_of_taking_back_says_who_goes_back_and_who_stays(client, dear
 
     page = CustomerDesk(client, now=day("2026-04-02")).get("migration_back", migration.public_id, dialog=True)
 
-    assert "1 customer stay: the new version is invoiced, and invoices never change." in page.text
+    assert "1 customer kept: the new version is invoiced, and invoices never change." in page.text
 
 
 def test_the_whole_is_taken_back_with_a_reason(desk, dearer):
@@ -476,7 +476,7 @@ def test_the_whole_is_taken_back_with_a_reason(desk, dearer):
     migration.refresh_from_db()
     carry_out(migration, MARCH_16)
 
-    assert "2 customers stay on the old version: what was scheduled is withdrawn." in dialog.text
+    assert "2 customers scheduled: withdrawn, they stay on the old version." in dialog.text
     assert "Being taken back" in running.text and "wrong price" in running.text
     assert progress(migration, MARCH_16).counts["taken_back"] == 2
 

@@ -16,6 +16,7 @@ from catalog.terms import _SHOWN, IN_FULL, ItemTerms, PlanTerms
 from customers.models import Customer
 from entitlements.override import override
 from tests import builders as a
+from tests.admin.catalog_desk import typed
 from tests.admin.customer_desk import CustomerDesk, Page
 from tests.instants import MARCH_1, MARCH_16
 
@@ -325,3 +326,76 @@ def test_what_the_current_version_gives_already_is_not_suggested(desk):
     a.new_version(plan, a.fee(50), a.allowance(500), now=MARCH_16)
 
     assert not on_page(desk, plan).answer.context["suggestions"]
+
+
+# The new base for a custom plan
+
+
+def offered(desk: CustomerDesk, who: Customer, plan: Plan) -> Page:
+    return desk.get("enable_plan", who.pk, plan=plan.key, rebase=1)
+
+
+def custom_on_v1(plan: Plan, *items: ItemTerms) -> Customer:
+    who = a.customer("Acme")
+    a.enable(who, plan, *items)
+    return who
+
+
+def test_the_new_base_comes_with_the_customers_own_changes_on_top(desk):
+    """A-09"""
+    plan = a.pro(50, credits=100)
+    who = custom_on_v1(plan, a.fee(40), a.allowance(100))
+    a.new_version(plan, a.fee(50), a.allowance(250))
+
+    page = offered(desk, who, plan)
+
+    shown = page.answer.context["page"]
+    items = {item.key: item for item in shown.items.present}
+    assert (items["base"].amount, items["credits"].included) == (40, 250)
+    assert "Pro v2 with their own changes on top." in page.text
+    assert "Credits: 100 → 250" in page.text
+
+
+def test_where_both_changed_a_cell_the_page_says_whose_holds(desk):
+    """A-09"""
+    plan = a.pro(50)
+    who = custom_on_v1(plan, a.fee(40), a.allowance(100))
+    a.new_version(plan, a.fee(60), a.allowance(100))
+
+    page = offered(desk, who, plan)
+
+    assert "Base fee, amount: their own ($40.00 / month) stays; the base has $60.00 / month." in page.text
+
+
+def test_whoever_has_nothing_of_their_own_left_would_be_on_the_standard_version(desk):
+    """A-09"""
+    plan = a.pro(50, credits=100)
+    who = custom_on_v1(plan, a.fee(50), a.allowance(250))
+    a.new_version(plan, a.fee(50), a.allowance(250))
+
+    assert "Nothing of their own is left" in offered(desk, who, plan).text
+
+
+def test_enabling_the_offer_makes_a_custom_plan_of_the_new_base(desk):
+    """A-09"""
+    plan = a.pro(50, credits=100)
+    who = custom_on_v1(plan, a.fee(40), a.allowance(100))
+    a.new_version(plan, a.fee(50), a.allowance(250))
+    page = offered(desk, who, plan)
+    typed_ = typed(*page.answer.context["page"].items.present)
+    said = typed_ | {"plan": "pro", "version": "2", "rebase": "1", "reason": "the better base", "quantity": "1"}
+    looked = desk.post("enable_plan", who.pk, act="preview", **said)
+
+    desk.post("enable_plan", who.pk, act="enable", confirmed=looked.answer.context["rows"].confirmed, **said)
+
+    custom = who.custom_plans.first()
+    assert custom is not None
+    assert (custom.base_version.number, custom.version.items.get(key="base").amount) == (2, 40)
+    assert a.left(who, now=MARCH_16) == 250
+
+
+def test_a_customer_on_the_standard_plan_is_offered_nothing_to_rebase(desk):
+    plan = a.pro()
+    who = a.on(plan)
+
+    assert "with their own changes on top" not in offered(desk, who, plan).text
