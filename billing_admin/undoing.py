@@ -107,6 +107,7 @@ CANNOT: dict[str, str] = {
     "migration.stopped": "Begin another migration for those who were not moved.",
     "migration.taken_back": "Begin another migration.",
     "plan.taken_back": "Enable the plan again; it is priced anew from then on.",
+    "subscription.begun": BY_TIME,
     "subscription.renewed": BY_TIME,
     "subscription.ended": "What ended stays ended; enable the plan again.",
     "subscription.parked": "A person looks at it and lets it go on, on the page of runs.",
@@ -178,5 +179,12 @@ CANNOT: dict[str, str] = {
     "tax_rate.created": "Archive the rate instead.",
     "tax_rate.archived": "Documents go without an archived rate; make a new one.",
     # The desk
+    "approval_rule.added": "Switch the rule off instead.",
+    "approval_rule.changed": "Change the rule again, on its page.",
+    "approval_rule.switched_on": "Switch the rule off again, on its page.",
+    "approval_rule.switched_off": "Switch the rule on again, on its page.",
+    "export.asked": "What was exported was exported.",
+    "bulk.started": "Take back the acts on single customers; the list of acts can be narrowed to this run.",
+    "deal.noted": "A note stays with its deal; add another one.",
     "api_key.revoked": "Nobody can read its secret again; issue another key.",
 }

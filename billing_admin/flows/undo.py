@@ -167,7 +167,7 @@ def words_of(access: Access) -> str:
     left = access.net if access.net is not None and access.net < 0 else access.remaining
     if left is None:
         return "on"
-    of = f" of {grouped(access.limit)}" if access.limit else ""
+    of = f" of {grouped(access.limit)}" if access.limit and left <= access.limit else ""
     bonus = f", {grouped(access.bonus.remaining)} of it a bonus" if access.bonus and access.bonus.remaining else ""
     resets = f", resets {access.next_reset_at:%-d %b %Y}" if access.next_reset_at else ""
     return f"{grouped(left)} left{of}{bonus}{resets}"

@@ -134,10 +134,10 @@ def _billed_apart(operation: Operation, phase: Phase, contract: Subscription) ->
     former = _former(operation)
     if former is None or _waits(phase):
         return ""
-    if former.is_trial != phase.is_trial or former.anchor != phase.anchor:
+    follows = [each.version.plan.kind in MULTIPLYING for each in (former, phase)]
+    restarted = former.is_trial != phase.is_trial or former.anchor != phase.anchor
+    if follows[0] != follows[1] or (all(follows) and restarted):
         return "It began a new billing cycle. Enable the former plan instead, and correct the invoice."
-    if (former.version.plan.kind in MULTIPLYING) != (phase.version.plan.kind in MULTIPLYING):
-        return "It began a new billing cycle. Enable the former plan instead."
     note = next((i for i in _invoices(operation) if i.kind == Invoice.Kind.CREDIT_NOTE), None)
     if note is not None:
         return f"It gave {format_minor(-note.total, note.currency)} back ({note}). Enable the former plan instead."
