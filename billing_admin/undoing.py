@@ -52,7 +52,9 @@ class Inverse(Protocol):
 
 @runtime_checkable
 class AsksMore(Protocol):
-    """An inverse whose act takes other permissions from case to case."""
+    """An inverse whose act takes other permissions from case to case, one of the `possible` ones."""
+
+    possible: ClassVar[tuple[str, ...]]
 
     def permissions_of(self, operation: Operation) -> tuple[str, ...]: ...
 

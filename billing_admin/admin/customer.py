@@ -195,7 +195,7 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
     may = permissions(request, customer)
     page = read_panels(customer, now=now, allows=partial(allowed, request))
     held = rewards.panel(request, customer)
-    operations, more = history_of(customer) if sees_history else ([], False)
+    operations, more = history_of(customer, allows=partial(allowed, request)) if sees_history else ([], False)
     return render_page(
         request,
         "customers/page.html",

@@ -1,10 +1,11 @@
 """The journal: who did what, why and when, with what went in and what came of it. For one customer or for all."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -15,8 +16,10 @@ from django.urls import URLPattern, path
 from django.utils.dateparse import parse_datetime
 from unfold.admin import ModelAdmin
 
-from billing_admin.access import requires
+from billing_admin.access import allowed, requires
 from billing_admin.admin.links import customer_link, link
+from billing_admin.admin.undo import UndoPage
+from billing_admin.flows.undo import offers
 from billing_admin.pages import dress, render_page
 from catalog.money import format_minor, grouped
 from customers.models import Customer, Operation
@@ -41,6 +44,8 @@ NOUNS = {
     "feature": "Features",
     "approval": "Approvals",
 }
+# What is kept for whoever takes the act back: rows by their keys, and what was there before.
+KEPT = {"before", "phase", "note", "former", "ratesBefore", "ratesAfter", "exemptBefore", "exemptAfter"}
 MONEY = {"amount", "total", "charge", "due", "credit", "toAccountCredit", "returnedToAccountCredit"}
 
 
@@ -58,12 +63,23 @@ class OperationRow:
     effects: tuple[tuple[str, str], ...]
     customer_name: str = ""
     customer_url: str = ""
+    undo_url: str = ""
+    undone_by: str = ""
+    undone_url: str = ""
+    reverses: str = ""
+    reverses_url: str = ""
     approved_by: str = ""
     approval_url: str = ""
 
 
-def operation_row(operation: Operation, currency: str) -> OperationRow:
-    """Reads `operation.customer` only when it was joined."""
+def joined(rows: QuerySet) -> QuerySet:
+    """With what took each act back, and what each takes back."""
+    return rows.select_related("reverses", "reversed_by")
+
+
+def operation_row(operation: Operation, currency: str, *, allows: Callable[[str], bool] | None = None) -> OperationRow:
+    """Reads `operation.customer`, and the acts that it is tied to, only when they were joined. `allows` says which
+    permissions the reader has: undo is offered to whoever may have done the act."""
     currency = str(operation.effects.get("currency") or currency)
     customer = operation.customer if "customer" in operation._state.fields_cache else None
     return OperationRow(
@@ -77,14 +93,33 @@ def operation_row(operation: Operation, currency: str) -> OperationRow:
         effects=tuple(_facts(operation.effects, currency)),
         customer_name=customer.name if customer else "",
         customer_url=customer_link(customer.pk) if customer else "",
+        **_ties(operation, allows),
         approved_by=operation.approved_by,
         approval_url=link("approval", operation.approval) if operation.approval else "",
     )
 
 
+def _ties(operation: Operation, allows: Callable[[str], bool] | None) -> dict[str, str]:
+    """Whether it can be taken back, who did, and what it takes back itself."""
+    known = operation._state.fields_cache
+    ties = {}
+    undone = known.get("reversed_by")
+    if undone is not None:
+        ties |= {"undone_by": undone.actor, "undone_url": _shown_at(undone)}
+    if (reversed_ := known.get("reverses")) is not None:
+        ties |= {"reverses": reversed_.summary, "reverses_url": _shown_at(reversed_)}
+    if allows is not None and "reversed_by" in known and offers(operation, allows):
+        ties["undo_url"] = link("operation_undo", operation.public_id)
+    return ties
+
+
+def _shown_at(operation: Operation) -> str:
+    return link("customers_operation_changelist", q=operation.public_id)
+
+
 def _facts(values: dict[str, Any], currency: str) -> Iterator[tuple[str, str]]:
     for name, value in values.items():
-        if value in (None, "", [], {}):
+        if value in (None, "", [], {}) or name in KEPT:
             continue
         yield _label(name), _text(name, value, currency)
 
@@ -112,10 +147,12 @@ def _text(name: str, value: Any, currency: str) -> str:
     return f"{at.astimezone(UTC):%-d %b %Y, %H:%M} UTC" if at else str(value)
 
 
-def history_of(customer: Customer, *, limit: int = 8) -> tuple[list[OperationRow], bool]:
+def history_of(
+    customer: Customer, *, limit: int = 8, allows: Callable[[str], bool] | None = None
+) -> tuple[list[OperationRow], bool]:
     """The newest acts on a customer, and whether there are more; one query."""
-    found = list(Operation.objects.filter(customer=customer).newest()[: limit + 1])
-    return [operation_row(row, customer.currency) for row in found[:limit]], len(found) > limit
+    found = list(joined(Operation.objects.filter(customer=customer).newest())[: limit + 1])
+    return [operation_row(row, customer.currency, allows=allows) for row in found[:limit]], len(found) > limit
 
 
 class JournalFilter(forms.Form):
@@ -164,7 +201,7 @@ def journal(request: HttpRequest) -> HttpResponse:
     """Every act of everybody, newest first."""
     form = JournalFilter(request.GET)
     dress(form)
-    rows = form.narrowed(Operation.objects.newest().select_related("customer"))
+    rows = form.narrowed(joined(Operation.objects.newest()).select_related("customer"))
     of = request.GET.get("customer", "")
     if of.isdigit():
         rows = rows.filter(customer_id=int(of))
@@ -180,7 +217,10 @@ def journal(request: HttpRequest) -> HttpResponse:
         trail=[("History", "")],
         form=form,
         keep=of if of.isdigit() else "",
-        rows=[operation_row(row, row.customer.currency if row.customer else "") for row in found[:A_PAGE]],
+        rows=[
+            operation_row(row, row.customer.currency if row.customer else "", allows=partial(allowed, request))
+            for row in found[:A_PAGE]
+        ],
         older=f"?{asked.urlencode()}" if more else "",
         narrowed=any(value for name, value in request.GET.items() if name != "before"),
         first=not before,
@@ -192,7 +232,11 @@ class OperationAdmin(ModelAdmin):
     """The journal is appended by acts and read here; nobody edits it."""
 
     def get_urls(self) -> list[URLPattern]:
-        return [path("", self.admin_site.admin_view(journal), name="customers_operation_changelist")]
+        inside = self.admin_site.admin_view
+        return [
+            path("", inside(journal), name="customers_operation_changelist"),
+            path("<str:operation>/undo/", inside(UndoPage.as_view()), name="operation_undo"),
+        ]
 
     def has_view_permission(self, request: HttpRequest, obj: Operation | None = None) -> bool:
         return bool(request.user.has_perm("customers.view_operation"))

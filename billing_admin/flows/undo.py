@@ -7,7 +7,7 @@ again, and is taken back once more by taking back that.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -53,6 +53,16 @@ def taken_back_by(operation: Operation) -> Operation | None:
 def may_be(operation: Operation) -> bool:
     """Whether to offer it in a list: known from the row alone. `why_not` has the exact answer."""
     return operation.verb in INVERSES and taken_back_by(operation) is None
+
+
+def offers(operation: Operation, allows: Callable[[str], bool]) -> bool:
+    """Whether to show somebody the button; the act itself asks again."""
+    found = inverse_of(operation)
+    if found is None or not may_be(operation):
+        return False
+    if isinstance(found, AsksMore):
+        return any(allows(permission) for permission in found.possible)
+    return all(allows(permission) for permission in found.permissions)
 
 
 def permissions_for(operation: Operation) -> tuple[str, ...]:

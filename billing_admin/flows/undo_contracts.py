@@ -99,6 +99,7 @@ class PlanScheduled:
 
     verb = "plan.scheduled"
     permissions = (ENABLE,)
+    possible = (ENABLE, ASSIGN)
 
     def permissions_of(self, operation: Operation) -> tuple[str, ...]:
         return permission_of(phase_with(operation.effects.get("phase")))
@@ -132,6 +133,7 @@ class ChangeWithdrawn:
 
     verb = "change.withdrawn"
     permissions = (ENABLE,)
+    possible = (ENABLE, ASSIGN)
 
     def permissions_of(self, operation: Operation) -> tuple[str, ...]:
         return permission_of(phase_with(operation.effects.get("phase")))

@@ -35,6 +35,7 @@ class OverrideGiven:
 
     verb = "override.given"
     permissions = ("entitlements.give_concession",)
+    possible = ("entitlements.give_concession", "entitlements.add_featureoverride")
 
     def permissions_of(self, operation: Operation) -> tuple[str, ...]:
         return _giving(_row(operation))
@@ -114,6 +115,7 @@ class OverrideRevoked:
 
     verb = "override.revoked"
     permissions = ("entitlements.give_concession",)
+    possible = ("entitlements.give_concession", "entitlements.add_featureoverride")
 
     def permissions_of(self, operation: Operation) -> tuple[str, ...]:
         return _giving(_row(operation))

@@ -47,7 +47,8 @@ BEGINS = (ChangeKind.FIRST, ChangeKind.ADD_ON)
 @inverse
 class PlanEnabled:
     verb = "plan.enabled"
-    permissions = ("customers.enable_plan",)
+    permissions = (ENABLE,)
+    possible = (ENABLE, ASSIGN)
 
     def permissions_of(self, operation: Operation) -> tuple[str, ...]:
         return permission_of(phase_with(operation.effects.get("phase")))

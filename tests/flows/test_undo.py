@@ -157,6 +157,15 @@ APPS = ("catalog", "customers", "entitlements", "invoicing", "payments", "deals"
 RECORDS = ("record", "_record", "draft", "_journal", "Told")
 # Verbs that are put together where they are written, by how they begin.
 PUT_TOGETHER = {
+    "approval.": tuple(f"approval.{act}" for act in ("asked", "expired", "outdated", "refused", "withdrawn")),
+    "deal.": tuple(
+        f"deal.{act}"
+        for act in (
+            *("created", "changed", "renamed", "submitted", "approved", "sent", "accepted", "executed"),
+            *("reopened", "voided"),
+        )
+    ),
+    "migration.": tuple(f"migration.{word}" for word in ("paused", "resumed", "stopped", "taken_back")),
     "feature.": ("feature.created", "feature.edited"),
     "meter.": ("meter.created", "meter.edited"),
     "approval_rule.": ("approval_rule.added", "approval_rule.changed"),
