@@ -13,6 +13,8 @@ from billing_admin.flows.cancel import cancel
 from billing_admin.flows.corrections import credit_invoice, void_invoice
 from billing_admin.flows.position import Position, read_position
 from billing_admin.flows.undo_contracts import (
+    ASSIGN,
+    ENABLE,
     contract_of,
     locked,
     permission_of,
