@@ -13,10 +13,14 @@ from django.test import Client
 
 from billing_admin.api.endpoints import ApiKeyAuth
 from billing_admin.api.v1 import api
+from billing_admin.flows.batches import begin_file
+from billing_admin.flows.exports import ask_for
 from billing_admin.flows.grants import Wanted, give_units
-from billing_admin.models import ApiKey
+from billing_admin.flows.saved_filters import save_filter
+from billing_admin.models import ApiKey, Batch
 from billing_admin.roles import ROLES
 from catalog.models import Feature, Meter, PromoCode
+from customers.models import Customer
 from entitlements.override import override
 from payments.gateway import NetworkInTransaction
 from tests import builders as a
@@ -42,6 +46,8 @@ def world() -> dict[str, Any]:
     higher = override(customer, feature, Decimal(400), effective_until=APRIL_1, **given)
     grant = give_units(customer, Wanted(feature, Decimal(5), APRIL_1, "Bonus"), **given)
     key, _secret = ApiKey.issue("The app", Group.objects.get(name="Application"), by="boss")
+    somebody = User.objects.create_user("somebody")
+    a_filter = {"page": "customers_customer_changelist", "query": "q=acme", "name": "Acme", "is_shared": True}
     return {
         "|pk": customer.pk,
         "|key": customer.pk,
@@ -70,6 +76,11 @@ def world() -> dict[str, Any]:
         "catalog/planversion/|object_id": plan.current_version.pk,
         "catalog/product/|pk": plan.product_id,
         "catalog/product/|object_id": plan.product_id,
+        "bulk/|kind": "notes",
+        "imports/|kind": "customers",
+        "imports/|public_id": an_import(customer).public_id,
+        "exports/|public_id": ask_for("customers", "", user=somebody, now=MARCH_1).public_id,
+        "filters/|pk": save_filter(**a_filter, user=somebody, now=MARCH_1).pk,
         "events/|public_id": customer.usage_events.get().public_id,
         "grants/|pk": grant.pk,
         "invoicing/invoice/|pk": invoice.pk,
@@ -78,6 +89,12 @@ def world() -> dict[str, Any]:
         "special-prices/|public_id": a.special_price(customer).public_id,
         "taxes/plan/|pk": plan.pk,
     }
+
+
+def an_import(customer: Customer) -> Batch:
+    text = f"customer_id,text\n{customer.customer_id},Called."
+    user = User.objects.create_superuser("importer")
+    return begin_file("notes", text, name="notes.csv", reason="moved", user=user, now=MARCH_1)
 
 
 class Everybody:

@@ -172,7 +172,7 @@ def test_people_and_roles_are_listed_in_few_queries(django_assert_max_num_querie
     for _ in range(10):
         staff("Ops")
 
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(12):
         page = client.get("/auth/user/")
 
     assert b"Ops" in page.content

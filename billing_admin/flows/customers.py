@@ -16,6 +16,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.cancel import cancel
@@ -23,7 +24,7 @@ from billing_admin.flows.enable_plan import enable_plan, propose
 from billing_admin.flows.erase_use import erase_use
 from billing_admin.flows.renew import catch_up
 from billing_admin.flows.stripe_erase import erase_stripe, words_in_stripe
-from billing_admin.models import IdempotentAnswer
+from billing_admin.models import BatchRow, IdempotentAnswer
 from catalog.models import Plan, PlanVersion, Product
 from catalog.money import format_minor, format_rate
 from customers.holdings import contracts_at
@@ -482,6 +483,9 @@ def erase(customer_pk: int, *, now: datetime) -> bool:
     customer.history.update(name=ERASED, email="", customer_id=customer.customer_id, billing_address="", tax_number="")
     scrub = _scrubber(names)
     _scrub_texts(customer, scrub)
+    # What was imported of them: the acts that came of it stand in the journal.
+    imported = BatchRow.objects.filter(Q(customer=customer) | Q(cells__customer_id__in=ids))
+    imported.update(cells={}, before="", after="", problem="")
     erase_use(customer, scrub, ids)
     erase_stripe(customer, scrub)
     LogEntry.objects.filter(
