@@ -7,6 +7,7 @@ really paid, so they are neither discounted nor eaten up.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -23,7 +24,8 @@ class DiscountTerms:
 
     `keys` and `plans` limit it to items and to plans; None is every one. `once`: one document uses it up. Any other
     amount is that of a whole period; a document for a part of one gets that part of it. `periods` are those that it
-    still takes part in (None: for ever), besides the one that is `running` where that counts already.
+    still takes part in (None: for ever), besides the one that is `running` where that counts already; `counted` are
+    the starts of those that a forecast has counted.
     """
 
     id: int
@@ -35,6 +37,7 @@ class DiscountTerms:
     once: bool = False
     periods: int | None = None
     is_running: bool = False
+    counted: frozenset[datetime] = frozenset()
 
     def __post_init__(self) -> None:
         if (self.percent is None) == (self.amount is None):
@@ -42,14 +45,19 @@ class DiscountTerms:
         if self.percent is not None and not 0 <= self.percent <= 100:
             raise ValueError("A percent lies between 0 and 100.")
 
-    def later(self, *, used: bool) -> "DiscountTerms | None":
-        """What is left of it for the periods after this one; `used`: the documents of this one took something."""
+    def later(self, *, used: bool, began: datetime | None = None) -> "DiscountTerms | None":
+        """What is left of it for the periods after this one; `used`: the documents of this one took something.
+
+        `began` is when the period did that those documents belong to: it counts once, however many there are.
+        """
         if self.once and used:
             return None
         if self.periods is None:
             return self
-        left = self.periods - (used and not self.is_running)
-        return replace(self, periods=left, is_running=False) if left > 0 else None
+        is_new = used and not self.is_running and (began is None or began not in self.counted)
+        left = self.periods - is_new
+        counted = self.counted | {began} if used and began is not None else self.counted
+        return replace(self, periods=left, is_running=False, counted=counted) if left > 0 else None
 
     def covers(self, line: Line, plan_id: int | None) -> bool:
         return (self.keys is None or line.key in self.keys) and (self.plans is None or plan_id in self.plans)

@@ -5,6 +5,7 @@ The preview shows them, the act writes the same ones.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from fractions import Fraction
 
 from catalog.money import to_minor
@@ -38,8 +39,8 @@ class BillingRules:
     def taxes_of(self, line: Line) -> Sequence[TaxTerms]:
         return self.taxes if line.source_id is None else self.source_taxes.get(line.source_id, self.taxes)
 
-    def after(self, documents: Sequence["Document"]) -> "BillingRules":
-        """What is left of them once these documents are issued."""
+    def after(self, documents: Sequence["Document"], *, began: datetime | None = None) -> "BillingRules":
+        """What is left of them once these documents are issued; `began`: when the period did that they belong to."""
         spent: dict[tuple[str, int], int] = {}
         for document in documents:
             for taken in document.drawn.deductions:
@@ -49,7 +50,7 @@ class BillingRules:
         credit = self.account_credit - sum(document.drawn.account_credit for document in documents)
         given = sum(-d.total for d in documents if d.is_credit_note and d.offsets_id is None)
         used_up = {id_ for kind, id_ in spent if kind == DISCOUNT}
-        discounts = tuple(kept for d in self.discounts if (kept := d.later(used=d.id in used_up)))
+        discounts = tuple(kept for d in self.discounts if (kept := d.later(used=d.id in used_up, began=began)))
         return replace(
             self,
             discounts=discounts,

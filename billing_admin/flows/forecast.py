@@ -15,7 +15,7 @@ from billing_admin.flows.boundary import Stretch, boundary_lines, commitment_of,
 from billing_admin.flows.outlook import charged_by_then, following_of, open_uses, specials_after
 from billing_admin.flows.plan_change import PlanChange
 from billing_admin.flows.position import stretch_of
-from catalog.periods import CALENDAR_WEEK_ORIGIN, NEVER, Cadence, Period, is_boundary, window
+from catalog.periods import CALENDAR_WEEK_ORIGIN, NEVER, Cadence, Period, is_boundary, period_containing, window
 from catalog.terms import CALENDAR, CANCEL, ItemTerms
 from customers.contracts import MULTIPLYING
 from customers.models import Subscription
@@ -132,7 +132,7 @@ def boundaries(course: Course, assumed: Assumed) -> Iterator[Expected]:
         history = tuple(leg.stretch for leg in course.legs if leg.stretch.starts_at < at) or (before.stretch,)
         goes_on = after.stretch if after else None
         closes = goes_on is not history[-1]
-        uses = windows.due(before, at, closes=closes, ends=after is None)
+        uses = windows.due(before, after, at, closes=closes)
         lines = boundary_lines(at, history=history, after=goes_on, uses=uses, specials=specials, pending=pending)
         terms = before.stretch.terms
         charged = _charged(course, history, at, billed, closes=closes)
@@ -145,8 +145,19 @@ def boundaries(course: Course, assumed: Assumed) -> Iterator[Expected]:
         )
         yield Expected(at, (after or before).stretch.terms.plan_name, terms.currency, tuple(documents), _assumes(uses))
         billed += [drawn for document in documents for drawn in document.drawn.lines]
-        rules, specials, pending = rules.after(documents), counted(specials, lines), ()
+        rules = rules.after(documents, began=_began(documents, course.legs))
+        specials, pending = counted(specials, lines), ()
         at = _next_stop(course, after, at)
+
+
+def _began(documents: Sequence[Document], legs: Sequence[Leg]) -> datetime | None:
+    """When the billing period began that documents belong to: the one that their latest charge lies in."""
+    starts = [line.starts_at for document in documents for line in document.lines if line.starts_at]
+    if not starts:
+        return None
+    latest = max(starts)
+    stretch = [leg.stretch for leg in legs if leg.stretch.starts_at <= latest][-1:] or [legs[0].stretch]
+    return period_containing(stretch[0].anchor, Cadence.parse(stretch[0].terms.cadence), latest).starts_at
 
 
 def _assumes(uses: Sequence[RatedUse]) -> bool:
@@ -187,7 +198,8 @@ class _Windows:
     """The windows of use to come: those that are open grow as assumed, others follow them."""
 
     def __init__(self, course: Course, assumed: Assumed):
-        self.assumed = assumed
+        self.assumed, self.legs, self.ends_at = assumed, course.legs, course.ends_at
+        self.carried: set[str] = set()
         self.waiting = [self._grown(use, course.at) for use in course.uses]
         self.since = dict.fromkeys((key for leg in course.legs for key in _keys(leg)), course.at)
         for use in self.waiting:
@@ -195,21 +207,24 @@ class _Windows:
             self.since[key] = max(self.since.get(key, course.at), use.ends_at or FAR)
 
     def _grown(self, use: RatedUse, at: datetime) -> RatedUse:
-        """An open window with what will have been used by its end."""
+        """An open window with what will have been used by its end, or by the contract's."""
         if use.ends_at is None or use.ends_at <= at:
             return use
-        item = use.segments[-1][0]
-        used = use.used + self.assumed.units(item, at, use.ends_at)
+        item, until = use.segments[-1][0], min(use.ends_at, self.ends_at or FAR)
+        used = use.used + self.assumed.units(item, at, max(at, until))
         return replace(use, used=used, segments=(*use.segments[:-1], (item, used)))
 
-    def due(self, leg: Leg, at: datetime, *, closes: bool, ends: bool) -> list[RatedUse]:
-        """The windows that the boundary bills."""
-        stretch = leg.stretch
+    def due(self, leg: Leg, after: Leg | None, at: datetime, *, closes: bool) -> list[RatedUse]:
+        """The windows that the boundary bills. Those that last longer go on under what follows, where that is the same
+        plan with the same resets; else they end here."""
+        stretch, ends = leg.stretch, after is None
         if not stretch.bills:
             self.since.update(dict.fromkeys(_keys(leg), at))
             return []
+        goes_on = {item.key for item in stretch.terms.usage_items if after and _goes_on(item, leg, after)}
         for item in stretch.terms.usage_items:
-            self._follow(leg, item, at)
+            self._follow(leg, item, at, cuts=item.key not in goes_on)
+        self.carried = goes_on if closes else self.carried
         found = [use for use in self.waiting if self._falls_due(use, stretch, at, closes=closes, ends=ends)]
         self.waiting = [use for use in self.waiting if use not in found]
         return found
@@ -219,26 +234,51 @@ class _Windows:
         interval = Cadence.parse(stretch.terms.interval_of(use.segments[-1][0]))
         return over and (closes or is_boundary(stretch.anchor, interval, at))
 
-    def _follow(self, leg: Leg, item: ItemTerms, at: datetime) -> None:
-        """The windows of an item from where the last one ended until the boundary."""
-        since, granted = max(self.since.get(item.key, at), leg.stretch.starts_at), item.granted
+    def _follow(self, leg: Leg, item: ItemTerms, at: datetime, *, cuts: bool) -> None:
+        """The windows of an item from where the last one ended until the boundary, which cuts the last one or not."""
+        since, granted = self.since.get(item.key, at), item.granted
         if granted is None or item.reset == NEVER:
             return
+        if item.key not in self.carried:
+            since = max(since, leg.stretch.starts_at)
         times = leg.quantity if leg.stretch.terms.kind in MULTIPLYING else 1
         while since < at:
             span = self._window(item, leg.stretch.anchor, since)
-            until = min(span.ends_at or at, at)
+            until = span.ends_at or at
+            if until > at and not cuts:
+                break
+            until = min(until, at)
             parts = max(1, round((until - since) / (_length(item.reset) or (until - since))))
-            used = self.assumed.units(item, since, until)
+            segments = self._segments(item, since, until)
             included = self.assumed.included(item, granted * times * parts, since, until)
-            self.waiting.append(RatedUse(None, included, Decimal(0), used, ((item, used),), since, until))
+            self.waiting.append(RatedUse(None, included, Decimal(0), segments[-1][1], segments, since, until))
             since = until
         self.since[item.key] = since
+
+    def _segments(self, item: ItemTerms, since: datetime, until: datetime) -> tuple[tuple[ItemTerms, Decimal], ...]:
+        """The units of a window by the item that they were used under; several where a phase began inside it."""
+        found: list[tuple[ItemTerms, Decimal]] = []
+        ends = [leg.stretch.starts_at for leg in self.legs[1:]]
+        for leg, end in zip(self.legs, [*ends, FAR], strict=True):
+            own = leg.stretch.terms.item(item.key)
+            if own is not None and since < end and leg.stretch.starts_at < until:
+                found.append((own, self.assumed.units(item, since, min(until, end))))
+        return tuple(found) or ((item, self.assumed.units(item, since, until)),)
 
     def _window(self, item: ItemTerms, anchor: datetime, at: datetime) -> Period:
         """The window that contains the instant; those shorter than a day are taken together, day by day."""
         reset = "P1D" if _length(item.reset) else item.reset
         return window(reset, anchor, at, on_calendar=item.reset_anchor == CALENDAR)
+
+
+def _goes_on(item: ItemTerms, before: Leg, after: Leg) -> bool:
+    """Whether the windows of an item are the same ones under the next leg."""
+    if after is before:
+        return True
+    own = after.stretch.terms.item(item.key)
+    same_plan = after.plan_id == before.plan_id and after.stretch.anchor == before.stretch.anchor
+    same = own is not None and own.is_usage and (own.reset, own.reset_anchor) == (item.reset, item.reset_anchor)
+    return same and same_plan and not after.stretch.is_trial
 
 
 def _length(reset: str) -> timedelta | None:
@@ -302,7 +342,7 @@ def course_after(change: PlanChange) -> Course:
         legs=tuple(legs),
         bills_at=held.bills_at if held and change.is_scheduled else change.next_invoice.at,
         ends_at=trial_ends_at if is_over else ends_at,
-        rules=position.rules.with_discounts(kept_coupons).after(change.documents),
+        rules=position.rules.with_discounts(kept_coupons).after(change.documents, began=_began(change.documents, legs)),
         uses=() if trial_ends_at else tuple(uses),
         specials=counted(specials_after(position, proposal), now_lines),
         charged=charged_by_then(position, new, change.documents, scheduled=change.is_scheduled),
