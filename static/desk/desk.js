@@ -78,6 +78,8 @@
   on("htmx:beforeSwap", (event) => {
     const box = dialog();
     if (event.detail.target !== box) return;
+    // A link inside a part that replaces itself would inherit that, and replace the dialog.
+    event.detail.swapOverride = "innerHTML";
     if ([403, 404, 409, 422].includes(event.detail.xhr.status)) {
       event.detail.shouldSwap = true;
       event.detail.isError = false;
