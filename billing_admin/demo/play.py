@@ -19,7 +19,7 @@ from django.db import connection
 from django.utils.text import slugify
 
 from billing_admin import runs
-from billing_admin.demo import catalog, people
+from billing_admin.demo import catalog, desk, people
 from billing_admin.demo.roster import ACME, COMPANIES, Act, Company, Renewing, When
 from billing_admin.flows.cancel import cancel
 from billing_admin.flows.customers import create_customer
@@ -106,6 +106,7 @@ class World:
             act(now)
             progress((now - self.start) / YEAR)
         self.settle(self.until)
+        desk.build(self.staff, self.until)
 
     # The worker ------------------------------------------------------------------------------------------------------
 
