@@ -51,6 +51,7 @@ CONFLICT = {
     "already_on_plan",
     "already_settled",
     "cannot_move",
+    "cannot_take_back",
     "dry_run_outdated",
     "migration_state",
     "nothing_to_move",

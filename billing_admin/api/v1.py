@@ -35,6 +35,7 @@ from billing_admin.api import (
     subscriptions,
     taxes,
     track_batch,
+    undo,
     usage,
     wallet,
 )
@@ -104,5 +105,6 @@ for part in (
     stripe,
     stripe_collection,
     approvals,
+    undo,
 ):
     api.add_router("", part.router)
