@@ -1,11 +1,10 @@
-"""The first page: six numbers that lead to their rows, two charts, and what needs a person."""
+"""The first page: numbers that lead to their rows, charts, and what needs a person."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 from django.core.cache import cache
@@ -17,15 +16,28 @@ from django.http import HttpRequest
 from billing_admin import runs
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, invoice_link, link
+from billing_admin.admin.revenue import (
+    feature_rows,
+    product_rows,
+    revenue_chart,
+    told_currencies,
+    told_features,
+    told_products,
+    usual_currency,
+)
 from billing_admin.admin.runs import pulse
+from billing_admin.coming import Coming, Kind, Sums, total
 from billing_admin.flows import override_notices
+from billing_admin.flows.approvals import waiting_for
+from billing_admin.flows.coming import Asked, read_days, read_page
 from billing_admin.flows.override_outlook import words_of
+from billing_admin.flows.revenue import INSTANT
 from billing_admin.flows.stripe_compare import open_differences
-from catalog.models import terms_of
-from catalog.money import format_minor, to_minor
+from catalog.money import format_minor
 from catalog.periods import Cadence, boundary
-from customers.models import Customer, Phase, Subscription
+from customers.models import Customer, PlanMigration, Subscription
 from customers.states import LIVE
+from deals.models import Deal
 from entitlements.models import UsageEvent
 from invoicing.models import Invoice
 from invoicing.states import InvoiceState
@@ -39,6 +51,7 @@ KEPT = 300
 # Beyond so many rows a number is the planner's estimate, and says so: counting them would hold the page up.
 COUNTED = 20_000
 NEEDS_A_PERSON = 5
+CHANGES_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +96,55 @@ def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if not request.user.has_perms(["customers.view_customer", "invoicing.view_invoice"]):
         return context
     now = moment(request)
-    beat = pulse(now)
+    currency = usual_currency(now)
+    used = told_features(now)
     return {
         **context,
-        "tiles": tiles(now),
+        "tiles": tiles(request, now),
+        "chart": revenue_chart(currency, now),
+        "chart_url": link("revenue"),
+        "products": product_rows(told_products(currency, now), currency, now),
+        "features": None if used is None else feature_rows(used, now),
         "charts": [invoiced_by_month(now), events_by_day(now)],
         "tasks": tasks(now),
         "changes": coming_changes(now),
-        "pulse": beat,
+        "changes_url": link("coming_list", **THIS_WEEK, kind=Kind.CHANGE.value),
+        "pulse": pulse(now),
     }
 
 
-# Six numbers ---------------------------------------------------------------------------------------------------------
+# Numbers -------------------------------------------------------------------------------------------------------------
+
+THIS_WEEK = {"days": "7"}
 
 
-def tiles(now: datetime) -> list[Tile]:
+def tiles(request: HttpRequest, now: datetime) -> list[Tile]:
+    """Each leads to the list that it counts or sums up; what a person may not decide is not theirs to count."""
+    found = [*about_customers(), *about_money(now), *about_this_week(now), *about_work()]
+    if request.user.has_perm("customers.migrate_plan"):
+        running = PlanMigration.objects.filter(state=PlanMigration.State.RUNNING).count()
+        found.append(Tile("Migrations", (f"{running:,}",), "running", link("migrations", state="running")))
+    if request.user.has_perm("billing_admin.decide_approval"):
+        waiting = waiting_for(request.user, now)  # type: ignore[arg-type]  # only people open the desk
+        tone = "wait" if waiting else ""
+        found.append(Tile("Approvals", (f"{waiting:,}",), "wait for you", link("approvals"), tone))
+    return found
+
+
+def about_customers() -> list[Tile]:
     live = Subscription.objects.live()
+    return [
+        Tile("Customers", (about(Customer.objects.open()),), "", link("customers_customer_changelist")),
+        Tile(
+            "Active subscriptions",
+            (about(live),),
+            f"{about(live.filter(state='past_due'))} past due",
+            link("customers_subscription_changelist") or link("customers_customer_changelist"),
+        ),
+    ]
+
+
+def about_money(now: datetime) -> list[Tile]:
     unpaid = list(
         Invoice.objects.unpaid()
         .order_by()
@@ -110,30 +156,63 @@ def tiles(now: datetime) -> list[Tile]:
         )
     )
     late = sum(row["late"] for row in unpaid)
-    changes, parked, failed = len(_changes(now)), Subscription.objects.parked().count(), _failing()
-    troubled = parked + failed
     return [
-        Tile("Customers", (about(Customer.objects.open()),), "", link("customers_customer_changelist")),
-        Tile(
-            "Active subscriptions",
-            (about(live),),
-            f"{about(live.filter(state='past_due'))} past due",
-            link("customers_subscription_changelist") or link("customers_customer_changelist"),
-        ),
-        Tile(
-            "Recurring revenue",
-            monthly_recurring(now),
-            "fees, per month",
-            link("catalog_plan_changelist"),
-        ),
+        Tile("Recurring revenue", monthly_recurring(now), "a month, as sold", link("revenue")),
         Tile(
             "Open invoices",
             tuple(format_minor(row["due"], row["currency"]) for row in unpaid) or ("0",),
-            f"{sum(row['number'] for row in unpaid):,} open, {late:,} past due",
+            f"{sum(row['number'] for row in unpaid):,} open",
             link("invoicing_invoice_changelist", state="open"),
-            "wait" if late else "",
         ),
-        Tile("Scheduled changes", (f"{changes:,}",), "in the next 7 days", "#changes"),
+        failed_payments(late),
+    ]
+
+
+def failed_payments(late: int) -> Tile:
+    """Payments that were declined; where nobody collects by card, invoices that are past due."""
+    if not enabled():
+        url = link("invoicing_invoice_changelist", state="overdue")
+        return Tile("Past due", (f"{late:,}",), "invoices", url, "wait" if late else "")
+    declined = StripeInvoice.objects.filter(state=StripeInvoice.State.DECLINED).count()
+    url = link("invoicing_invoice_changelist", collection=StripeInvoice.State.DECLINED.value)
+    return Tile("Failed payments", (f"{declined:,}",), f"declined; {late:,} past due", url, "bad" if declined else "")
+
+
+def about_this_week(now: datetime) -> list[Tile]:
+    """From the same sums as the calendar of what is coming."""
+    renewals = kept("renewals", lambda: week_of(Kind.RENEWAL, now))
+    changes, overrides = week_of(Kind.CHANGE, now), week_of(Kind.OVERRIDE_END, now)
+    return [
+        Tile(
+            "Renewals",
+            tuple(renewals.money) or ("0",),
+            f"{renewals.count:,} in the next 7 days",
+            link("coming_list", kind=Kind.RENEWAL.value, **THIS_WEEK),
+        ),
+        Tile(
+            "Scheduled changes",
+            (f"{changes.count:,}",),
+            "in the next 7 days",
+            link("coming_list", kind=Kind.CHANGE.value, **THIS_WEEK),
+        ),
+        Tile(
+            "Overrides ending",
+            (f"{overrides.count:,}",),
+            "in the next 7 days",
+            link("coming_list", kind=Kind.OVERRIDE_END.value, **THIS_WEEK),
+        ),
+    ]
+
+
+def week_of(kind: Kind, now: datetime) -> Sums:
+    return total(read_days(Asked(now + INSTANT, now + A_WEEK, frozenset([kind]))).values())
+
+
+def about_work() -> list[Tile]:
+    parked, failed = Subscription.objects.parked().count(), _failing()
+    troubled = parked + failed
+    return [
+        Tile("Deals", (f"{Deal.objects.open().count():,}",), "under way", link("deals_deal_changelist", state="open")),
         Tile(
             "Parked or failed",
             (f"{troubled:,}",),
@@ -157,23 +236,8 @@ def about(rows: "QuerySet[Any]") -> str:
 
 
 def monthly_recurring(now: datetime) -> tuple[str, ...]:
-    """Fees in force, normalised to a month, by currency: a sum over versions, of which there are few."""
-
-    def read() -> list[tuple[str, str]]:
-        held = (
-            Phase.objects.in_force(now)
-            .filter(subscription__state__in=LIVE, version__plan__kind="billed")
-            .order_by()
-            .values("version_id")
-            .annotate(quantity=Sum("subscription__quantity"))
-        )
-        sums: dict[str, Fraction] = {}
-        for version_id, quantity in held.values_list("version_id", "quantity"):
-            terms = terms_of(version_id)
-            sums[terms.currency] = sums.get(terms.currency, Fraction(0)) + terms.monthly() * quantity
-        return [(currency, str(to_minor(amount, currency))) for currency, amount in sorted(sums.items()) if amount]
-
-    return tuple(format_minor(int(minor), currency) for currency, minor in kept("mrr", read)) or ("0",)
+    """What was sold and is in force, normalised to a month, by currency."""
+    return tuple(format_minor(minor, currency) for currency, minor in told_currencies(now).items()) or ("0",)
 
 
 def _failing() -> int:
@@ -186,7 +250,7 @@ def kept(name: str, read: Callable[[], Any]) -> Any:
     return cache.get_or_set(f"dashboard:{name}", read, KEPT)
 
 
-# Two charts ----------------------------------------------------------------------------------------------------------
+# Charts ----------------------------------------------------------------------------------------------------------
 
 
 def invoiced_by_month(now: datetime) -> Chart:
@@ -322,19 +386,7 @@ def overrides_ending(now: datetime) -> list[Task]:
     ]
 
 
-def coming_changes(now: datetime) -> list[Phase]:
+def coming_changes(now: datetime) -> Sequence[Coming]:
     """The scheduled changes of the next days, the soonest first."""
-    return _changes(now)[:8]
-
-
-def _changes(now: datetime) -> list[Phase]:
-    soon = now + A_WEEK
-    # A contract is billed no later than its scheduled change, so the index of what is due finds these as well.
-    rows = Phase.objects.kept().filter(
-        subscription__state__in=LIVE,
-        subscription__bills_at__lte=soon,
-        starts_at__gt=now,
-        starts_at__lte=soon,
-    )
-    found = rows.filter(starts_at__gt=F("subscription__started_at")).order_by("starts_at", "id")
-    return list(found.select_related("subscription__customer", "version__plan__product")[:1_000])
+    asked = Asked(now + INSTANT, now + A_WEEK, frozenset([Kind.CHANGE]))
+    return read_page(asked, most=CHANGES_SHOWN).rows
