@@ -4,23 +4,29 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django.contrib.auth.models import Group, User
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 
+from billing_admin.admin.approvals import of_tab
 from billing_admin.admin.customer import CustomerFilter, customer_rows
+from billing_admin.admin.deals import DealFilter, with_newest
 from billing_admin.admin.invoices import InvoiceFilter
+from billing_admin.admin.migrations import MigrationsFilter
 from billing_admin.admin.operations import JournalFilter
 from billing_admin.admin.special_prices import SpecialPriceFilter
+from billing_admin.admin.stripe_events import EventFilter
+from billing_admin.admin.stripe_links import CustomersFilter
 from billing_admin.admin.taxes import RateFilter
 from billing_admin.csv_table import Cell, in_major
 from billing_admin.exports import Asked, ListExport, exported, of_model
 from billing_admin.models import ApiKey, Batch, WorkerRun
 from catalog.coupons import gives, lasts
 from catalog.models import Coupon, Feature, Meter, Plan, Product
-from customers.models import Customer, Operation, PriceOverride
+from customers.models import Customer, MigrationRow, Operation, PlanMigration, PriceOverride
 from entitlements.models import OverrideBatch
 from invoicing.models import Invoice, TaxRate
 from invoicing.paper import is_overdue
 from invoicing.states import InvoiceState
+from payments.models import StripeEvent
 
 Cells = Callable[[Sequence[Any], Asked], Iterator[Sequence[Cell]]]
 
@@ -258,6 +264,232 @@ exported(
                 row.is_default,
                 row.created_at,
                 row.archived_at,
+            )
+        ),
+    )
+)
+
+
+# Deals, migrations, approvals -----------------------------------------------------------------------------------------
+
+
+def _deals(asked: Asked) -> QuerySet:
+    return with_newest(DealFilter(asked.query).narrowed()).select_related("customer", "base_version__plan")
+
+
+def _deal_cells(rows: Sequence[Any], _asked: Asked) -> Iterator[Sequence[Cell]]:
+    for deal in rows:
+        figures = deal.figures or {}
+        currency = figures.get("currency", "")
+        yield (
+            deal.public_id,
+            deal.name,
+            deal.customer.customer_id if deal.customer else "",
+            deal.base_version.plan.key,
+            "template" if deal.is_template else deal.state,
+            currency,
+            in_major(figures.get("value"), currency) if currency else None,
+            in_major(figures.get("monthly"), currency) if currency else None,
+            figures.get("discount"),
+            deal.months,
+            deal.starts,
+            deal.owner,
+            deal.approved_by,
+            deal.created_at,
+            deal.executed_at,
+        )
+
+
+exported(
+    ListExport(
+        kind="deals",
+        title="Deals",
+        page="deals_deal_changelist",
+        permission="deals.view_deal",
+        head=(
+            "id",
+            "name",
+            "customer_id",
+            "plan",
+            "state",
+            "currency",
+            "value",
+            "monthly",
+            "discount_percent",
+            "term_months",
+            "starts_at",
+            "owner",
+            "approved_by",
+            "created_at",
+            "executed_at",
+        ),
+        rows=_deals,
+        cells=_deal_cells,
+    )
+)
+
+
+def _migrations(asked: Asked) -> QuerySet:
+    failed = Q(rows__state=MigrationRow.State.FAILED)
+    skipped = Q(rows__state=MigrationRow.State.SKIPPED)
+    return (
+        MigrationsFilter(asked.query)
+        .narrowed()
+        .annotate(number=Count("rows"), failed=Count("rows", filter=failed), skipped=Count("rows", filter=skipped))
+    )
+
+
+def _migration_cells(rows: Sequence[Any], _asked: Asked) -> Iterator[Sequence[Cell]]:
+    for row in rows:
+        migration: PlanMigration = row
+        yield (
+            migration.public_id,
+            migration.plan.key,
+            migration.from_version.number,
+            migration.to_version.number,
+            migration.timing,
+            migration.state,
+            row.number,
+            row.skipped,
+            row.failed,
+            migration.reason,
+            migration.created_by,
+            migration.approved_by,
+            migration.created_at,
+            migration.finished_at,
+        )
+
+
+exported(
+    ListExport(
+        kind="migrations",
+        title="Migrations",
+        page="migrations",
+        permission="customers.migrate_plan",
+        head=(
+            "id",
+            "plan",
+            "from_version",
+            "to_version",
+            "timing",
+            "state",
+            "contracts",
+            "left_alone",
+            "failed",
+            "reason",
+            "created_by",
+            "approved_by",
+            "created_at",
+            "finished_at",
+        ),
+        rows=_migrations,
+        cells=_migration_cells,
+    )
+)
+
+
+def _approvals(asked: Asked) -> QuerySet:
+    rows = of_tab(asked.query.get("shown", ""), asked.user, asked.now)
+    return rows.select_related("customer", "approver").defer("inputs", "shown")
+
+
+exported(
+    ListExport(
+        kind="approvals",
+        title="Approvals",
+        page="approvals",
+        permission="billing_admin.view_approvalrequest",
+        head=(
+            "id",
+            "act",
+            "title",
+            "customer_id",
+            "rule",
+            "approver",
+            "state",
+            "requested_by",
+            "requested_at",
+            "expires_at",
+            "decided_by",
+            "decided_at",
+            "answer",
+        ),
+        rows=_approvals,
+        cells=each(
+            lambda row: (
+                row.public_id,
+                row.act,
+                row.title,
+                row.customer.customer_id if row.customer else "",
+                row.why,
+                row.approver.name,
+                row.state,
+                row.requested_by,
+                row.requested_at,
+                row.expires_at,
+                row.decided_by,
+                row.decided_at,
+                row.answer,
+            )
+        ),
+    )
+)
+
+
+# Stripe ---------------------------------------------------------------------------------------------------------------
+
+exported(
+    ListExport(
+        kind="stripe_customers",
+        title="Stripe customers",
+        page="stripe_customers",
+        permission="payments.view_stripecustomer",
+        head=("stripe_id", "name", "email", "customer_id", "conflict", "deleted_at"),
+        rows=lambda asked: CustomersFilter(asked.query).narrowed(),
+        cells=each(
+            lambda row: (
+                row.stripe_id,
+                row.name,
+                row.email,
+                row.customer.customer_id if row.customer else "",
+                row.conflict,
+                row.deleted_at,
+            )
+        ),
+    )
+)
+
+exported(
+    ListExport(
+        kind="stripe_events",
+        title="Stripe events",
+        page="payments_stripeevent_changelist",
+        permission="payments.view_stripeevent",
+        head=(
+            "stripe_id",
+            "type",
+            "object",
+            "customer",
+            "happened_at",
+            "received_at",
+            "fetched",
+            "state",
+            "outcome",
+            "attempts",
+        ),
+        rows=lambda asked: EventFilter(asked.query).narrowed(StripeEvent.objects.defer("payload")),
+        cells=each(
+            lambda row: (
+                row.stripe_id,
+                row.type,
+                row.object_id,
+                row.customer,
+                row.happened_at,
+                row.received_at,
+                row.was_fetched,
+                row.state,
+                row.outcome,
+                row.attempts,
             )
         ),
     )

@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
+from django.utils.functional import cached_property
 
 from billing_admin.access import allowed, requires
 from billing_admin.admin.acts import moment
@@ -66,7 +67,7 @@ class RequestRow:
 TABS = {"": "Waiting for me", "asked": "Asked by me", "waiting": "All that wait", "decided": "Decided"}
 
 
-def _of_tab(tab: str, user: User, now: datetime) -> QuerySet[ApprovalRequest]:
+def of_tab(tab: str, user: User, now: datetime) -> QuerySet[ApprovalRequest]:
     match tab:
         case "asked":
             return ApprovalRequest.objects.filter(Q(user=user) | Q(key__created_by=user.get_username()))
@@ -88,7 +89,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     )
     tabs = TABS if allowed(request, DECIDE) else {name: words for name, words in TABS.items() if name}
     tab = tab if tab in tabs else next(iter(tabs))
-    rows = _of_tab(tab, user, now).select_related("customer", "approver").order_by("-id").defer("inputs", "shown")
+    rows = of_tab(tab, user, now).select_related("customer", "approver").order_by("-id").defer("inputs", "shown")
     if before.isdigit() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
     found = list(rows[: A_PAGE + 1])
@@ -122,6 +123,12 @@ class Present:
     warnings: Sequence[str]
     moved: str = ""
     refusal: str = ""
+    is_made: bool = False
+
+    @property
+    def differs(self) -> bool:
+        """Whether there is anything to compare, also what moves by itself."""
+        return self.is_made and any(row.was != row.now for row in self.rows)
 
 
 def present(asked: ApprovalRequest, now: datetime) -> Present:
@@ -133,7 +140,7 @@ def present(asked: ApprovalRequest, now: datetime) -> Present:
         shown: Shown = act_of(asked).shown(now)
     except ValidationError as refused:
         return Present(compared(asked, None), warnings, refusal=" ".join(refused.messages))
-    return Present(compared(asked, shown), shown.warnings, moved=verbs.moved(asked, shown))
+    return Present(compared(asked, shown), shown.warnings, moved=verbs.moved(asked, shown), is_made=True)
 
 
 def why_not(asked: ApprovalRequest, user: User, now: datetime) -> str:
@@ -191,10 +198,21 @@ class RequestAct(ActPage):
 
 
 class Approve(RequestAct):
-    title = "Approve"
-    submit = "Approve and do it"
+    """What has moved since cannot be approved; then the same act tells whoever asked."""
+
+    @cached_property
+    def moved(self) -> str:
+        return present(self.asked, moment(self.request)).moved
+
+    def get_title(self) -> str:
+        return "Send it back" if self.moved else "Approve"
+
+    def get_submit(self) -> str:
+        return "Send it back" if self.moved else "Approve and do it"
 
     def get_outcome(self) -> str:
+        if self.moved:
+            return f"Nothing is done. {self.moved} {self.asked.requested_by} is told, and can ask again."
         return f"{self.asked.shown['sentence']}: done at once, in the name of {self.asked.requested_by}."
 
     def act(self, form: forms.Form) -> str:
@@ -308,7 +326,8 @@ class RuleForm(forms.Form):
             for name, words in kind.measures.items():
                 measures.setdefault(name, []).append(words)
         self._choices("act", [(key, kind.title) for key, kind in acts.items()])
-        self._choices("measure", [("", "Every one of them"), *((name, words[0]) for name, words in measures.items())])
+        named = [(name, words[0][:1].upper() + words[0][1:]) for name, words in measures.items()]
+        self._choices("measure", [("", "Every one of them"), *named])
         self._choices("currency", [("", "Any"), *((code, code) for code in settings.CURRENCIES)])
 
     def _choices(self, name: str, choices: list[tuple[str, str]]) -> None:

@@ -217,6 +217,10 @@ def _field(column: Column) -> forms.Field:
     if column.name == "at":
         begins = [("next_invoice", "From the next invoice"), ("enable", "With the next plan that is enabled")]
         return forms.ChoiceField(label="Begins", choices=begins, required=False)
+    if column.name == "ends_on":
+        return forms.CharField(
+            label=label, required=False, help_text=help_text, widget=forms.DateInput(attrs={"type": "date"})
+        )
     if column.name == "text":
         return forms.CharField(label="Note", max_length=5_000, widget=forms.Textarea(attrs={"rows": 4}))
     return forms.CharField(
@@ -392,6 +396,8 @@ def _about(request: HttpRequest, batch: Batch) -> dict[str, Any]:
         "number": {word.value: number[word] for word in BatchRow.State},
         "over": over,
         "moving": moving,
+        "sums": batches.sums(batch) if batch.state == State.TRIED else [],
+        "has_bar": batch.state != State.TRIED,
         "sections": [] if moving else _sections(batch, number),
         "progress_url": link("batch_progress", batch.public_id),
         "history_url": link("customers_operation_changelist", batch=batch.public_id)

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -23,6 +24,7 @@ from billing_admin.flows.undo import undo, why_not
 from billing_admin.models import Batch, BatchRow
 from billing_admin.row_acts import ROW_ACTS, RowAct, check_cells
 from catalog.after import after_commit
+from catalog.money import format_minor, grouped
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation
 from entitlements.provision import hold
@@ -259,6 +261,22 @@ def counts(batch: Batch) -> Counter[str]:
     """How many rows are in which state; one query."""
     rows = batch.rows.order_by().values_list("state").annotate(n=Count("id"))
     return Counter(dict(rows.values_list("state", "n")))
+
+
+def sums(batch: Batch) -> list[tuple[str, str]]:
+    """What the rows that can be done come to: money due at once by currency, units by feature; one query."""
+    due: Counter[str] = Counter()
+    units: dict[str, Decimal] = {}
+    for facts, cells in batch.rows.filter(state=Row.READY).values_list("facts", "cells").iterator():
+        if facts.get("currency"):
+            due[facts["currency"]] += facts.get("total", 0)
+        if "units" in facts:
+            slug = cells.get("feature", "")
+            units[slug] = units.get(slug, Decimal(0)) + Decimal(facts["units"])
+    return [
+        *(("due", format_minor(total, currency)) for currency, total in sorted(due.items())),
+        *((f"units of {slug}", grouped(total)) for slug, total in sorted(units.items())),
+    ]
 
 
 # Confirming -----------------------------------------------------------------------------------------------------------

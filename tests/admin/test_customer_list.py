@@ -140,6 +140,16 @@ def test_a_hundred_thousand_customers_are_searched_by_index_alone(desk, many, dj
             assert "Seq Scan on customers_customer" not in plan_of(statement), (query, plan_of(statement))
 
 
+def test_the_palette_finds_one_of_a_hundred_thousand_by_index_alone(desk, many):
+    """A-54"""
+    for words in SEARCHES:
+        with CaptureQueriesContext(connection) as asked:
+            desk.get("search", s=words)
+
+        for statement in of_customers(asked):
+            assert "Seq Scan on customers_customer" not in plan_of(statement), (words, plan_of(statement))
+
+
 def test_nobody_counts_all_customers(desk, many):
     """A-54"""
     with CaptureQueriesContext(connection) as asked:

@@ -122,6 +122,7 @@ def test_plans_are_assigned_and_say_what_is_due(desk):
     page = shown(desk)
     confirmed(desk)
 
+    assert page.answer.context["sums"] == [("due", "$200.00")]
     assert "Partner now" in page.text and "$200.00 due" in page.text and "There is no plan 'nothing'." in page.text
     assert states() == [(2, "done"), (3, "done"), (4, "left_out")]
     assert who.subscriptions.count() == 2

@@ -53,7 +53,7 @@ def test_a_filter_is_kept_used_and_deleted(signed_in: SignIn):
     expect(page.locator("dialog")).to_be_visible()
     page.fill("dialog [name=name]", "Robots")
     page.click("dialog button:has-text('Save filter')")
-    page.wait_for_url("**?q=acme")
+    expect(page.locator(".lst-chip")).to_have_count(1)
     page.goto(reverse(LIST))
     page.click(".lst-chip >> text=Robots")
     page.wait_for_url("**?q=acme")
