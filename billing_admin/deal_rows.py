@@ -228,7 +228,7 @@ def frame_entries(terms: DealTerms) -> list[Entry]:
         Entry("Starts", said("starts_at", terms.starts_at)),
         Entry("Term", said("term_months", terms.term_months)),
         Entry("Billed", f"every {every(terms.cadence)}"),
-        Entry("After the term", "goes on under the last phase" if terms.renews else "ends"),
+        Entry("Then", "goes on under the last phase" if terms.renews else "ends"),
         Entry("Net terms", said("net_terms_days", terms.net_terms_days)),
         Entry("Access", ACTIVATIONS.get(terms.activation, terms.activation)),
         *([Entry("Trial", said("trial_days", terms.trial_days))] if terms.trial_days is not None else []),

@@ -21,9 +21,8 @@ from billing_admin.deal_form import DealForm
 from billing_admin.deal_rights import CHANGE, rights_for
 from billing_admin.deal_rows import Worth, worth_of
 from billing_admin.flows.deal_reading import calendar_for
-from billing_admin.flows.deals import newest, read_terms, rename, save_version
+from billing_admin.flows.deals import InvalidPhase, newest, read_terms, rename, save_version
 from billing_admin.pages import dress, render_page
-from catalog.items import InvalidItems
 from catalog.models import Feature, PlanVersion
 from customers.journal import Actor
 from deals.states import DealState
@@ -149,8 +148,9 @@ class BuilderPage:
     def _refuse(self, refused: ValidationError) -> None:
         if isinstance(refused, InvalidDeal):
             self.form.refuse(refused.problems)
-        elif isinstance(refused, InvalidItems):
-            self.form.refuse(Problem(f"phases.0.items.{e.index}.{e.field}", e.message) for e in refused.errors)
+        elif isinstance(refused, InvalidPhase):
+            at = f"phases.{refused.place}.items"
+            self.form.refuse(Problem(f"{at}.{e.index}.{e.field}", e.message) for e in refused.errors)
         else:
             self.form.error = " ".join(refused.messages)
         self.problem = self.form.error or MARKED

@@ -19,10 +19,12 @@ from billing_admin.api.refusals import SENTENCES, answer, standard
 from billing_admin.api.usage import AccessOut
 from billing_admin.flows.approvals import ApprovalNeeded
 from billing_admin.flows.customers import DeletionBlocked
+from billing_admin.flows.deals import InvalidPhase
 from billing_admin.flows.enable_plan import PreviewOutdated
 from catalog.coupons import InvalidCoupon
 from catalog.items import InvalidItems
 from catalog.mapping import BadMapping
+from deals.terms import InvalidDeal
 from entitlements.meters import BadEvent
 from entitlements.override import BadOverride
 from entitlements.track import LimitReached
@@ -52,6 +54,13 @@ CONFLICT = {
     "already_settled",
     "cannot_move",
     "cannot_take_back",
+    "deal_closed",
+    "deal_customer_moved",
+    "deal_is_a_template",
+    "deal_moved",
+    "deal_state",
+    "offer_over",
+    "not_executed",
     "dry_run_outdated",
     "migration_state",
     "nothing_to_move",
@@ -154,6 +163,8 @@ CELLS = {"price": "unitPrice", "reset": "resets", "feature": "featureSlug"}
 
 # Fields of a coupon, in the words of the API.
 COUPON_FIELDS = {"plans": "plan_keys", "free_plan": "free_plan_key", "feature": "feature_slug"}
+# Parts of a deal, in the words of the API.
+DEAL_FIELDS = {"item_key": "priceId", "feature": "featureSlug"}
 # Parts of an override, in the words of the API.
 OVERRIDE_FIELDS = {"from": "effectiveFrom", "until": "effectiveUntil", "subscription": "subscriptionId"}
 
@@ -200,11 +211,12 @@ def refusal_of(error: ValidationError) -> tuple[int, dict[str, Any]]:
     more: dict[str, Any] = {}
     match error:
         case InvalidItems():
+            at = f"phases.{error.place}." if isinstance(error, InvalidPhase) else ""
             more["errors"] = [
                 {
                     "code": e.code,
                     "message": e.message,
-                    "field": f"items.{e.index}.{CELLS.get(e.field, _camel(e.field))}",
+                    "field": f"{at}items.{e.index}.{CELLS.get(e.field, _camel(e.field))}",
                 }
                 for e in error.errors
             ]
@@ -212,6 +224,11 @@ def refusal_of(error: ValidationError) -> tuple[int, dict[str, Any]]:
         case DeletionBlocked():
             more["errors"] = [{"code": b.kind, "message": b.sentence, "field": b.id or None} for b in error.blockers]
             code, status = "deletion_blocked", HTTPStatus.CONFLICT
+        case InvalidDeal():
+            more["errors"] = [
+                {"code": p.code, "message": p.message, "field": _deal_field(p.field)} for p in error.problems
+            ]
+            code, message, field = "invalid_deal", more["errors"][0]["message"], more["errors"][0]["field"]
         case InvalidCoupon():
             more["errors"] = [
                 {"code": e.code, "message": e.messages[0], "field": to_camel(COUPON_FIELDS.get(name, name))}
@@ -231,6 +248,14 @@ def refusal_of(error: ValidationError) -> tuple[int, dict[str, Any]]:
         case LimitReached():
             more["access"] = AccessOut.of(error.access).model_dump(mode="json", by_alias=True)
     return status, {"code": code, "message": message, "field": field} | more
+
+
+def _deal_field(field: str) -> str:
+    """`prices.0.item_key` as callers write it: `prices.0.priceId`; keys of units stay as they are."""
+    first, *rest = field.split(".")
+    if first == "use" or rest[1:2] in (["use"], ["bought"]):
+        return field
+    return ".".join(DEAL_FIELDS.get(part, to_camel(part)) for part in (first, *rest))
 
 
 def _camel(field: str) -> str:

@@ -7,6 +7,7 @@ from django.db.models import Q, QuerySet
 from billing_admin.api.refusals import BadValue, NotFound
 from catalog.models import Plan, PlanVersion, Product
 from customers.models import Customer, Subscription
+from deals.models import Deal
 from entitlements.models import FeatureOverride, Grant
 from invoicing.models import Invoice
 from payments.gateway import enabled
@@ -76,7 +77,7 @@ def find_product(key: str) -> Product:
     return found
 
 
-Row = TypeVar("Row", Customer, Invoice, FeatureOverride, Grant)
+Row = TypeVar("Row", Customer, Invoice, FeatureOverride, Grant, Deal)
 
 
 def page_of(rows: "QuerySet[Row]", cursor: str | None, limit: int) -> tuple[list[Row], str | None]:

@@ -4,7 +4,7 @@ A version that anybody was shown is never changed: a change is another version, 
 to be approved anew. Who has to approve is asked in `deal_approval.py`; `deal_execute.py` carries it out.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from django.db import transaction
 from billing_admin.flows.deal_figures import reckon
 from billing_admin.flows.deal_use import Term
 from billing_admin.flows.position import held_subscription
-from catalog.items import check_conditions, check_items
+from catalog.items import InvalidItems, ItemError, check_conditions, check_items
 from catalog.models import Feature, Plan, PlanVersion
 from catalog.periods import Cadence
 from catalog.terms import FeatureTerms, PlanTerms
@@ -32,6 +32,14 @@ class CannotChangeDeal(ValidationError):
             f"{deal.name} is {deal.get_state_display().lower()}; make an amendment or a new deal instead.",
             code="deal_closed",
         )
+
+
+class InvalidPhase(InvalidItems):
+    """Items that one phase cannot sell; `place` counts the phases from 0."""
+
+    def __init__(self, place: int, errors: Sequence[ItemError]):
+        self.place = place
+        super().__init__(errors)
 
 
 class NotATemplate(ValidationError):
@@ -225,9 +233,12 @@ def check(deal: Deal, terms: DealTerms) -> None:
     validate(terms)
     plan = Plan.objects.select_related("product").get(versions=deal.base_version_id)
     base = base_of(deal)
-    for phase in terms.phases:
+    for place, phase in enumerate(terms.phases):
         card = terms.phase_terms(phase, base)
-        check_items(plan, card.cadence, card.items)
+        try:
+            check_items(plan, card.cadence, card.items)
+        except InvalidItems as refused:
+            raise InvalidPhase(place, refused.errors) from refused
         check_conditions(plan, card.conditions)
 
 

@@ -112,7 +112,7 @@ def test_the_one_who_decides_sees_the_rule_the_reason_and_until_when(acme, clien
 
     page = at(client, FINANCE).get("approval", request.public_id)
 
-    assert "A coupon with a discount (%) above 20 needs approval by Finance." in page.text
+    assert "A coupon with a discount above 20 % needs approval by Finance." in page.text
     assert "they asked" in page.text and "19 Mar 2026" in page.text
     assert page.answer.context["may_decide"] and not page.answer.context["may_withdraw"]
 
@@ -251,7 +251,7 @@ def test_a_rule_is_added_changed_and_switched_off(client):
 
     made.refresh_from_db()
     assert (made.above, made.expires_hours, made.is_active) == (2000, 24, False)
-    assert "A grant of units with units above 2,000 needs approval by Finance." in desk.get("approval_rules").text
+    assert "A grant with more than 2,000 units needs approval by Finance." in desk.get("approval_rules").text
 
 
 def test_a_rule_that_cannot_be_is_refused_at_its_field(client):

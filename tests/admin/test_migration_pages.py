@@ -4,12 +4,14 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from billing_admin.flows.migrate import begin, pause, progress
 from billing_admin.flows.migrate_order import Order, with_proposed
 from billing_admin.flows.migrate_run import carry_out
+from billing_admin.models import ApprovalRequest, ApprovalRule
 from catalog.models import Plan
 from customers.models import Customer, MigrationRow, PlanMigration
 from tests import builders as a
@@ -120,7 +122,7 @@ def test_a_price_can_be_dropped_on_purpose_and_the_dry_run_says_so(desk):
 
     page = tried(desk, plan, **{"map-support": "drop"})
 
-    assert "Dropped on purpose" in page.text
+    assert "Dropped on purpose: Base fee (support)." in page.text
 
 
 def test_two_prices_cannot_become_the_same_one(desk):
@@ -339,6 +341,24 @@ def test_when_nobody_can_be_moved_there_is_no_button(desk):
 
     assert not page.answer.context["outlook"].moves
     assert 'name="reason"' not in page.html
+
+
+def test_a_rule_makes_the_button_ask_for_approval_and_nobody_is_moved(desk, dearer):
+    """A-53"""
+    ApprovalRule.objects.create(
+        act="migration.started", measure="customers", above=1, approver=Group.objects.get(name="Finance")
+    )
+
+    key = key_of(asked(desk, dearer))
+    shown = desk.get("migration_try", key)
+    outlook = shown.answer.context["outlook"]
+    said = {"reason": "new prices", "confirmed": outlook.fingerprint, shown.answer.context["ask"]: "1"}
+    desk.post("migration_try", key, **said)
+
+    assert "Ask for approval" in shown.text and "needs approval by Finance" in shown.text
+    [request] = ApprovalRequest.objects.all()
+    assert (request.act, request.reason, request.state) == ("migration.started", "new prices", "waiting")
+    assert not PlanMigration.objects.exists()
 
 
 # Progress
