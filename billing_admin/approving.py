@@ -86,6 +86,12 @@ class Act(Protocol):
         """Call the verb. The actor is whoever asked, with the approval on it."""
 
 
+class GivenUp(Protocol):
+    """What an act can have besides: it hears that its request was refused, withdrawn, or ran out."""
+
+    def given_up(self, *, why: str, actor: Actor, now: datetime) -> None: ...
+
+
 ACTS: dict[str, type[Act]] = {}
 
 

@@ -22,6 +22,7 @@ NEXT: dict[str, set[str]] = {
     _S.APPROVED: {_S.DRAFT, _S.SENT, _S.ACCEPTED, _S.VOID},
     _S.SENT: {_S.DRAFT, _S.ACCEPTED, _S.VOID},
     _S.ACCEPTED: {_S.DRAFT, _S.EXECUTED, _S.VOID},
+    _S.EXECUTED: {_S.ACCEPTED},  # taken back, before anything was renewed
 }
 
 

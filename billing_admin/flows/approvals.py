@@ -20,7 +20,7 @@ from django.db.models import Q, QuerySet
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from billing_admin.approving import ACTS, Act, Effect, Shown, Size
+from billing_admin.approving import ACTS, Act, Effect, GivenUp, Shown, Size
 from billing_admin.models import ApiKey, ApprovalRequest, ApprovalRequestQuerySet, ApprovalRule
 from catalog.after import after_commit
 from catalog.money import grouped
@@ -30,6 +30,14 @@ from customers.models import Customer, Operation
 DECIDE = "billing_admin.decide_approval"
 BY_KEY = "api:"
 State = ApprovalRequest.State
+# Sizes as rules say them; a measure that only one act has is said in its own words.
+PHRASES = {
+    "discount": "a discount above {} %",
+    "amount": "an amount above {}",
+    "refund": "a refund above {}",
+    "units": "more than {} units",
+    "customers": "more than {} customers",
+}
 
 
 class ApprovalNeeded(ValidationError):
@@ -142,14 +150,15 @@ def _exceeds(rule: ApprovalRule, sizes: Sequence[Size]) -> bool:
 
 
 def why(rule: ApprovalRule) -> str:
-    """The rule in a sentence: `A coupon with a discount (%) above 20 needs approval by Finance.`"""
+    """The rule in a sentence: `A coupon with a discount above 20 % needs approval by Finance.`"""
     kind = ACTS.get(rule.act)
     title = kind.title if kind else rule.act
     if rule.above is None:
         return f"{title} needs approval by {rule.approver.name}."
     words = kind.measures.get(rule.measure, rule.measure) if kind else rule.measure
-    currency = f" {rule.currency}" if rule.currency else ""
-    return f"{title} with {words} above {grouped(rule.above)}{currency} needs approval by {rule.approver.name}."
+    size = f"{grouped(rule.above)} {rule.currency}".strip()
+    phrase = PHRASES.get(rule.measure, f"{words} above {{}}").format(size)
+    return f"{title} with {phrase} needs approval by {rule.approver.name}."
 
 
 # Asking ---------------------------------------------------------------------------------------------------------------
@@ -317,6 +326,9 @@ def _held(request: ApprovalRequest) -> ApprovalRequest:
 def _close(held: ApprovalRequest, state: str, *, by: str, answer: str, now: datetime) -> None:
     held.state, held.decided_by, held.decided_at, held.answer = state, by, now, answer
     held.save(update_fields=["state", "decided_by", "decided_at", "answer", "operation"])
+    if state != State.APPLIED and hasattr(ACTS.get(held.act), "given_up"):
+        why = f"{held.get_state_display().lower()}. {answer}".strip()
+        cast(GivenUp, act_of(held)).given_up(why=why, actor=Actor(by) if by else CLOCKWORK, now=now)
 
 
 def _note(held: ApprovalRequest, act: str, summary: str, *, actor: Actor, now: datetime, reason: str = "") -> Operation:

@@ -236,7 +236,7 @@ def _planned(subscription: Subscription, answers: Answers, now: datetime) -> Can
     _refuse(subscription, answers, now)
     at = now.replace(microsecond=0)
     gated = _gated(subscription)
-    if subscription.state == SubscriptionState.PENDING_PAYMENT:
+    if subscription.state in (SubscriptionState.PENDING_PAYMENT, SubscriptionState.SCHEDULED):
         currency = phase_at(subscription, at).version.plan.currency
         return Cancellation(at, at, at_once=True, documents=(), currency=currency, withdraws="", gives_up=gated)
     at_once = answers.settle_now(subscription)
@@ -337,6 +337,8 @@ def cancel(
         switch.refuse_parked(subscription)
     operation = _record(customer, subscription, answers, planned, reason=reason, actor=actor, now=now)
     _give_up(planned.gives_up, actor=actor, now=now)
+    if subscription.state == SubscriptionState.SCHEDULED:
+        switch.withdraw_start(subscription, now=now)
     subscription.refresh_from_db()
     if not subscription.is_live:
         return operation, []

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from billing_admin.flows.change import restarts_cycle
 from billing_admin.flows.coupons import apply_new, coupon_for_act
-from billing_admin.flows.deal_approval import VersionMoved, refuse_customer_moved
+from billing_admin.flows.deal_approval import VersionMoved, refuse_customer_moved, refuse_gated_start
 from billing_admin.flows.deal_calendar import first_boundary, new_specials
 from billing_admin.flows.deal_use import Term, term_from
 from billing_admin.flows.deals import NotATemplate, check, hold, newest, note, read_terms
@@ -42,17 +43,6 @@ from deals.terms import CUSTOMER, NOW, DealTerms
 from entitlements.models import FeatureOverride
 from entitlements.override import override
 from invoicing.special import REPLACE
-
-
-class StartsInTheFuture(ValidationError):
-    """Access on a day to come cannot wait for a payment."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "A contract that begins on a day to come gives access on that day. Let it begin at once, or say that access"
-            " does not wait for the first payment.",
-            code="start_to_come",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +89,7 @@ def execute(deal: Deal, *, reason: str = "", actor: Actor, now: datetime) -> Dea
     order = _order(deal, reason, actor, now)
     catch_up(order.customer, now=now)
     refuse_customer_moved(deal, order.terms)
-    before = Operation.objects.filter(customer=order.customer).order_by("-id").values_list("pk", flat=True).first() or 0
+    before = _before(order)
     done = _begin(order)
     overrides = _override(order, done)
     deal.move_to(DealState.EXECUTED)
@@ -107,6 +97,24 @@ def execute(deal: Deal, *, reason: str = "", actor: Actor, now: datetime) -> Dea
     deal.operation = _record(order, done, overrides, before)
     deal.save(update_fields=["state", "executed_at", "subscription", "operation"])
     return deal
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """How the customer stood: the last act, and what was planned for the contract."""
+
+    operation: int
+    planned: dict[str, Any]
+
+
+def _before(order: Order) -> Before:
+    last = Operation.objects.filter(customer=order.customer).order_by("-id").values_list("pk", flat=True).first()
+    held = held_subscription(order.customer, order.plan)
+    if held is None:
+        return Before(last or 0, {})
+    following = held.next_phase(order.at)
+    planned = {"next": following.pk if following else None, "netTermsDays": held.net_terms_days}
+    return Before(last or 0, {**planned, **switch.planned_end(held)})
 
 
 def _order(deal: Deal, reason: str, actor: Actor, now: datetime) -> Order:
@@ -122,10 +130,7 @@ def _order(deal: Deal, reason: str, actor: Actor, now: datetime) -> Order:
     actor = replace(actor, approval=deal.approval or deal.public_id, approved_by=deal.approved_by)
     words = f"Deal {deal.name}: {reason.strip()}" if reason.strip() else f"Deal {deal.name}"
     base = PlanVersion.objects.with_items().select_related("plan__product").get(pk=deal.base_version_id)
-    order = Order(deal, terms, deal.customer, base.plan, base, words, actor, now)
-    if order.starts_later and terms.activation != NOW and not terms.net_terms_days:
-        raise StartsInTheFuture
-    return order
+    return Order(deal, terms, deal.customer, base.plan, base, words, actor, now)
 
 
 # How it begins --------------------------------------------------------------------------------------------------------
@@ -187,6 +192,7 @@ def _plan_start(order: Order) -> Done:
     """A first contract that begins by itself on its day."""
     terms, starts_at = order.terms, order.terms.starts_at
     assert starts_at is not None
+    refuse_gated_start(terms, held=False, now=order.now)
     days = order.base.terms().trial_days if terms.trial_days is None else terms.trial_days
     trial_ends_at = starts_at + timedelta(days=days) if days else None
     term = term_from(terms, opens_at=starts_at, anchor=trial_ends_at or starts_at, trial_ends_at=trial_ends_at)
@@ -329,11 +335,13 @@ def _override(order: Order, done: Done) -> list[FeatureOverride]:
     return found
 
 
-def _record(order: Order, done: Done, overrides: Sequence[FeatureOverride], before: int) -> Operation:
+def _record(order: Order, done: Done, overrides: Sequence[FeatureOverride], before: Before) -> Operation:
     """The line of the journal: what was written, phase by phase, as it was agreed."""
     subscription, term = done.subscription, done.term
     spans = zip(order.terms.phases, order.terms.spans(), strict=True)
-    made = Operation.objects.filter(customer=order.customer, pk__gt=before).order_by("id")
+    made = Operation.objects.filter(customer=order.customer, pk__gt=before.operation).order_by("id")
+    coming = subscription.phases.filter(withdrawn_at=None, starts_at__gt=order.at).values_list("pk", flat=True)
+    coupons = order.customer.applied_coupons.filter(applied_at=order.now, removed_at=None)
     return note(
         order.deal,
         "executed",
@@ -363,5 +371,8 @@ def _record(order: Order, done: Done, overrides: Sequence[FeatureOverride], befo
             ],
             "acts": [operation.public_id for operation in made],
             "overrides": [row.public_id for row in overrides],
+            "coupons": list(coupons.values_list("public_id", flat=True)),
+            "scheduled": list(coming),
+            "before": before.planned,
         },
     )

@@ -270,7 +270,20 @@ def _read(customer: Customer, proposal: Proposal, at: datetime, ledger: int | No
     if subscription:
         refuse_mirrored(subscription)
         switch.refuse_parked(subscription)
+    else:
+        _refuse_scheduled(customer, plan)
     return read_position(customer, plan, at=at, ledger=ledger, subscription=subscription)
+
+
+def _refuse_scheduled(customer: Customer, plan: Plan) -> None:
+    """A contract that begins on a day to come has the place of the product's plan already."""
+    waiting = customer.subscriptions.filter(
+        product_id=plan.product_id, add_on=False, state=SubscriptionState.SCHEDULED
+    ).first()
+    if waiting is not None and not plan.add_on:
+        raise PlanNotOffered(
+            plan, f"a contract begins on {waiting.started_at:%-d %b %Y}. Cancel that first, or wait for it."
+        )
 
 
 def _held_by(customer: Customer, proposal: Proposal) -> Subscription | None:

@@ -4,20 +4,51 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, User
 
 from billing_admin.flows import deals
-from billing_admin.flows.deal_approval import submit
+from billing_admin.flows.approvals import approve, refuse
+from billing_admin.flows.cancel import cancel
+from billing_admin.flows.deal_approval import CustomerMoved, StartsInTheFuture, VersionMoved, submit
 from billing_admin.flows.deal_execute import execute
-from billing_admin.flows.deals import accept, create_deal, create_from, newest, read_terms, save_version, send, void
+from billing_admin.flows.deal_past import deal_at
+from billing_admin.flows.deals import (
+    NotATemplate,
+    OfferOver,
+    accept,
+    amend,
+    create_deal,
+    create_from,
+    newest,
+    read_terms,
+    save_version,
+    void,
+)
+from billing_admin.flows.enable_plan import PlanNotOffered
+from billing_admin.flows.gate import expire
+from billing_admin.flows.undo import undo, why_not
 from billing_admin.models import ApprovalRequest, ApprovalRule
+from customers.journal import Actor
 from customers.models import Customer
 from customers.states import SubscriptionState
 from deals.models import Deal
 from deals.states import CannotMoveDeal
-from deals.terms import NOW, DealPhase, DealTerms
-from tests.builders import STAFF, allowance, customer, fee, pass_time, plan, pro, the_subscription, totals
-from tests.instants import APRIL_1, MARCH_1, day
+from deals.terms import NOW, DealOverride, DealPhase, DealTerms
+from tests.builders import (
+    STAFF,
+    access,
+    allowance,
+    customer,
+    enable,
+    fee,
+    free,
+    pass_time,
+    pay_all,
+    plan,
+    the_subscription,
+    totals,
+)
+from tests.instants import APRIL_1, MARCH_1, MARCH_16, MAY_1, day
 
 pytestmark = pytest.mark.django_db
 
@@ -157,3 +188,322 @@ def test_a_deal_for_a_day_to_come_begins_by_itself():
     contract = the_subscription(who)
     assert (contract.state, contract.ends_at) == ("active", day("2027-04-01"))
     assert totals(who) == [8000]
+
+
+def test_a_refused_deal_is_a_draft_again():
+    deal = draft()
+    ramp(deal, 70, 80)
+    rule(20)
+    deal = submit(deal, actor=STAFF, now=MARCH_1)
+    [request] = ApprovalRequest.objects.all()
+
+    refuse(request, reason="too cheap", user=finance(), now=MARCH_1)
+
+    deal.refresh_from_db()
+    assert (deal.state, deal.approval) == ("draft", "")
+
+
+def test_an_approved_deal_keeps_who_approved_it():
+    """A deal that was approved carries its approval into everything that is written."""
+    who = customer()
+    deal = draft(who)
+    ramp(deal, 70, 80)
+    rule(20)
+    asker = Actor.of(sales())
+    submit(deal, actor=asker, now=MARCH_1)
+    [request] = ApprovalRequest.objects.all()
+
+    approve(request, user=finance(), now=day("2026-03-03"))
+    deal.refresh_from_db()
+    assert (deal.state, deal.approved_by) == ("approved", "fin")
+    accept(deal, by="Jane Roe", actor=asker, now=day("2026-03-03"))
+    execute(deal, actor=asker, now=day("2026-03-04"))
+
+    enabled = who.operations.get(verb="plan.enabled")
+    assert (enabled.approval, enabled.approved_by) == (request.public_id, "fin")
+
+
+def finance() -> User:
+    return User.objects.create_superuser("fin", password="x")
+
+
+def sales() -> User:
+    return User.objects.create_superuser("sal", password="x")
+
+
+def test_what_was_changed_after_the_approval_is_not_executed():
+    deal = signed(draft())
+    version = newest(deal)
+    version.deal.versions.filter(pk=version.pk).update(fingerprint="another")
+
+    with pytest.raises(VersionMoved):
+        execute(deal, actor=STAFF, now=MARCH_1)
+
+
+def test_a_deal_is_refused_when_the_customer_has_something_else_by_now():
+    who, what = customer(), plan("pro", fee(100), allowance(100, price="0.10"))
+    deal = signed(draft(who, of=what))
+    enable(who, what)
+
+    with pytest.raises(CustomerMoved):
+        execute(deal, actor=STAFF, now=MARCH_1)
+
+
+def test_a_void_deal_says_why():
+    deal = void(draft(), reason="they chose another one", actor=STAFF, now=MARCH_1)
+
+    assert (deal.state, deal.void_reason) == ("void", "they chose another one")
+
+
+def test_an_offer_that_is_over_is_not_accepted():
+    deal = submit(draft(), actor=STAFF, now=MARCH_1)
+    deals.rename(deal, name="Acme", expires_at=MARCH_16, actor=STAFF, now=MARCH_1)
+
+    with pytest.raises(OfferOver):
+        accept(deal, by="Jane Roe", actor=STAFF, now=APRIL_1)
+
+
+def test_a_template_is_the_beginning_of_many_deals():
+    template = draft_template()
+    ramp(template, 80, 90)
+
+    deal = create_from(template, customer(), name="Beta 2026", actor=STAFF, now=APRIL_1)
+
+    assert (deal.made_from, deal.is_template) == (template, False)
+    assert [phase.label for phase in read_terms(newest(deal)).phases] == ["Year 1", "Year 2"]
+
+
+def draft_template() -> Deal:
+    made = plan("pro", fee(100), allowance(100, price="0.10"))
+    return create_deal(None, made.current_version, name="Ramp", actor=STAFF, now=MARCH_1)
+
+
+def test_a_start_to_come_does_not_wait_for_a_payment():
+    deal = draft()
+    terms = ramp(deal, 80, starts_at=APRIL_1)
+    save_version(deal, replace(terms, activation="after_payment"), actor=STAFF, now=MARCH_1)
+
+    with pytest.raises(StartsInTheFuture):
+        submit(deal, actor=STAFF, now=MARCH_1)
+
+
+def test_a_template_is_not_submitted():
+    with pytest.raises(NotATemplate):
+        submit(draft_template(), actor=STAFF, now=MARCH_1)
+
+
+# Amendments -----------------------------------------------------------------------------------------------------------
+
+
+def amended(who: Customer) -> tuple[Deal, Deal]:
+    """80 in the first year, 90 in the second; from June on 85 and, after the first year, 120."""
+    now = day("2026-06-16")
+    deal = draft(who)
+    ramp(deal, 80, 90, renews=False)
+    deal = execute(signed(deal), actor=STAFF, now=MARCH_1)
+    pass_time(who, to=now)
+    later = amend(deal, name="Acme 2026, amended", actor=STAFF, now=now)
+    terms = read_terms(newest(later))
+    first, second = terms.phases
+    dearer = (
+        replace(first, items=(fee(85), *first.items[1:])),
+        replace(second, items=(fee(120), *second.items[1:])),
+    )
+    save_version(later, replace(terms, phases=dearer), actor=STAFF, now=now)
+    return deal, execute(signed(later, now=now), actor=STAFF, now=now)
+
+
+def test_an_amendment_begins_with_the_months_that_are_left():
+    who = customer()
+    deal = draft(who)
+    ramp(deal, 80, 90)
+    deal = execute(signed(deal), actor=STAFF, now=MARCH_1)
+    pass_time(who, to=day("2026-06-16"))
+
+    terms = read_terms(newest(amend(deal, name="Amended", actor=STAFF, now=day("2026-06-16"))))
+
+    assert (terms.term_months, [phase.months for phase in terms.phases]) == (21, [9, None])
+
+
+def test_an_amendment_goes_on_with_the_contract_and_ends_when_it_did():
+    who = customer()
+
+    deal, later = amended(who)
+    pass_time(who, to=day("2028-03-02"))
+
+    contract = who.subscriptions.get()
+    assert later.subscription == deal.subscription == contract
+    assert contract.ended_at == day("2028-03-01")
+    assert totals(who)[:6] == [8000, 8000, 8000, 8000, 250, 8500]
+    assert totals(who)[12:15] == [8500, 12000, 12000]
+
+
+def test_an_amendment_for_a_day_to_come_begins_with_the_next_period():
+    who, now = customer(), day("2026-06-16")
+    deal = execute(signed(draft(who)), actor=STAFF, now=MARCH_1)
+    pass_time(who, to=now)
+    later = amend(deal, name="Amended", actor=STAFF, now=now)
+    terms = read_terms(newest(later))
+    dearer = replace(terms.phases[0], items=(fee(150), *terms.phases[0].items[1:]))
+    save_version(later, replace(terms, phases=(dearer,), starts_at=day("2026-07-10")), actor=STAFF, now=now)
+
+    execute(signed(later, now=now), actor=STAFF, now=now)
+    pass_time(who, to=day("2026-08-02"))
+
+    assert totals(who) == [10000] * 5 + [15000]
+
+
+def test_a_deal_as_it_was_before_and_after_its_amendment():
+    deal, later = amended(customer())
+
+    before, after = deal_at(deal, day("2026-06-01")), deal_at(later, day("2026-06-17"))
+
+    assert [(p.label, p.starts_at, p.ends_at) for p in before.phases] == [
+        ("Year 1", MARCH_1, day("2027-03-01")),
+        ("Year 2", day("2027-03-01"), day("2028-03-01")),
+    ]
+    assert [(p.deal, p.label, p.starts_at) for p in after.phases] == [
+        (deal, "Year 1", MARCH_1),
+        (later, "Year 1", day("2026-06-16")),
+        (later, "Year 2", day("2027-03-01")),
+    ]
+    assert (before.state, deal_at(later, day("2026-06-01")).version) == ("executed", None)
+
+
+# The first payment ----------------------------------------------------------------------------------------------------
+
+
+def test_the_phases_of_a_deal_wait_with_it_for_the_first_payment():
+    who = customer()
+    deal = draft(who)
+    terms = ramp(deal, 80, 90)
+    save_version(deal, replace(terms, activation="after_payment"), actor=STAFF, now=MARCH_1)
+
+    contract = execute(signed(deal), actor=STAFF, now=MARCH_1).subscription
+    assert contract.state == SubscriptionState.PENDING_PAYMENT
+    pay_all(who, now=MARCH_16)
+    pass_time(who, to=day("2027-03-02"))
+
+    assert totals(who)[-1] == 9000
+
+
+def test_a_deal_after_a_free_plan_leaves_it_alone_until_the_first_payment():
+    who = customer()
+    enable(who, free())
+    made = plan("pro", fee(100), allowance(100, price="0.10"))
+    deal = draft(who, of=made)
+    terms = ramp(deal, 80, 90, renews=False)
+    save_version(deal, replace(terms, activation="after_payment"), actor=STAFF, now=MARCH_1)
+
+    contract = execute(signed(deal), actor=STAFF, now=MARCH_1).subscription
+    assert contract.phases.kept().count() == 1
+    pay_all(who, now=MARCH_1)
+    contract.refresh_from_db()
+
+    assert [phase.version.plan.key for phase in contract.phases.kept()] == ["free", "pro", "pro"]
+    assert contract.ends_at == day("2028-03-01")
+
+
+def test_a_deal_that_nobody_pays_leaves_nothing_scheduled():
+    who = customer()
+    enable(who, free())
+    deal = draft(who, of=plan("pro", fee(100), allowance(100, price="0.10")))
+    terms = ramp(deal, 80, 90)
+    save_version(deal, replace(terms, activation="after_payment"), actor=STAFF, now=MARCH_1)
+    execute(signed(deal), actor=STAFF, now=MARCH_1)
+
+    [invoice] = who.invoices.gating()
+    expire(invoice, now=day("2026-03-03"))
+
+    assert [phase.version.plan.key for phase in the_subscription(who).phases.kept()] == ["free"]
+
+
+# Taking it back -------------------------------------------------------------------------------------------------------
+
+
+def test_a_deal_that_has_not_begun_is_taken_back():
+    who = customer()
+    deal = draft(who)
+    ramp(deal, 80, starts_at=APRIL_1)
+    deal = execute(signed(deal), actor=STAFF, now=MARCH_1)
+
+    undo(deal.operation, reason="too early", actor=STAFF, now=MARCH_16)
+    pass_time(who, to=MAY_1)
+
+    deal.refresh_from_db()
+    assert (deal.state, deal.subscription) == ("accepted", None)
+    assert (who.subscriptions.get().state, totals(who)) == (SubscriptionState.WITHDRAWN, [])
+
+
+def test_an_amendment_that_has_not_begun_is_taken_back_with_what_was_planned_before():
+    who, now = customer(), day("2026-06-16")
+    first = draft(who)
+    ramp(first, 80, 90, renews=False)
+    first = execute(signed(first), actor=STAFF, now=MARCH_1)
+    pass_time(who, to=now)
+    later = amend(first, name="Amended", actor=STAFF, now=now)
+    terms = read_terms(newest(later))
+    save_version(later, replace(terms, starts_at=day("2026-08-01"), renews=True), actor=STAFF, now=now)
+    later = execute(signed(later, now=now), actor=STAFF, now=now)
+
+    undo(later.operation, reason="a mistake", actor=STAFF, now=now)
+
+    contract = the_subscription(who)
+    assert contract.ends_at == day("2028-03-01")
+    assert [p.starts_at for p in contract.kept_phases()] == [MARCH_1, day("2027-03-01")]
+
+
+def test_a_deal_that_was_renewed_is_not_taken_back():
+    who = customer()
+    deal = execute(signed(draft(who)), actor=STAFF, now=MARCH_1)
+    pass_time(who, to=APRIL_1)
+
+    assert why_not(deal.operation, APRIL_1).startswith("It was renewed on 1 Apr 2026")
+
+
+def test_a_deal_of_today_is_taken_back_with_its_invoice():
+    who = customer()
+    deal = draft(who)
+    ramp(deal, 80, 90, overrides=(DealOverride("credits", Decimal(500), 0, 6),))
+    deal = execute(signed(deal), actor=STAFF, now=MARCH_1)
+
+    undo(deal.operation, reason="a mistake", actor=STAFF, now=MARCH_1)
+
+    deal.refresh_from_db()
+    assert deal.state == "accepted"
+    assert not who.subscriptions.live().exists()
+    assert [invoice.state for invoice in who.invoices.all()] == ["void"]
+    assert who.feature_overrides.get().revoked_at == MARCH_1
+
+
+def test_a_contract_that_has_not_begun_is_canceled():
+    who = customer()
+    deal = draft(who)
+    ramp(deal, 80, starts_at=APRIL_1)
+    contract = execute(signed(deal), actor=STAFF, now=MARCH_1).subscription
+
+    cancel(contract, reason="changed their mind", actor=STAFF, now=MARCH_16)
+
+    contract.refresh_from_db()
+    assert contract.state == SubscriptionState.WITHDRAWN
+
+
+def test_no_other_plan_is_enabled_beside_a_contract_that_waits_for_its_day():
+    who, what = customer(), plan("pro", fee(100), allowance(100, price="0.10"))
+    deal = draft(who, of=what)
+    ramp(deal, 80, starts_at=APRIL_1)
+    execute(signed(deal), actor=STAFF, now=MARCH_1)
+
+    with pytest.raises(PlanNotOffered, match="begins on 1 Apr 2026"):
+        enable(who, what)
+
+
+def test_a_contract_gives_access_on_its_day_before_any_worker():
+    """The late worker changes cost, never meaning."""
+    who = customer()
+    deal = draft(who)
+    ramp(deal, 80, starts_at=APRIL_1)
+    execute(signed(deal), actor=STAFF, now=MARCH_1)
+
+    assert not access(who, now=MARCH_16).has_access
+    assert access(who, now=APRIL_1).has_access
