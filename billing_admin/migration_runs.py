@@ -7,7 +7,8 @@ from collections.abc import Collection
 from datetime import datetime
 
 from billing_admin.flows.migrate import retry
-from billing_admin.flows.migrate_run import Carried, carry_out
+from billing_admin.flows.migrate_row import Carried
+from billing_admin.flows.migrate_run import carry_out
 from billing_admin.runs import AGAIN, Pass, open_failures
 from customers.models import MigrationRow, PlanMigration
 

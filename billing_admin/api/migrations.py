@@ -113,7 +113,7 @@ class PriceMappingOut(Answer):
 
     @classmethod
     def of(cls, kept: Mapping[str, Any]) -> Self:
-        return cls(from_=kept["from"], to=kept["to"])
+        return cls(**{"from": kept["from"], "to": kept["to"]})
 
 
 class MappingsOut(Answer):
@@ -235,7 +235,7 @@ class MigrationOut(Answer):
             plan_id=migration.plan.key,
             from_version=migration.from_version.number,
             to_version=migration.to_version.number,
-            state=migration.state,
+            state=migration.state,  # type: ignore[arg-type]  # one of them
             schedule=at.astimezone(UTC).isoformat() if at else migration.timing,
             price_mappings=[PriceMappingOut.of(mapping) for mapping in migration.mappings],
             chosen=migration.chosen["description"],
@@ -419,8 +419,8 @@ def list_migration_rows(
 )
 def pause_migration(request: ApiRequest, migration_id: Id, body: MigrationReasonIn) -> MigrationOut:
     """Hold a migration: nobody else is moved until it is resumed."""
-    acted = {"reason": body.reason, "actor": request.auth.actor, "now": request.now}
-    return _out(verbs.pause(_find(migration_id), **acted), request.now)
+    migration = verbs.pause(_find(migration_id), reason=body.reason, actor=request.auth.actor, now=request.now)
+    return _out(migration, request.now)
 
 
 @endpoint(

@@ -16,9 +16,11 @@ from django.db.models import Case, CharField, Count, F, Q, QuerySet, Value, When
 
 from billing_admin.approving import Effect, Shown, Size, guarded
 from billing_admin.flows.approvals import guard
+from billing_admin.flows.migrate_back import take_back_one
 from billing_admin.flows.migrate_order import CannotMigrate, Order
 from billing_admin.flows.migrate_outlook import Look, Outlook, OutlookMoved, dry_run
-from billing_admin.flows.migrate_run import Carried, move_one, take_back_one
+from billing_admin.flows.migrate_row import Carried
+from billing_admin.flows.migrate_run import move_one
 from catalog.after import after_commit
 from catalog.money import format_minor
 from customers.journal import Actor, record, require_reason
@@ -299,12 +301,12 @@ class Progress:
         return 100 * self.done // self.total if self.total else 100
 
 
-def rows_of(migration: PlanMigration, now: datetime) -> "QuerySet[MigrationRow]":
+def rows_of(migration: PlanMigration, now: datetime) -> "QuerySet[Any]":
     """The rows with `state_now`: one that was scheduled has moved once its date came; dates say so, no worker does."""
     return _as_of(migration.rows.all(), now).select_related("customer", "subscription", "operation")
 
 
-def _as_of(rows: "QuerySet[MigrationRow]", now: datetime) -> "QuerySet[MigrationRow]":
+def _as_of(rows: "QuerySet[MigrationRow]", now: datetime) -> "QuerySet[Any]":
     replaced = When(Q(state=RowIs.SCHEDULED, phase__withdrawn_at__isnull=False), then=Value(REPLACED))
     begun = When(Q(state=RowIs.SCHEDULED, at__lte=now), then=Value(str(RowIs.MOVED)))
     return rows.annotate(state_now=Case(replaced, begun, default=F("state"), output_field=CharField()))

@@ -11,19 +11,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from fractions import Fraction
 
 from django.core.exceptions import ValidationError
 
 from billing_admin.flows.change import carry_bought, restarts_cycle
 from billing_admin.flows.migrate_order import Order, Timing, check_order, choose, differing
+from billing_admin.flows.migrate_terms import lost_access, price_of
 from billing_admin.flows.plan_change import Proposal
 from billing_admin.flows.plan_change import Timing as ChangeTiming
 from billing_admin.flows.position import Held
 from catalog.models import Plan
-from catalog.money import grouped, to_minor
-from catalog.periods import Cadence
-from catalog.terms import BOOLEAN, HARD, METERED, ChangeKind, ItemTerms, PlanTerms, compare
+from catalog.money import grouped
+from catalog.terms import ChangeKind, PlanTerms, compare
 from customers.contracts import Contract
 from customers.holdings import contract_of
 from customers.models import Phase, Subscription
@@ -397,52 +396,6 @@ def _held(subscription: Subscription, phase: Phase, contract: Contract, now: dat
         ends_at=subscription.ends_at,
         following=None,
     )
-
-
-def price_of(terms: PlanTerms, cadence: str) -> int:
-    """What terms as they were sold cost in a period of the cadence whatever is used, minor units."""
-    whole = terms.monthly() / Cadence.parse(cadence).monthly_factor()
-    if terms.commitment:
-        own = Cadence.parse(terms.cadence).monthly_factor() / Cadence.parse(cadence).monthly_factor()
-        whole = max(whole, Fraction(terms.commitment) * own)
-    return to_minor(whole, terms.currency)
-
-
-def lost_access(before: PlanTerms, after: PlanTerms, times: int = 1) -> Iterator[str]:
-    """What goes away from one card to another, feature by feature, in words; allowances are for `times` contracts."""
-    for item in before.items:
-        if item.feature is None:
-            continue
-        new = after.for_feature(item.feature.slug)
-        if new is None:
-            yield f"{item.label}: goes away"
-        elif words := _less(item, new, times):
-            yield f"{item.label}: {words}"
-
-
-def _less(item: ItemTerms, new: ItemTerms, times: int) -> str:
-    """How an item gives less than before, in words; empty when it does not."""
-    assert item.feature is not None
-    if item.feature.type == BOOLEAN:
-        return ""
-    if item.feature.type != METERED:
-        return "" if _is_as_good(item, new) else f"{item.describe_allowance()} → {new.describe_allowance()}"
-    if new.granted is not None and (item.granted is None or new.granted < item.granted):
-        was = "unlimited" if item.granted is None else grouped(item.granted * times)
-        return f"{was} → {grouped(new.granted * times)}"
-    return "use beyond the allowance is refused" if new.limit == HARD != item.limit and not new.unlimited else ""
-
-
-def _is_as_good(item: ItemTerms, new: ItemTerms) -> bool:
-    """Of static features: the same, unlimited, or a larger number."""
-    if new.unlimited or (item.unlimited, item.value) == (new.unlimited, new.value):
-        return True
-    if item.unlimited:
-        return False
-    try:
-        return Decimal(new.value) >= Decimal(item.value)
-    except ArithmeticError:
-        return False
 
 
 def _skipped(row: RowOutlook, code: str, **words: object) -> RowOutlook:

@@ -8,6 +8,7 @@ is previewed and enabled like any other.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from billing_admin.flows.enable_plan import propose
 from billing_admin.flows.plan_change import Proposal, Timing
@@ -159,9 +160,9 @@ def _cell_words(item: ItemTerms, cell: str, currency: str) -> str:
 _SAID = ("cadence", "trial_days", "trial_end", "commitment")
 
 
-def _conditions(base: PlanTerms, new: PlanTerms, own: PlanTerms, conflicts: list[Conflict]) -> dict[str, object]:
+def _conditions(base: PlanTerms, new: PlanTerms, own: PlanTerms, conflicts: list[Conflict]) -> dict[str, Any]:
     """Cadence, trial and minimum: the same rule."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for name in _SAID:
         was, becomes, theirs = (getattr(terms, name) for terms in (base, new, own))
         if theirs not in (was, becomes):

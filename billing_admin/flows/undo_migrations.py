@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 
 from billing_admin.approving import Effect
 from billing_admin.flows.migrate import MIGRATE, progress, take_back, take_back_row
-from billing_admin.flows.migrate_run import refuse_kept
+from billing_admin.flows.migrate_back import refuse_kept
 from billing_admin.undoing import CannotTakeBack, TakenBack, inverse
 from customers.journal import Actor
 from customers.models import MigrationRow, Operation, PlanMigration, Subscription

@@ -6,7 +6,8 @@ from typing import Any
 
 from billing_admin.flows.migrate import begin
 from billing_admin.flows.migrate_order import Chosen, Order, Timing, with_proposed
-from billing_admin.flows.migrate_run import Carried, carry_out
+from billing_admin.flows.migrate_row import Carried
+from billing_admin.flows.migrate_run import carry_out
 from catalog.mapping import PriceMapping
 from catalog.models import Plan
 from catalog.terms import ItemTerms

@@ -1,0 +1,63 @@
+"""One contract of a migration: whose turn it is, what is written of it, and the switch of features at once."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.core.exceptions import ValidationError
+
+from billing_admin.flows.change import preview
+from billing_admin.flows.drafts import issue_drafts_of
+from billing_admin.flows.enable_plan import Told, carry_out_change
+from billing_admin.flows.plan_change import Proposal
+from billing_admin.flows.position import read_position
+from catalog.terms import ChangeKind
+from customers.journal import Actor
+from customers.models import Customer, MigrationRow, Operation, Phase, Subscription
+
+
+@dataclass
+class Carried:
+    """What one stretch of work came to; `failures` are named `migration/contract`."""
+
+    done: int = 0
+    skipped: int = 0
+    failures: list[tuple[str, Exception]] = field(default_factory=list)
+
+
+def name_of(row: MigrationRow) -> str:
+    """How a failure names the row: the public ids of its migration and its contract."""
+    return f"{row.migration.public_id}/{row.subscription.public_id}"
+
+
+def hold(row: MigrationRow, *, wait: bool) -> Customer | None:
+    """Hold the customer's row; None when somebody else does and nobody waits."""
+    rows = Customer.objects.select_for_update(skip_locked=not wait)
+    return rows.filter(pk=row.customer_id).first()
+
+
+def write(row: MigrationRow, state: str, now: datetime, *, code: str = "", problem: str = "") -> None:
+    row.state, row.code, row.problem, row.done_at = state, code, problem[:500], now
+    row.save()
+
+
+class PricesDiffer(ValidationError):
+    def __init__(self) -> None:
+        super().__init__("The price of this contract would change, so it waits for a billing cycle.", "prices_differ")
+
+
+def switch_features(
+    row: MigrationRow, customer: Customer, proposal: Proposal, actor: Actor, reason: str, told: Told, now: datetime
+) -> tuple[Phase, Operation]:
+    """Switch the contract at once to what changes no price. Raises `PricesDiffer`."""
+    subscription = Subscription.objects.get(pk=row.subscription_id)
+    issue_drafts_of(subscription, actor=actor, now=now)
+    plan = row.migration.plan
+    at = now.replace(microsecond=0)
+    position = read_position(customer, plan, at=at, subscription=subscription)
+    change = preview(position, proposal)
+    if change.kind is not ChangeKind.FEATURES:
+        raise PricesDiffer
+    enabled = carry_out_change(customer, change, reason=reason, actor=actor, now=now, told=told)
+    phase = enabled.subscription.phase_at(at)
+    assert phase is not None, "a contract that goes on has a phase in force"
+    return phase, enabled.operation
