@@ -311,9 +311,7 @@ class TryMigration(ActPage):
             "outlook": self.outlook,
             "sums": sum_rows(self.outlook),
             "period": every(self.order.old.cadence),
-            "dropped": [
-                i.label for i in self.order.old.items if self.order.keys.get(i.key, "") is None and not i.is_free
-            ],
+            "dropped": dropped_labels(self.order),
             "skips": [Skip(c, SKIPS.get(c, c.replace("_", " ")), n) for c, n in self.outlook.skips.items()],
             "first_at": min(starts, default=None),
             "last_at": max(starts, default=None),
@@ -338,9 +336,7 @@ class TryMigration(ActPage):
         if shown == SKIPPED and code:
             rows = [row for row in rows if row.code == code]
         if words:
-            rows = [
-                r for r in rows if r.customer_name.lower().startswith(words) or r.customer.lower().startswith(words)
-            ]
+            rows = [row for row in rows if _begins(row, words)]
         return rows
 
     def tabs(self, shown: str) -> list[dict[str, Any]]:
