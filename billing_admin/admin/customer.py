@@ -14,7 +14,7 @@ from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
 
 from billing_admin.access import allowed, requires
-from billing_admin.admin import balance, details, events, grants, overrides, rewards, wallet
+from billing_admin.admin import balance, deals, details, events, grants, overrides, rewards, wallet
 from billing_admin.admin.acts import find_customer, moment
 from billing_admin.admin.coming import next_days
 from billing_admin.admin.contracts import newest_and_waiting, waiting_rows
@@ -224,6 +224,7 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
         sees_history=sees_history,
         history_url=link("customers_operation_changelist", customer=customer.pk) if more else "",
         notes=facts.notes,
+        deals=deals.panel(request, customer, facts.deals),
         features_overridden=overrides.panel(request, customer, page.contracts, page.overridden),
         overrides=in_sidebar(page.overrides, may=may["override"]),
         override_url=link("give_special_price", customer.pk) if may["override"] else "",

@@ -19,6 +19,7 @@ from billing_admin.admin.acts import find_customer, moment
 from billing_admin.admin.deal_acts import deal_link, find_deal
 from billing_admin.admin.deal_builder import edit_deal, preview_deal
 from billing_admin.admin.deal_start import StartDeal, suggest_customers
+from billing_admin.admin.facts import DEALS_SHOWN, DealFact
 from billing_admin.admin.invoices import invoice_row
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.operations import OperationRow, operation_row
@@ -182,6 +183,48 @@ def deal_list(request: HttpRequest) -> HttpResponse:
         first=not before,
         of_customer=find_customer(of).name if of else "",
         new_url=link("deals_deal_add") if allowed(request, ADD) else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PanelRow:
+    name: str
+    url: str
+    state: tuple[str, str]
+    since: datetime
+    value: str
+    term: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The deals of one customer that are open or were carried out, newest first."""
+
+    rows: tuple[PanelRow, ...]
+    new_url: str
+    all_url: str
+
+
+def panel(request: HttpRequest, customer: Customer, facts: Sequence[DealFact]) -> Panel | None:
+    """For the customer's page; nothing for whoever may not see deals."""
+    if not allowed(request, VIEW):
+        return None
+    may_begin = allowed(request, ADD) and customer.closed_at is None
+    rows = (
+        PanelRow(
+            name=fact.name,
+            url=link("deals_deal_change", fact.public_id),
+            state=(fact.state, str(DealState(fact.state).label)),
+            since=fact.since,
+            value=fact.value,
+            term=said("term_months", fact.months),
+        )
+        for fact in facts[:DEALS_SHOWN]
+    )
+    return Panel(
+        rows=tuple(rows),
+        new_url=link("deals_deal_add", customer=customer.customer_id) if may_begin else "",
+        all_url=link("deals_deal_changelist", customer=customer.public_id) if len(facts) > DEALS_SHOWN else "",
     )
 
 

@@ -1,4 +1,5 @@
-"""What the sidebar of a customer says about their money, and the newest notes, in one question to the database."""
+"""What the sidebar of a customer says about their money and their deals, and the newest notes, in one question to the
+database."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,14 +7,16 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import CharField, Exists, OuterRef, Subquery, Sum
+from django.db.models import CharField, Exists, OuterRef, QuerySet, Subquery, Sum
 from django.db.models.functions import Cast, Coalesce, JSONObject
 
-from catalog.money import plain
+from catalog.money import format_minor, plain
 from customers.models import Customer, Note
+from deals.models import Deal, DealVersion
 from invoicing.models import CreditEntry, TaxExemption, TaxRate, Wallet
 
 NOTES_SHOWN = 5
+DEALS_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +27,27 @@ class NoteFact:
 
 
 @dataclass(frozen=True, slots=True)
+class DealFact:
+    """A deal that was not given up: since when it is in its state; its value in words, empty until it was reckoned."""
+
+    public_id: str
+    name: str
+    state: str
+    since: datetime
+    value: str
+    months: int
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Account credit in minor units; taxes in words, empty where the plan and the account decide; if there is a
-    wallet; the newest notes."""
+    wallet; the newest notes and deals, of these one more than are shown where there are more."""
 
     credit: int
     taxes: str
     has_wallet: bool
     notes: tuple[NoteFact, ...]
+    deals: tuple[DealFact, ...]
 
 
 def read_facts(customer: Customer) -> Facts:
@@ -47,14 +63,39 @@ def read_facts(customer: Customer) -> Facts:
         has_wallet=Exists(Wallet.objects.filter(customer=OuterRef("pk"))),
         rates=ArraySubquery(rates.annotate(row=as_text).values("row")),
         noted=ArraySubquery(notes.values("row")[:NOTES_SHOWN]),
+        dealt=ArraySubquery(_deals().values("row")[: DEALS_SHOWN + 1]),
     )
-    credit, exempt, own, has_wallet, noted = found.values_list("credit", "exempt", "rates", "has_wallet", "noted").get()
+    names = ("credit", "exempt", "rates", "has_wallet", "noted", "dealt")
+    credit, exempt, own, has_wallet, noted, dealt = found.values_list(*names).get()
     return Facts(
         int(credit),
         "Exempt" if exempt else ", ".join(_words(rate) for rate in own),
         has_wallet,
         tuple(NoteFact(n["author"], n["text"], datetime.fromisoformat(n["at"])) for n in noted),
+        tuple(_deal(row) for row in dealt),
     )
+
+
+def _deals() -> "QuerySet[Deal]":
+    """Those of the customer around it that are open or were carried out, newest first."""
+    newest = DealVersion.objects.filter(deal=OuterRef("pk")).order_by("-number")
+    reached = Coalesce("executed_at", "accepted_at", "sent_at", "approved_at", "created_at")
+    row = JSONObject(
+        id="public_id",
+        name="name",
+        state="state",
+        since=reached,
+        figures=Subquery(newest.values("figures")[:1]),
+        months=Subquery(newest.values("content__term_months")[:1]),
+    )
+    rows = Deal.objects.filter(customer=OuterRef("pk")).exclude(state=Deal.State.VOID).order_by("-id")
+    return rows.annotate(row=row)
+
+
+def _deal(row: dict[str, Any]) -> DealFact:
+    figures = row["figures"]
+    value = format_minor(figures["value"], figures["currency"]) if figures else ""
+    return DealFact(row["id"], row["name"], row["state"], datetime.fromisoformat(row["since"]), value, row["months"])
 
 
 def _words(rate: dict[str, Any]) -> str:

@@ -501,3 +501,19 @@ def test_who_may_only_look_sees_no_buttons(client, acme):
     desk.page()
 
     assert (desk.answer.status_code, desk.answer.context["buttons"], desk.answer.context["menu"]) == (200, [], [])
+
+
+# The customer's page --------------------------------------------------------------------------------------------------
+
+
+def test_the_customers_page_names_the_deals_that_are_open_or_done(client, acme):
+    desk = DealDesk(client, begun(acme, now=MARCH_1), now=MARCH_16)
+    create_from(desk.deal, acme, name="Given up", actor=a.STAFF, now=MARCH_1)
+    void(Deal.objects.get(name="Given up"), reason="No", actor=a.STAFF, now=MARCH_1)
+
+    with desk.at():
+        page = client.get(reverse("admin:customers_customer_change", args=[acme.pk]))
+
+    [row] = page.context["deals"].rows
+    assert (row.name, row.state, row.value, row.term) == ("Acme: Pro", ("draft", "Draft"), "$600.00", "12 months")
+    assert f"customer={acme.customer_id}" in page.context["deals"].new_url
