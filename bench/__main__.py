@@ -17,6 +17,7 @@ def main() -> int:
     django.setup()
     # Imported late: what follows needs Django.
     from bench.measure import measure
+    from bench.migrations import migrations
     from bench.report import Report
     from bench.resets import resets
 
@@ -24,6 +25,7 @@ def main() -> int:
     measure(report, only_hot=options.hot)
     if not options.hot:
         resets(report)
+        migrations(report)
     report.write(places.ROOT / "var" / "bench.json")
     print(f"\n{time.monotonic() - began:.0f} s in all; figures in var/bench.json")
     return 0

@@ -12,7 +12,7 @@ from django.urls import URLPattern, path
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
-from billing_admin import list_runs, runs, stripe_runs
+from billing_admin import list_runs, migration_runs, runs, stripe_runs
 from billing_admin.access import allowed, requires
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, link
@@ -50,6 +50,7 @@ TASKS = {
     runs.MONTHS: "Months of events",
     runs.ARCHIVE: "Archive of events",
     **list_runs.NAMES,
+    **migration_runs.NAMES,
     **stripe_runs.NAMES,
 }
 WORDS = {

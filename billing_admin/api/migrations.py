@@ -9,6 +9,7 @@ from ninja import Query, Router
 from ninja.responses import Status
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_plan
 from billing_admin.api.refusals import BadValue, NotFound
@@ -327,7 +328,7 @@ def propose_migration_mappings(
     needs=MIGRATE,
     gives=MigrationOut,
     status=HTTPStatus.CREATED,
-    also={HTTPStatus.OK: MigrationTriedOut},
+    also={HTTPStatus.OK: MigrationTriedOut, **ASKED},
     refuses=[404, 409],
     example=EXAMPLE,
 )

@@ -110,7 +110,7 @@ def begin(order: Order, *, reason: str, actor: Actor, now: datetime, confirmed: 
 def _begin(
     order: Order, outlook: Outlook, *, reason: str, actor: Actor, now: datetime
 ) -> tuple[PlanMigration, Operation]:
-    guard(MigratePlan(order, outlook), actor=actor, now=now)
+    guard(MigratePlan(order, outlook), actor=actor, now=now, reason=reason)
     reason = require_reason(reason, "a migration")
     if not outlook.moves:
         raise CannotMigrate("None of these contracts can be moved.", "nothing_to_move")

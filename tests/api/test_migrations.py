@@ -1,8 +1,10 @@
 """Moving many customers to another version over the API."""
 
 import pytest
+from django.contrib.auth.models import Group
 
 from billing_admin.flows.migrate_run import carry_out
+from billing_admin.models import ApprovalRule
 from customers.models import Customer, PlanMigration
 from tests import builders as a
 from tests.api.conftest import caller_with
@@ -200,3 +202,16 @@ def test_it_takes_the_permission(pro, role, may):
     answer = ask(caller_with(role).at(MARCH_16), dryRun=True)
 
     assert answer.status == (200 if may else 403)
+
+
+def test_a_large_one_is_asked_for_and_nothing_is_begun_before_somebody_agrees(api, pro):
+    """A migration of more customers than a rule allows."""
+    finance = Group.objects.get(name="Finance")
+    ApprovalRule.objects.create(act="migration.started", measure="customers", above=2, approver=finance)
+
+    few = ask(api, customers=[Customer.objects.first().customer_id])
+    many = ask(api)
+
+    assert (few.status, many.status) == (201, 202)
+    assert many["approval"]["approver"] == "Finance"
+    assert PlanMigration.objects.count() == 1
