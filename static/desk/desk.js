@@ -128,6 +128,60 @@
     for (const box of event.target.form.querySelectorAll(`[name="${event.target.dataset.all}"]`)) box.checked = event.target.checked;
   });
 
+  // Ticks that outlive their page: who was chosen on other pages of a list goes along with the act ---------------------
+  const MOST_PICKED = 500;
+  const picksOf = (form) => `picks:${form.dataset.picks}`;
+  const readPicks = (form) => new Set(JSON.parse(sessionStorage.getItem(picksOf(form)) || "[]"));
+
+  function showPicks(form, picks) {
+    const here = new Set([...form.querySelectorAll("input[type=checkbox][data-pick]")].map((box) => box.value));
+    const elsewhere = [...picks].filter((value) => !here.has(value));
+    for (const kept of form.querySelectorAll("input[type=hidden][data-pick]")) kept.remove();
+    for (const value of elsewhere) {
+      const kept = Object.assign(document.createElement("input"), { type: "hidden", name: "customer", value });
+      kept.dataset.pick = "";
+      form.append(kept);
+    }
+    const told = form.querySelector("[data-picked]");
+    told.hidden = !elsewhere.length;
+    told.querySelector("strong").textContent = elsewhere.length;
+    form.classList.toggle("has-picks", elsewhere.length > 0);
+  }
+
+  function pick(form) {
+    const picks = readPicks(form);
+    for (const box of form.querySelectorAll("input[type=checkbox][data-pick]")) {
+      if (box.checked && picks.size < MOST_PICKED) picks.add(box.value);
+      else if (!box.checked) picks.delete(box.value);
+    }
+    sessionStorage.setItem(picksOf(form), JSON.stringify([...picks]));
+    showPicks(form, picks);
+  }
+
+  on("change", (event) => {
+    const form = event.target.closest?.("form[data-picks]");
+    if (form && event.target.matches("[data-pick], [data-all]")) pick(form);
+  });
+  on("click", (event) => {
+    const form = event.target.closest("[data-unpick]")?.closest("form[data-picks]");
+    if (!form) return;
+    for (const box of form.querySelectorAll("input[type=checkbox][data-pick]")) box.checked = false;
+    pick(form);
+    sessionStorage.removeItem(picksOf(form));
+    showPicks(form, new Set());
+  });
+  // What is begun is no longer chosen.
+  on("submit", (event) => {
+    if (event.target.matches("form[data-picks]")) sessionStorage.removeItem(picksOf(event.target));
+  });
+  on("DOMContentLoaded", () => {
+    for (const form of document.querySelectorAll("form[data-picks]")) {
+      const picks = readPicks(form);
+      for (const box of form.querySelectorAll("input[type=checkbox][data-pick]")) if (picks.has(box.value)) box.checked = true;
+      showPicks(form, picks);
+    }
+  });
+
   // The items editor --------------------------------------------------------------------------------------------------
   const plain = (text) => {
     const bare = text.replace(/[,\s$€£¥]/g, "");

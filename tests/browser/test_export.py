@@ -113,3 +113,21 @@ def test_everybody_who_matches_is_given_units_and_they_are_taken_back(signed_in:
     page.click("dialog button.desk-btn--danger")
     expect(page.locator("#batch")).to_contain_text("2 taken back")
     assert [a.left(who, now=clock()) for who in people] == [100, 100]
+
+
+def test_who_is_ticked_on_one_page_goes_along_with_those_of_another(signed_in: SignIn):
+    """L-30"""
+    for name in ("Acme", "Globex", "Initech"):
+        a.customer(name)
+    page = signed_in()
+
+    page.goto(reverse(LIST) + "?q=acme")
+    page.get_by_label("Choose Acme").check()
+    page.goto(reverse(LIST) + "?q=glob")
+    expect(page.locator("[data-picked]")).to_contain_text("1 chosen on other pages")
+    page.get_by_label("Choose Globex").check()
+    page.click("text=Add a note")
+
+    expect(page.get_by_role("heading", name="Add a note: 2 customers")).to_be_visible()
+    page.goto(reverse(LIST) + "?q=acme")
+    expect(page.get_by_label("Choose Acme")).not_to_be_checked()
