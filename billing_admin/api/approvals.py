@@ -20,7 +20,7 @@ VIEW = "billing_admin.view_approvalrequest"
 State = ApprovalRequest.State
 
 
-class EffectOut(Answer):
+class ApprovalEffectOut(Answer):
     label: str
     before: str
     after: str
@@ -33,7 +33,7 @@ class ApprovalOut(ApprovalBrief):
     reason: str
     requested_by: str
     requested_at: datetime
-    effects: list[EffectOut] = Field(description="What it would do, as it was shown when it was asked for.")
+    effects: list[ApprovalEffectOut] = Field(description="What it would do, as it was shown when it was asked for.")
     warnings: list[str]
     decided_by: str | None
     decided_at: datetime | None
@@ -51,7 +51,10 @@ class ApprovalOut(ApprovalBrief):
             reason=asked.reason,
             requested_by=asked.requested_by,
             requested_at=asked.requested_at,
-            effects=[EffectOut(label=e["label"], before=e["before"], after=e["after"]) for e in asked.shown["effects"]],
+            effects=[
+                ApprovalEffectOut(label=e["label"], before=e["before"], after=e["after"])
+                for e in asked.shown["effects"]
+            ],
             warnings=asked.shown["warnings"],
             decided_by=asked.decided_by or None,
             decided_at=asked.decided_at,

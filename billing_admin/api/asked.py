@@ -20,7 +20,7 @@ Name = Literal["waiting", "applied", "refused", "withdrawn", "expired", "outdate
 class ApprovalBrief(Answer):
     id: str = Field(examples=["apr_4tZ0mW2kPq7LxV3s"])
     state: Name
-    why: str = Field(examples=["A coupon with a discount (%) above 20 needs approval by Finance."])
+    why: str = Field(examples=["A coupon with a discount above 20 % needs approval by Finance."])
     approver: str = Field(description="The role that can approve it.", examples=["Finance"])
     expires_at: datetime
     url: str = Field(description="Where people of that role decide it.")

@@ -36,7 +36,7 @@ class CreditInvoice:
 
     key: ClassVar[str] = "invoice.credited"
     title: ClassVar[str] = "A credit note"
-    measures: ClassVar[Mapping[str, str]] = {"amount": "an amount", "refund": "a refund"}
+    measures: ClassVar[Mapping[str, str]] = {"amount": "amount", "refund": "refund"}
     permissions: ClassVar[tuple[str, ...]] = CREDIT
 
     @classmethod
@@ -90,7 +90,7 @@ class CancelWithRefund:
 
     key: ClassVar[str] = "subscription.canceled"
     title: ClassVar[str] = "A cancellation"
-    measures: ClassVar[Mapping[str, str]] = {"refund": "a refund"}
+    measures: ClassVar[Mapping[str, str]] = {"refund": "refund"}
     permissions: ClassVar[tuple[str, ...]] = ("customers.cancel_subscription", *CREDIT)
 
     @classmethod
@@ -139,7 +139,7 @@ class PayOutWallet:
 
     key: ClassVar[str] = "wallet.paid_out"
     title: ClassVar[str] = "A payout of a wallet"
-    measures: ClassVar[Mapping[str, str]] = {"amount": "an amount"}
+    measures: ClassVar[Mapping[str, str]] = {"amount": "amount"}
     permissions: ClassVar[tuple[str, ...]] = WALLET
 
     @classmethod
@@ -181,7 +181,7 @@ class CorrectWallet:
 
     key: ClassVar[str] = "wallet.corrected"
     title: ClassVar[str] = "A correction of a wallet"
-    measures: ClassVar[Mapping[str, str]] = {"amount": "an amount"}
+    measures: ClassVar[Mapping[str, str]] = {"amount": "amount"}
     permissions: ClassVar[tuple[str, ...]] = WALLET
 
     @classmethod

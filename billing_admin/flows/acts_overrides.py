@@ -30,7 +30,7 @@ class OverridePrice:
 
     key: ClassVar[str] = "price.overridden"
     title: ClassVar[str] = "A special price"
-    measures: ClassVar[Mapping[str, str]] = {"discount": "a discount (%)"}
+    measures: ClassVar[Mapping[str, str]] = {"discount": "discount, in percent"}
     permissions: ClassVar[tuple[str, ...]] = ("customers.override_price",)
 
     @classmethod
@@ -111,8 +111,8 @@ class OverrideMany:
     rows: Sequence[Row]
 
     key: ClassVar[str] = "override_batch.begun"
-    title: ClassVar[str] = "Overrides of many customers"
-    measures: ClassVar[Mapping[str, str]] = {"customers": "customers"}
+    title: ClassVar[str] = "A batch of overrides"
+    measures: ClassVar[Mapping[str, str]] = {"customers": "number of customers"}
     permissions: ClassVar[tuple[str, ...]] = ("entitlements.bulk_override",)
 
     @classmethod

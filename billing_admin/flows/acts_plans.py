@@ -32,7 +32,7 @@ class EnablePlan:
 
     key: ClassVar[str] = "plan.enabled"
     title: ClassVar[str] = "A plan below its list price"
-    measures: ClassVar[Mapping[str, str]] = {"discount": "a discount (%)"}
+    measures: ClassVar[Mapping[str, str]] = {"discount": "discount, in percent"}
     permissions: ClassVar[tuple[str, ...]] = ("customers.enable_plan",)
 
     @classmethod

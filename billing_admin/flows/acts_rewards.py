@@ -32,9 +32,9 @@ class ApplyCoupon:
     key: ClassVar[str] = "coupon.applied"
     title: ClassVar[str] = "A coupon"
     measures: ClassVar[Mapping[str, str]] = {
-        "discount": "a discount (%)",
-        "amount": "an amount",
-        "units": "units of a feature",
+        "discount": "discount, in percent",
+        "amount": "amount",
+        "units": "units",
     }
     permissions: ClassVar[tuple[str, ...]] = ("customers.apply_coupon",)
 
@@ -129,7 +129,7 @@ class GiveInvoiceCredit:
 
     key: ClassVar[str] = "invoice_credit.given"
     title: ClassVar[str] = "An invoice credit"
-    measures: ClassVar[Mapping[str, str]] = {"amount": "an amount"}
+    measures: ClassVar[Mapping[str, str]] = {"amount": "amount"}
     permissions: ClassVar[tuple[str, ...]] = ("invoicing.add_invoicecredit",)
 
     @classmethod

@@ -33,7 +33,7 @@ class EditBalance:
 
     key: ClassVar[str] = "balance.edited"
     title: ClassVar[str] = "A balance edit"
-    measures: ClassVar[Mapping[str, str]] = {"units": "units added"}
+    measures: ClassVar[Mapping[str, str]] = {"units": "units"}
     permissions: ClassVar[tuple[str, ...]] = ("entitlements.change_balance",)
 
     @classmethod
@@ -102,7 +102,7 @@ class GiveUnits:
     idempotency_key: str | None = None
 
     key: ClassVar[str] = "grant.given"
-    title: ClassVar[str] = "A grant of units"
+    title: ClassVar[str] = "A grant"
     measures: ClassVar[Mapping[str, str]] = UNITS
     permissions: ClassVar[tuple[str, ...]] = ("entitlements.add_grant",)
 

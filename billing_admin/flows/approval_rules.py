@@ -17,7 +17,7 @@ from catalog.money import plain
 from customers.journal import Actor, record
 
 MOST_HOURS = 24 * 90
-MONEY = ("amount", "refund")
+MONEY = ("amount", "refund", "value")
 PERCENT = "discount"
 
 

@@ -36,7 +36,7 @@ def test_the_answer_says_who_has_to_approve_it_where_and_until_when(api, acme):
     assert answer["approval"] == {
         "id": request.public_id,
         "state": "waiting",
-        "why": "A grant of units with units above 100 needs approval by Finance.",
+        "why": "A grant with more than 100 units needs approval by Finance.",
         "approver": "Finance",
         "expiresAt": "2026-03-19T00:00:00Z",
         "url": f"http://localhost:8000/approvals/{request.public_id}/",

@@ -39,7 +39,7 @@ def test_a_coupon_is_asked_for_by_one_person_and_approved_by_another(signed_in: 
     page.fill("dialog [name=code]", "half")
     page.fill("dialog [name=reason]", "they asked for it")
     page.locator("dialog .desk-btn--primary").click()
-    expect(the_dialog(page)).to_contain_text("A coupon with a discount (%) above 20 needs approval by Finance.")
+    expect(the_dialog(page)).to_contain_text("A coupon with a discount above 20 % needs approval by Finance.")
     expect(the_dialog(page)).to_contain_text("Give Acme Robotics the coupon Half")
     page.get_by_role("button", name="Ask for approval").click()
 

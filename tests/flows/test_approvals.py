@@ -77,7 +77,7 @@ def test_a_coupon_above_the_threshold_is_not_applied_but_asked_for(acme, half):
 
     needed = needs(acme, half)
 
-    assert needed.why == "A coupon with a discount (%) above 20 needs approval by Finance."
+    assert needed.why == "A coupon with a discount above 20 % needs approval by Finance."
     assert not acme.applied_coupons.exists()
 
 
