@@ -65,7 +65,7 @@ def planned(calendar: DealCalendar) -> list[Billed]:
     """What the calendar says will be issued; zero invoices are not looked at."""
     last = [calendar.renewal] if calendar.renewal else []
     found = [i for i in calendar.invoices if not (last and i.is_last)] + last
-    return _merged((i.issued_at, i.due_at, i.tax, i.total) for i in found)
+    return _merged((i.issued_at, i.due_at if i.total > 0 else None, i.tax, i.total) for i in found)
 
 
 def real(who: Customer) -> list[Billed]:
@@ -83,18 +83,24 @@ def _merged(rows: Any) -> list[Billed]:
     return [Billed(*key, tax[key], total[key]) for key in total if total[key]]
 
 
-def play(who: Customer, terms: DealTerms, term: Term) -> None:
-    """Live through the term: at the start of every window, use what is assumed for it, to the last unit."""
-    assumed = DealUse.of(terms, term)
+def play(
+    who: Customer, terms: DealTerms, term: Term, *, since: datetime | None = None, until: datetime | None = None
+) -> None:
+    """Live through the term: at the start of every window, use what is assumed for it, to the last unit; of the windows
+    that are open at `since` what is left to be used."""
+    assumed, end = DealUse.of(terms, term), until or term.ends_at
     for slug, units in assumed.levels.items():
         set_use(who, feature=slug, value=units, now=term.opens_at)
-    _pass(who, to=term.opens_at)
-    at, months = term.opens_at, [term.at(month) for month in range(term.months + 1)]
-    while at < term.ends_at:
-        following = _use_windows(who, terms, assumed, at, min(m for m in months if m > at), term.ends_at)
+    at = since or term.opens_at
+    _pass(who, to=at)
+    months = [term.at(month) for month in range(term.months + 1)]
+    first = True
+    while at < end:
+        month = min([end, *(m for m in months if m > at)])
+        following = _use_windows(who, terms, assumed, at, month, end, first=first and since is not None)
         _pass(who, to=following)
-        at = following
-    _pass(who, to=term.ends_at)
+        at, first = following, False
+    _pass(who, to=end)
 
 
 def _pass(who: Customer, *, to: datetime) -> None:
@@ -104,9 +110,10 @@ def _pass(who: Customer, *, to: datetime) -> None:
 
 
 def _use_windows(
-    who: Customer, terms: DealTerms, assumed: DealUse, at: datetime, month: datetime, end: datetime
+    who: Customer, terms: DealTerms, assumed: DealUse, at: datetime, month: datetime, end: datetime, *, first: bool
 ) -> datetime:
-    """Use what the windows that begin now hold until the end; returns when the next one begins, or the next month."""
+    """Use what the windows that begin now hold until the end (at `first` of all that are open, what is left to come);
+    returns when the next one begins, or the next month."""
     edges = [month]
     for item in _metered(terms):
         rows = Balance.objects.promised().filter(customer=who, feature__slug=item.key, closed_at=None)
@@ -114,7 +121,7 @@ def _use_windows(
         if window is None or window.ends_at is None:
             continue
         edges.append(window.ends_at)
-        if window.starts_at == at and (units := assumed.units(item, at, min(window.ends_at, end))):
+        if (first or window.starts_at == at) and (units := assumed.units(item, at, min(window.ends_at, end))):
             overuse(who, str(units), of=item.key, now=at)
     return min(edges)
 

@@ -25,6 +25,7 @@ from tests.instants import APRIL_1, MARCH_1, day
 
 pytestmark = pytest.mark.django_db
 MONTHLY = Rule("MONTHLY")
+JULY_1 = day("2026-07-01")
 TIERS = (Tier(Decimal(1000), Decimal("0.05")), Tier(None, Decimal("0.02"), Decimal(10)))
 
 
@@ -166,6 +167,42 @@ def test_a_start_to_come_is_billed_from_its_day():
 
     assert calendar.starts_at == APRIL_1
     assert real(who) == planned(calendar)
+
+
+def amended(who: Customer, what: Plan, now: datetime, **changes: Any) -> DealCalendar:
+    """A first deal lives until the instant; another one goes on with its contract."""
+    first = deal_of(who, what, terms_of(what, use=units(credits=300)))
+    terms = said(first)
+    term = expected_of(first, terms, now=MARCH_1).term
+    done(first)
+    who.refresh_from_db()
+    play(who, terms, term, until=now)
+    rest = replace(terms, phases=ramp(700, 1500, months=3), term_months=6, renews=False, **changes)
+    deal = deal_of(who, what, rest, now=now)
+    calendar = expected_of(deal, said(deal), now=now)
+    done(deal, now=now)
+    play(who, said(deal), calendar.term, since=now)
+    return calendar
+
+
+def test_an_amendment_is_billed_from_now_on_as_its_calendar_says():
+    """What was paid ahead comes back, as the calendar says, and is no part of what the deal is worth."""
+    who, what, now = customer(), sold(), day("2026-05-16")
+
+    calendar = amended(who, what, now)
+
+    assert [b for b in real(who) if b.issued_at >= now] == planned(calendar)
+    assert calendar.ends_at == day("2026-11-01")
+
+
+def test_an_amendment_for_a_day_to_come_is_billed_from_its_period_on():
+    who, what, now = customer(), sold(), day("2026-05-16")
+
+    calendar = amended(who, what, now, starts_at=day("2026-06-10"))
+
+    assert calendar.starts_at == JULY_1
+    assert [b for b in real(who) if b.issued_at >= JULY_1] == planned(calendar)
+    assert calendar.value == 3 * 70_000 + 3 * 150_000 + 6 * 1_000
 
 
 def test_the_value_is_net_and_the_discount_is_against_list():
