@@ -8,7 +8,7 @@ the journal points at the first. `flows/undo.py` finds it, shows it and carries 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from django.core.exceptions import ValidationError
 
@@ -38,8 +38,11 @@ class TakenBack:
 class Inverse(Protocol):
     """`permissions` are those of the act itself: who may do it may take it back."""
 
-    verb: ClassVar[str]
-    permissions: ClassVar[tuple[str, ...]]
+    @property
+    def verb(self) -> str: ...
+
+    @property
+    def permissions(self) -> tuple[str, ...]: ...
 
     def why_not(self, operation: Operation, now: datetime) -> str:
         """Why it can no longer be taken back, in a sentence; empty when it can."""
@@ -54,7 +57,8 @@ class Inverse(Protocol):
 class AsksMore(Protocol):
     """An inverse whose act takes other permissions from case to case, one of the `possible` ones."""
 
-    possible: ClassVar[tuple[str, ...]]
+    @property
+    def possible(self) -> tuple[str, ...]: ...
 
     def permissions_of(self, operation: Operation) -> tuple[str, ...]: ...
 
@@ -67,7 +71,8 @@ Made = TypeVar("Made", bound=Inverse)
 
 def inverse(made: type[Made]) -> type[Made]:
     """Register how acts of one verb are taken back."""
-    INVERSES[made.verb] = made()
+    its = made()
+    INVERSES[its.verb] = its
     return made
 
 
@@ -180,7 +185,7 @@ CANNOT: dict[str, str] = {
     "promo_code.added": "Switch the promo code off instead.",
     "tax_rate.created": "Archive the rate instead.",
     "tax_rate.archived": "Documents go without an archived rate; make a new one.",
-    # Deals and migrations
+    # Deals
     "deal.created": "Void the deal instead.",
     "deal.changed": "Each version of a deal stays; change it again.",
     "deal.renamed": "Rename it again.",
@@ -190,10 +195,6 @@ CANNOT: dict[str, str] = {
     "deal.accepted": "The customer has agreed. Void the deal instead.",
     "deal.reopened": "Submit it again.",
     "deal.voided": "Make a new deal from this one.",
-    "migration.paused": "Let it go on, on its page.",
-    "migration.resumed": "Pause it again, on its page.",
-    "migration.stopped": "Begin another one for those that are left.",
-    "migration.taken_back": "Begin another one.",
     # The desk
     "approval.asked": "Withdraw the request, on its page.",
     "approval.refused": "Ask again.",

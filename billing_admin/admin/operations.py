@@ -102,7 +102,7 @@ def operation_row(operation: Operation, currency: str, *, allows: Callable[[str]
 def _ties(operation: Operation, allows: Callable[[str], bool] | None) -> dict[str, str]:
     """Whether it can be taken back, who did, and what it takes back itself."""
     known = operation._state.fields_cache
-    ties = {}
+    ties: dict[str, str] = {}
     undone = known.get("reversed_by")
     if undone is not None:
         ties |= {"undone_by": undone.actor, "undone_url": _shown_at(undone)}

@@ -6,7 +6,7 @@ from django.db.models import Q, QuerySet
 
 from billing_admin.api.refusals import BadValue, NotFound
 from catalog.models import Plan, PlanVersion, Product
-from customers.models import Customer, Subscription
+from customers.models import Customer, Operation, Subscription
 from deals.models import Deal
 from entitlements.models import FeatureOverride, Grant
 from invoicing.models import Invoice
@@ -77,7 +77,7 @@ def find_product(key: str) -> Product:
     return found
 
 
-Row = TypeVar("Row", Customer, Invoice, FeatureOverride, Grant, Deal)
+Row = TypeVar("Row", Customer, Invoice, FeatureOverride, Grant, Deal, Operation)
 
 
 def page_of(rows: "QuerySet[Row]", cursor: str | None, limit: int) -> tuple[list[Row], str | None]:

@@ -68,12 +68,12 @@ def offers(operation: Operation, allows: Callable[[str], bool]) -> bool:
 def permissions_for(operation: Operation) -> tuple[str, ...]:
     """Those of the act itself."""
     found = inverse_of(operation)
-    if isinstance(found, AsksMore):
-        try:
-            return found.permissions_of(operation)
-        except CannotTakeBack:  # what it was about is gone: it can only be looked at
-            return found.permissions
-    return found.permissions if found else ()
+    if found is None:
+        return ()
+    try:
+        return found.permissions_of(operation) if isinstance(found, AsksMore) else found.permissions
+    except CannotTakeBack:  # what it was about is gone: it can only be looked at
+        return found.permissions
 
 
 def why_not(operation: Operation, now: datetime) -> str:

@@ -271,7 +271,9 @@ def _as(name: str, value: Any) -> Any:
     """A value of a grant as its column has it."""
     if value is None:
         return None
-    return {"units": Decimal, "ends_at": datetime.fromisoformat}.get(name, lambda same: same)(value)
+    if name == "units":
+        return Decimal(value)
+    return datetime.fromisoformat(value) if name == "ends_at" else value
 
 
 def _words(value: Any) -> str:
