@@ -35,6 +35,8 @@ from customers.models import Customer
 
 VIEW = "billing_admin.view_batch"
 A_PAGE, ROWS_SHOWN = 50, 200
+# So many customers go to the page of overrides by their numbers, in its address.
+MOST_OVERRIDDEN = 500
 OVERRIDES = "overrides"
 DOTS = {
     State.TRYING: "open",
@@ -314,7 +316,11 @@ def bulk(request: HttpRequest, kind: str) -> HttpResponse:
 def _override_many(request: HttpRequest) -> HttpResponse:
     """Overrides have a page of their own, which takes those who were ticked or, written out, all that match."""
     require(request, BULK)
-    keys = list(Chosen(request).rows().values_list("pk", flat=True)[: A_PAGE * 10])
+    chosen = Chosen(request)
+    keys = list(chosen.rows().values_list("pk", flat=True)[: MOST_OVERRIDDEN + 1])
+    if len(keys) > MOST_OVERRIDDEN:
+        messages.error(request, f"More than {MOST_OVERRIDDEN} customers match. Filter further, or write rows as CSV.")
+        return HttpResponseRedirect(f"{link('customers_customer_changelist')}?{chosen.query}")
     asked = QueryDict(mutable=True)
     asked.setlist("customer", [str(key) for key in keys])
     return HttpResponseRedirect(f"{link('override_batch_new')}?{asked.urlencode()}")
@@ -364,6 +370,8 @@ SECTIONS = (
     (BatchRow.State.DONE, "Done"),
     (BatchRow.State.TAKEN_BACK, "Taken back"),
 )
+# What rows are that nothing was done with.
+WAITS = {State.STOPPED: "Waiting", State.TAKEN_BACK: "Never done"}
 
 
 @requires(VIEW)
@@ -412,7 +420,7 @@ def _about(request: HttpRequest, batch: Batch) -> dict[str, Any]:
         "can_resume": batch.state == State.STOPPED and ready > 0,
         "can_retry": batch.state == State.FINISHED and number[BatchRow.State.FAILED] > 0,
         "take_back_url": link("batch_take_back", batch.public_id)
-        if may and done and batch.state in (State.FINISHED, State.STOPPED)
+        if may and done and batch.state in batches.SETTLED
         else "",
     }
 
@@ -423,11 +431,11 @@ def _sections(batch: Batch, number: Any) -> list[dict[str, Any]]:
     for state, title in SECTIONS:
         if number[state]:
             rows = batch.rows.filter(state=state).select_related("customer").order_by("line")[:ROWS_SHOWN]
-            waits = batch.state == State.STOPPED and state == BatchRow.State.READY
+            is_ready = state == BatchRow.State.READY
             found.append(
                 {
                     "state": state.value,
-                    "title": "Waiting" if waits else title,
+                    "title": WAITS.get(State(batch.state), title) if is_ready else title,
                     "number": number[state],
                     "rows": [row_shown(row) for row in rows],
                     "more": max(0, number[state] - ROWS_SHOWN),

@@ -33,6 +33,8 @@ log = structlog.get_logger("billing_admin.batches")
 
 State, Row = Batch.State, BatchRow.State
 UNDER_WAY = (State.TRYING, State.RUNNING, State.TAKING_BACK)
+# Nobody is at it; what was done may be taken back. Tried again: the rows that failed wait to be confirmed.
+SETTLED = (State.FINISHED, State.STOPPED, State.TRIED)
 MOST = 10_000
 # So many are tried or done while a person waits; more are left to the workers.
 AT_ONCE = 100
@@ -413,7 +415,7 @@ def actor_of(batch: Batch) -> Actor:
 
 
 def can_be_taken_back(batch: Batch) -> bool:
-    return batch.state in (State.FINISHED, State.STOPPED) and batch.rows.filter(state=Row.DONE).exists()
+    return batch.state in SETTLED and batch.rows.filter(state=Row.DONE).exists()
 
 
 @transaction.atomic

@@ -174,3 +174,27 @@ def test_overrides_of_all_that_match_go_to_their_own_page(desk):
     went = desk.get("bulk", "overrides", all="1", query="q=acme")
 
     assert went.answer.headers["Location"] == f"/overrides/many/?customer={one.pk}"
+
+
+def test_more_than_the_page_of_overrides_takes_is_refused_not_cut(desk, monkeypatch):
+    monkeypatch.setattr("billing_admin.admin.batches.MOST_OVERRIDDEN", 1)
+    a.customer("Acme")
+    a.customer("Globex")
+
+    went = desk.get("bulk", "overrides", all="1", query="")
+
+    assert went.answer.headers["Location"] == "/customers/customer/?"
+
+
+def test_what_was_done_is_taken_back_though_failed_rows_wait_to_be_confirmed(desk):
+    one, two = a.customer("Acme"), a.customer("Globex")
+    a.feature("credits")
+    tried(desk, "grants", one, two, **units())
+    Customer.objects.filter(pk=two.pk).update(closed_at=desk.now)
+    confirmed(desk)
+    assert sorted(states()) == ["done", "failed"]
+    desk.post("batch_turn", the_batch().public_id, do="retry")
+
+    desk.post("batch_take_back", the_batch().public_id, reason="the wrong list")
+
+    assert sorted(states()) == ["left_out", "taken_back"]

@@ -10,9 +10,11 @@ from billing_admin.flows import batches
 from billing_admin.flows.approvals import ApprovalNeeded, approve, ask
 from billing_admin.flows.batches import begin_file, confirm, digest_of, go_on, step
 from billing_admin.flows.customers import close_customer, erase
+from billing_admin.flows.exports import ask_for, path_of
 from billing_admin.list_runs import carry_out_rows
 from billing_admin.models import ApprovalRule, Batch, BatchRow, WorkerRun
 from billing_admin.row_acts import ROW_ACTS
+from billing_admin.tasks import carry_out_rows_of, write_export
 from customers.journal import Actor
 from customers.models import Customer, Note, Operation
 from tests import builders as a
@@ -154,3 +156,22 @@ def test_rows_are_tried_in_chunks(monkeypatch):
 
     assert [step(batch, MARCH_16) for _ in range(3)] == [2, 2, 1]
     assert batch.state == Batch.State.TRIED
+
+
+def test_the_task_of_a_batch_carries_it_out():
+    batch = started("notes", notes_for(a.customer()))
+
+    carry_out_rows_of(batch.public_id)
+
+    batch.refresh_from_db()
+    assert (batch.state, Note.objects.count()) == ("finished", 1)
+
+
+def test_the_task_of_an_export_writes_it(settings, tmp_path):
+    settings.EXPORT_FOLDER = tmp_path
+    export = ask_for("customers", "", user=person("Admin"), now=MARCH_16)
+
+    write_export(export.public_id)
+
+    export.refresh_from_db()
+    assert (export.state, path_of(export).exists()) == ("done", True)
