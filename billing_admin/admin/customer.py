@@ -16,6 +16,7 @@ from unfold.admin import ModelAdmin
 from billing_admin.access import allowed, requires
 from billing_admin.admin import balance, deals, details, events, grants, overrides, rewards, wallet
 from billing_admin.admin.acts import find_customer, moment
+from billing_admin.admin.approvals import person
 from billing_admin.admin.coming import next_days
 from billing_admin.admin.contracts import newest_and_waiting, waiting_rows
 from billing_admin.admin.details import LOCALES
@@ -30,6 +31,7 @@ from billing_admin.admin.special_prices import OVERRIDE, in_sidebar
 from billing_admin.admin.stripe_methods import read_payment, with_payment
 from billing_admin.admin.taxes import ASSIGN as ASSIGN_TAXES
 from billing_admin.exports import conditions
+from billing_admin.flows.approvals import waiting_for_user
 from billing_admin.pages import dress, render_page
 from billing_admin.reward_rows import credits_of
 from billing_admin.row_acts import ROW_ACTS
@@ -191,7 +193,8 @@ def customer_page(request: HttpRequest, key: str) -> HttpResponse:
     sees_history = allowed(request, "customers.view_operation")
     invoices, waiting = newest_and_waiting(customer) if sees_money else ([], [])
     sees_taxes = allowed(request, "invoicing.view_taxassignment")
-    facts = read_facts(customer)
+    facts = read_facts(customer, waiting_for_user(person(request), now))
+    request.approvals_waiting = facts.approvals  # type: ignore[attr-defined]  # the sidebar asks no more
     may = permissions(request, customer)
     page = read_panels(customer, now=now, allows=partial(allowed, request))
     held = rewards.panel(request, customer)

@@ -7,9 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import CharField, Exists, OuterRef, QuerySet, Subquery, Sum
+from django.db.models import CharField, Count, Exists, OuterRef, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Cast, Coalesce, JSONObject
 
+from billing_admin.models import ApprovalRequest
 from catalog.money import format_minor, plain
 from customers.models import Customer, Note
 from deals.models import Deal, DealVersion
@@ -48,9 +49,11 @@ class Facts:
     has_wallet: bool
     notes: tuple[NoteFact, ...]
     deals: tuple[DealFact, ...]
+    approvals: int = 0
 
 
-def read_facts(customer: Customer) -> Facts:
+def read_facts(customer: Customer, approvals: "QuerySet[ApprovalRequest]") -> Facts:
+    """`approvals` are counted along: those that wait for whoever looks, which every page says."""
     entries = CreditEntry.objects.filter(customer=OuterRef("pk")).order_by().values("customer")
     exemptions = TaxExemption.objects.filter(customer=OuterRef("pk"), ended_at=None)
     rates = TaxRate.objects.filter(assignments__customer=OuterRef("pk"), archived_at=None).order_by("id")
@@ -64,16 +67,24 @@ def read_facts(customer: Customer) -> Facts:
         rates=ArraySubquery(rates.annotate(row=as_text).values("row")),
         noted=ArraySubquery(notes.values("row")[:NOTES_SHOWN]),
         dealt=ArraySubquery(_deals().values("row")[: DEALS_SHOWN + 1]),
+        approvals=Coalesce(Subquery(_number_of(approvals)), 0),
     )
-    names = ("credit", "exempt", "rates", "has_wallet", "noted", "dealt")
-    credit, exempt, own, has_wallet, noted, dealt = found.values_list(*names).get()
+    names = ("credit", "exempt", "rates", "has_wallet", "noted", "dealt", "approvals")
+    credit, exempt, own, has_wallet, noted, dealt, waiting = found.values_list(*names).get()
     return Facts(
         int(credit),
         "Exempt" if exempt else ", ".join(_words(rate) for rate in own),
         has_wallet,
         tuple(NoteFact(n["author"], n["text"], datetime.fromisoformat(n["at"])) for n in noted),
         tuple(_deal(row) for row in dealt),
+        waiting,
     )
+
+
+def _number_of(rows: "QuerySet[Any]") -> "QuerySet[Any, Any]":
+    """How many there are, as a subquery; no row where there are none."""
+    same: QuerySet[Any, Any] = rows.order_by().annotate(same=Value(1)).values("same")
+    return same.annotate(number=Count("pk")).values("number")
 
 
 def _deals() -> "QuerySet[Deal]":

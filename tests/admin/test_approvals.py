@@ -280,3 +280,14 @@ def test_a_dialog_that_needs_approval_keeps_what_was_typed(acme, client):
     assert 'hx-target="#desk-dialog"' in page.html
     assert '<input type="hidden" name="code" value="half">' in page.html
     assert "Ask for approval" in page.text
+
+
+def test_a_customers_page_counts_along_without_a_question_more(acme, client):
+    asked(acme)
+
+    def badge(role: str) -> object:
+        groups = at(client, role).page(acme).answer.context["sidebar_navigation"]
+        [entry] = [item for group in groups for item in group["items"] if item["title"] == "Approvals"]
+        return entry.get("badge")
+
+    assert (badge(FINANCE), badge("Ops")) == (1, None)
