@@ -22,7 +22,7 @@ WORDS = {
 class Part:
     kind: str
     words: str
-    share: int  # of the tallest side of all months, in percent
+    share: int  # of the tallest column on its side, in percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,13 @@ class Column:
 @dataclass(frozen=True, slots=True)
 class RevenueChart:
     columns: tuple[Column, ...]
-    top: str
-    bottom: str
+    above: int  # how much of the height stands above the line, in percent
     closing: str
     change: str
+
+    @property
+    def below(self) -> int:
+        return 100 - self.above
 
     @property
     def legend(self) -> list[tuple[str, str]]:
@@ -54,12 +57,12 @@ class RevenueChart:
 
 
 def draw(months: Sequence[Month], currency: str) -> RevenueChart:
-    tallest = max((max(_side(month, UP), -_side(month, DOWN)) for month in months), default=0)
+    top = max(_side(month, UP) for month in months)
+    bottom = -min(_side(month, DOWN) for month in months)
     last = months[-1]
     return RevenueChart(
-        columns=tuple(_column(month, currency, tallest) for month in months),
-        top=format_minor(max(_side(month, UP) for month in months), currency),
-        bottom=format_minor(min(_side(month, DOWN) for month in months), currency),
+        columns=tuple(_column(month, currency, top, bottom) for month in months),
+        above=round(top * 100 / (top + bottom)) if top + bottom else 100,
         closing=format_minor(last.closing, currency),
         change=signed(last.closing - last.opening, currency),
     )
@@ -69,21 +72,17 @@ def _side(month: Month, kinds: Sequence[Kind]) -> int:
     return sum(month.amount(kind) for kind in kinds)
 
 
-def _column(month: Month, currency: str, tallest: int) -> Column:
+def _column(month: Month, currency: str, top: int, bottom: int) -> Column:
     told = [f"{WORDS[kind]} {signed(month.amount(kind), currency)}" for kind in Kind if month.amount(kind)]
     closing = format_minor(month.closing, currency)
     return Column(
         first=month.first,
-        up=tuple(_parts(month, reversed_of(UP), currency, tallest)),
-        down=tuple(_parts(month, DOWN, currency, tallest)),
+        # From the top down, so that what is new stands on the line.
+        up=tuple(_parts(month, UP[::-1], currency, top)),
+        down=tuple(_parts(month, DOWN, currency, bottom)),
         closing=closing,
         words=", ".join([f"{month.first:%b %Y}: {closing} a month at its end", *told]),
     )
-
-
-def reversed_of(kinds: Sequence[Kind]) -> Sequence[Kind]:
-    """From the top down, so that what is new stands on the line."""
-    return tuple(reversed(kinds))
 
 
 def _parts(month: Month, kinds: Sequence[Kind], currency: str, tallest: int) -> list[Part]:
