@@ -20,7 +20,7 @@ from billing_admin.flows.saved_filters import save_filter
 from billing_admin.models import ApiKey, Batch
 from billing_admin.roles import ROLES
 from catalog.models import Feature, Meter, PromoCode
-from customers.models import Customer
+from customers.models import Customer, PlanMigration, Subscription
 from entitlements.override import override
 from payments.gateway import NetworkInTransaction
 from tests import builders as a
@@ -85,6 +85,10 @@ def world() -> dict[str, Any]:
         "grants/|pk": grant.pk,
         "invoicing/invoice/|pk": invoice.pk,
         "invoicing/taxrate/|pk": a.tax_rate().pk,
+        "migrations/|public_id": (moving := a_migration(subscription)).public_id,
+        "migrations/|pk": moving.rows.get().pk,
+        "migrations/try/|key": "none",
+        "migrations/try/|which": "moving",
         "overrides/|public_id": higher.public_id,
         "special-prices/|public_id": a.special_price(customer).public_id,
         "taxes/plan/|pk": plan.pk,
@@ -95,6 +99,14 @@ def an_import(customer: Customer) -> Batch:
     text = f"customer_id,text\n{customer.customer_id},Called."
     user = User.objects.create_superuser("importer")
     return begin_file("notes", text, name="notes.csv", reason="moved", user=user, now=MARCH_1)
+
+
+def a_migration(subscription: Subscription) -> PlanMigration:
+    version = subscription.phases.get().version
+    versions = {"plan": version.plan, "from_version": version, "to_version": version}
+    made = PlanMigration.objects.create(**versions, reason="new prices", created_by="boss", created_at=MARCH_1)
+    made.rows.create(customer=subscription.customer, subscription=subscription)
+    return made
 
 
 class Everybody:

@@ -20,11 +20,10 @@ from billing_admin.admin.migration_try import customers_words
 from billing_admin.csv_table import csv_line, to_instant
 from billing_admin.flows import migrate
 from billing_admin.flows.migrate import REPLACED, Progress, progress, rows_of
-from billing_admin.flows.migrate_order import Order, differing
 from billing_admin.pages import ActPage, dress, render_page
 from billing_admin.plan_page import signed_minor
 from billing_admin.site import page
-from catalog.mapping import PriceMapping
+from catalog.mapping import PriceMapping, price_differences
 from catalog.models import Plan
 from catalog.money import format_minor, to_major
 from catalog.periods import every
@@ -272,7 +271,7 @@ class RowsFilter(forms.Form):
         said = self.cleaned_data if self.is_valid() else {}
         rows = rows_of(migration, now).order_by("id")
         if said.get("state"):
-            rows = rows.filter(state_now=said["state"])  # type: ignore[misc]  # annotated by `rows_of`
+            rows = rows.filter(state_now=said["state"])
         if words := said.get("q", "").strip():
             rows = rows.filter(customer__in=Customer.objects.matching(words).order_by().values("pk"))
         return rows
@@ -497,13 +496,18 @@ class WhatGoesBack:
         return [(sign, f"{customers_words(n)} {words}") for n, sign, words in found if n]
 
 
+def changes_prices(migration: PlanMigration) -> bool:
+    """Whether a contract that has begun pays otherwise, so that it is not simply taken back."""
+    return bool(price_differences(migration.from_version.terms(), migration.to_version.terms()))
+
+
 def what_goes_back(migration: PlanMigration, now: datetime) -> WhatGoesBack:
     lines = InvoiceLine.objects.filter(phase=OuterRef("phase")).exclude(invoice__state=InvoiceState.VOID)
     rows = rows_of(migration, now).order_by().annotate(invoiced=Exists(lines))
-    moved = rows.filter(state_now=RowIs.MOVED)  # type: ignore[misc]  # annotated by `rows_of`
+    moved = rows.filter(state_now=RowIs.MOVED)
     found = progress(migration, now)
     invoiced = moved.filter(invoiced=True).count()
-    other = found.moved - invoiced if differing(Order.of(migration)) else 0
+    other = found.moved - invoiced if changes_prices(migration) else 0
     return WhatGoesBack(found.waiting, found.scheduled, found.moved - invoiced - other, invoiced, other)
 
 
@@ -528,7 +532,8 @@ class TakeMigrationBack(MigrationAct):
 
 
 def find_row(migration: PlanMigration, pk: int, now: datetime) -> MigrationRow:
-    found = rows_of(migration, now).select_related("phase", "migration").filter(pk=pk).first()
+    rows = rows_of(migration, now).select_related("phase", "migration")
+    found: MigrationRow | None = rows.filter(pk=pk).first()
     if found is None:
         raise Http404("There is no such customer in this migration.")
     return found
@@ -578,7 +583,7 @@ class TakeRowBack(RowAct):
             return f"{name} stays on {old} and is not moved by this migration."
         if state == RowIs.SCHEDULED:
             return f"{name} stays on {old}: the move of {self.row.at:%-d %b %Y} is withdrawn."
-        if differing(Order.of(self.migration)):
+        if changes_prices(self.migration):
             return f"{name} has the new price since {self.row.at:%-d %b %Y}, so it is kept, and the row will say why."
         return f"{name} is on {old} again at once, with what was used, unless the new version is invoiced already."
 

@@ -53,7 +53,7 @@ def test_the_page_asks_as_often_for_many_versions_and_deals_as_for_one(django_as
     client = staff()
     client.get(url(plan))
 
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(17):
         client.get(url(plan) + "?version=2&compare=3")
 
 
