@@ -161,7 +161,8 @@ def deal_row(deal: Any) -> DealRow:
 @requires(VIEW)
 def deal_list(request: HttpRequest) -> HttpResponse:
     """Newest first, by keys instead of pages that have to be counted."""
-    form = DealFilter(request.GET)
+    # The dialog that begins a deal has a field of the same name.
+    form = DealFilter(request.GET, auto_id="filter_%s")
     dress(form)
     rows, before = form.narrowed(), request.GET.get("before", "")
     if before.isdigit() and len(before) < 18:
