@@ -150,10 +150,14 @@ class SubscriptionQuerySet(models.QuerySet):
     def live(self) -> "SubscriptionQuerySet":
         return self.filter(state__in=LIVE)
 
+    def standing(self) -> "SubscriptionQuerySet":
+        """Live, or agreed for a day to come."""
+        return self.filter(state__in=APPLYING)
+
     def due(self, now: datetime) -> "SubscriptionQuerySet":
         """Contracts of which something is to be begun, billed, switched or ended, and that no person has to look at
         first."""
-        return self.filter(state__in=APPLYING, bills_at__lte=now, parked_at=None)
+        return self.standing().filter(bills_at__lte=now, parked_at=None)
 
     def parked(self) -> "SubscriptionQuerySet":
         return self.live().exclude(parked_at=None)
@@ -268,9 +272,14 @@ class Subscription(models.Model):
         return next((p for p in self.kept_phases() if p.covers(now)), None)
 
     def next_phase(self, now: datetime) -> "Phase | None":
-        """The scheduled change; what a trial was begun for is none."""
+        """The scheduled change, the first if there are several; what a trial was begun for is none."""
         current, found = self.phase_at(now), next((p for p in self.kept_phases() if p.starts_at > now), None)
         return None if found is None or (current and found.continues(current)) else found
+
+    def later_phases(self, now: datetime) -> "list[Phase]":
+        """The changes that are scheduled after the next one, in order."""
+        following = self.next_phase(now)
+        return [] if following is None else [p for p in self.kept_phases() if p.starts_at > following.starts_at]
 
     def kept_phases(self) -> "list[Phase]":
         kept = (p for p in self.phases.all() if p.withdrawn_at is None and p.pending_since is None)

@@ -59,6 +59,8 @@ def state_of(customer: Customer, subscriptions: Sequence[Subscription]) -> tuple
         return "pending_payment", "Canceling"
     if subscriptions and all(s.state == SubscriptionState.TRIALING for s in subscriptions):
         return "trialing", ""
+    if subscriptions and all(s.state == SubscriptionState.SCHEDULED for s in subscriptions):
+        return "pending_payment", f"Begins {min(s.started_at for s in subscriptions):%-d %b %Y}"
     return ("active", "") if subscriptions else ("off", "No plan")
 
 
@@ -72,9 +74,12 @@ def is_canceling(subscription: Subscription) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
+    """The next change of a contract, and in words those after it."""
+
     at: datetime
     title: str
     price: str
+    then: tuple[tuple[datetime, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +169,14 @@ def product_row(
     customer: Customer, subscription: Subscription, now: datetime, allows: Allows, accesses: Sequence[Access] = ()
 ) -> ProductRow:
     """Reads only what `with_phases` prefetched. The acts a person may not do have no address."""
-    phase = subscription.phase_at(now) or subscription.kept_phases()[-1]
+    begins = subscription.state == SubscriptionState.SCHEDULED
+    phase = subscription.phase_at(now) or subscription.kept_phases()[0 if begins else -1]
     terms, version = phase.terms(), phase.version
     if version.plan.is_read_only:
         allows = nothing
     custom = getattr(version, "custom", None)
-    following = subscription.next_phase(now)
+    following = None if begins else subscription.next_phase(now)
+    later = [] if begins else subscription.later_phases(now)
     canceling = is_canceling(subscription)
     state = state_of(customer, [subscription])
     return ProductRow(
@@ -185,11 +192,11 @@ def product_row(
         renews_at=None if subscription.ends_at else subscription.period_ends_at,
         ends_at=subscription.ends_at,
         canceling=canceling,
-        scheduled=scheduled(phase, following) if following else None,
+        scheduled=scheduled(phase, following, later) if following else None,
         parked_because=subscription.parked_because if subscription.parked_at else "",
         paused=paused_words(subscription, now),
         collection_url=collection_url(subscription, now) if terms.is_invoiced and allows(PAUSE) else "",
-        change_url=change_url(customer, subscription, phase) if allows(permission(version.plan)) else "",
+        change_url=change_url(customer, subscription, phase) if allows(permission(version.plan)) and not begins else "",
         cancel_url=link("cancel_subscription", subscription.public_id) if allows(CANCEL) and not canceling else "",
         withdraw_url=withdraw_url(subscription, following, allows)
         if (following or canceling) and subscription.settled_at is None
@@ -233,7 +240,7 @@ def withdraw_url(subscription: Subscription, following: Phase | None, allows: Al
     return link("withdraw_change", subscription.public_id) if allows(needed) else ""
 
 
-def scheduled(phase: Phase, following: Phase) -> Scheduled:
+def scheduled(phase: Phase, following: Phase, later: Sequence[Phase] = ()) -> Scheduled:
     name = following.version.plan.name
     if following.version.tailored:
         name += " (custom)"
@@ -241,7 +248,8 @@ def scheduled(phase: Phase, following: Phase) -> Scheduled:
         name += " (standard)"
     if following.quantity != phase.quantity:
         name += f" × {following.quantity}"
-    return Scheduled(following.starts_at, name, price_of(following.terms(), following.quantity))
+    then = tuple((each.starts_at, price_of(each.terms(), each.quantity)) for each in later)
+    return Scheduled(following.starts_at, name, price_of(following.terms(), following.quantity), then)
 
 
 def title_of(phase: Phase) -> str:
@@ -444,7 +452,7 @@ class CustomerPanels:
 
 def read_panels(customer: Customer, *, now: datetime, allows: Allows) -> CustomerPanels:
     """Products, features and what is billed next, in at most ten queries whatever the customer holds."""
-    subscriptions = list(customer.subscriptions.live().with_phases())
+    subscriptions = list(customer.subscriptions.standing().with_phases())
     contracts = _contracts(customer, subscriptions, now)
     features: dict[str, Feature] = {}
     overridden = read_overrides(customer)

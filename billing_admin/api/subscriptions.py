@@ -56,6 +56,7 @@ class SubscriptionOut(Answer):
     quantity: int
     plan: PhaseOut | None = Field(description="What it runs on now, or will once it is paid.")
     scheduled_change: PhaseOut | None = Field(description="What it is to run on next; can be withdrawn until then.")
+    later_changes: list[PhaseOut] = Field(description="What it is to run on after that; withdrawn with it.")
     started_at: datetime
     period_starts_at: datetime | None
     period_ends_at: datetime | None
@@ -80,6 +81,7 @@ class SubscriptionOut(Answer):
             quantity=subscription.quantity,
             plan=PhaseOut.of(current) if current else None,
             scheduled_change=PhaseOut.of(following) if following else None,
+            later_changes=[PhaseOut.of(phase) for phase in subscription.later_phases(now)] if following else [],
             started_at=subscription.started_at,
             period_starts_at=subscription.period_starts_at,
             period_ends_at=subscription.period_ends_at,

@@ -12,7 +12,7 @@ from catalog.money import to_minor
 from catalog.periods import Cadence, Period, is_boundary, period_containing
 from catalog.terms import ItemTerms, PlanTerms
 from invoicing.commitment import Commitment
-from invoicing.lines import Line, RatedUse, arrears_line, renewal_lines, switch_lines, usage_lines
+from invoicing.lines import Line, RatedUse, arrears_line, opening_lines, renewal_lines, switch_lines, usage_lines
 from invoicing.special import Special, ahead_lines, behind_lines, not_below_zero
 
 INSTANT_BEFORE = timedelta(microseconds=1)
@@ -49,11 +49,12 @@ def boundary_lines(
     lines = past_lines(at, history=history, after=after, uses=uses, specials=specials)
     if after is not None and after.bills:
         former = before.terms if before.bills else PlanTerms(0, after.terms.currency, after.terms.cadence, ())
-        opened = (
-            switch_lines(former, after.terms, after.anchor, at)
-            if after is not before
-            else renewal_lines(after.terms, after.anchor, at)
-        )
+        if after is not before:
+            opened = switch_lines(former, after.terms, after.anchor, at)
+        elif before.starts_at == at:  # nothing was there before: a contract that begins on its day
+            opened = opening_lines(after.terms, after.anchor, at)
+        else:
+            opened = renewal_lines(after.terms, after.anchor, at)
         lines += ahead_lines(opened, specials, after.terms, after.anchor, at)
     return [*not_below_zero(lines), *pending]
 

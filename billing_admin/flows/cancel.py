@@ -182,11 +182,13 @@ def withdraw(subscription: Subscription, *, reason: str = "", actor: Actor, now:
             effects={"before": before},
         )
     before = switch.planned_end(subscription)
+    later = len(subscription.later_phases(now))
     switch.withdraw_next(subscription, at=now, now=now)
+    more = f", and {later} after it" if later else ""
     return record(
         customer,
         "change.withdrawn",
-        f"Withdrew the change to {scheduled.version.plan.name} on {scheduled.starts_at:%-d %b %Y}",
+        f"Withdrew the change to {scheduled.version.plan.name} on {scheduled.starts_at:%-d %b %Y}{more}",
         actor=actor,
         now=now,
         reason=reason,
