@@ -83,8 +83,9 @@ def read_facts(customer: Customer, approvals: "QuerySet[ApprovalRequest]") -> Fa
 
 def _number_of(rows: "QuerySet[Any]") -> "QuerySet[Any, Any]":
     """How many there are, as a subquery; no row where there are none."""
-    same: QuerySet[Any, Any] = rows.order_by().annotate(same=Value(1)).values("same")
-    return same.annotate(number=Count("pk")).values("number")
+    same = rows.order_by().annotate(same=Value(1)).values("same")
+    found: QuerySet[Any, Any] = same.annotate(number=Count("pk")).values("number")
+    return found
 
 
 def _deals() -> "QuerySet[Deal]":
