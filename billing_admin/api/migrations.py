@@ -93,7 +93,7 @@ def _timing(schedule: str) -> tuple[str, datetime | None]:
         return schedule, None
     try:
         return Timing.ON_DATE, to_instant(schedule)
-    except ValueError:
+    except (ValueError, OverflowError):  # the edges of the calendar have no UTC
         why = "Send next_billing_cycle, now, or a date such as 2026-06-01."
         raise BadValue("schedule", why, "bad_schedule") from None
 

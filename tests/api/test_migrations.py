@@ -101,8 +101,9 @@ def test_a_date_is_the_first_billing_cycle_from_there(api, pro):
     assert {row["startsAt"] for row in answer["rows"]} == {"2026-05-01T00:00:00Z"}
 
 
-def test_a_schedule_that_is_none_is_refused(api, pro):
-    answer = ask(api, schedule="tomorrow")
+@pytest.mark.parametrize("schedule", ["tomorrow", "0001-01-01T00:00:00+14:00", "9999-01-01"])
+def test_a_schedule_that_is_none_is_refused(api, pro, schedule):
+    answer = ask(api, schedule=schedule)
 
     assert (answer.status, answer["code"], answer["field"]) == (400, "bad_schedule", "schedule")
 
