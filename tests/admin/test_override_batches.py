@@ -276,7 +276,7 @@ def test_many_at_once_is_for_those_who_may(client, role: str):
     }
 
     assert codes == {403}
-    assert 'name="customer"' not in desk.get("customers_customer_changelist").html
+    assert 'formaction="/bulk/overrides/"' not in desk.get("customers_customer_changelist").html
     assert desk.get("override_batch", batch.public_id).status == 200
 
 
