@@ -91,6 +91,7 @@ def _floor(order: Order, number: int, now: datetime) -> float:
             began = time.perf_counter()
             phase = contract.phases.latest("starts_at")
             phase.ends_at = contract.period_ends_at
+            assert phase.ends_at is not None, "what is billed every month has a period"
             phase.save(update_fields=["ends_at"])
             Phase.objects.create(
                 subscription=contract, version=order.to_version, anchor=phase.anchor, starts_at=phase.ends_at

@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 
 from billing_admin.flows.change import carry_bought, restarts_cycle
 from billing_admin.flows.migrate_order import Order, Timing, check_order, choose, differing
-from billing_admin.flows.migrate_terms import lost_access, price_of
+from billing_admin.flows.migrate_terms import WHY, lost_access, price_of
 from billing_admin.flows.plan_change import Proposal
 from billing_admin.flows.plan_change import Timing as ChangeTiming
 from billing_admin.flows.position import Held
@@ -34,20 +34,6 @@ from invoicing.special import Special, priced_items
 
 CHUNK = 500
 INSTANT = timedelta(microseconds=1)
-
-WHY = {
-    "follows_stripe": "It follows a subscription in Stripe.",
-    "custom_plan": "It is on a custom plan, which stays as it is.",
-    "not_on_version": "It is not on {old} any more.",
-    "parked": "It is parked: somebody has to look at it first.",
-    "pending_payment": "A change of it waits for its first payment.",
-    "scheduled_change": "A change is scheduled for {day}.",
-    "end_planned": "It ends on {day}.",
-    "on_trial": "It is on trial until {day}; move it afterwards.",
-    "no_cycle": "It has no billing cycle to wait for.",
-    "override_dropped": "A special price for {item} would have no item to follow to.",
-    "prices_differ": "Its price would change, so it cannot be moved in the middle of a period.",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,21 @@ from catalog.money import grouped, to_minor
 from catalog.periods import Cadence
 from catalog.terms import BOOLEAN, HARD, METERED, ItemTerms, PlanTerms
 
+# Why a contract is left alone, by code.
+WHY = {
+    "follows_stripe": "It follows a subscription in Stripe.",
+    "custom_plan": "It is on a custom plan, which stays as it is.",
+    "not_on_version": "It is not on {old} any more.",
+    "parked": "It is parked: somebody has to look at it first.",
+    "pending_payment": "A change of it waits for its first payment.",
+    "scheduled_change": "A change is scheduled for {day}.",
+    "end_planned": "It ends on {day}.",
+    "on_trial": "It is on trial until {day}; move it afterwards.",
+    "no_cycle": "It has no billing cycle to wait for.",
+    "override_dropped": "A special price for {item} would have no item to follow to.",
+    "prices_differ": "Its price would change, so it cannot be moved in the middle of a period.",
+}
+
 
 def price_of(terms: PlanTerms, cadence: str) -> int:
     """What terms as they were sold cost in a period of the cadence whatever is used, minor units."""
