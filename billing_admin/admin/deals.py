@@ -36,6 +36,7 @@ from billing_admin.deal_rows import (
     version_rows,
     worth_of,
 )
+from billing_admin.flows.deal_past import DealAt, deal_at
 from billing_admin.flows.deal_reading import OVER, calendar_for, read_order_form
 from billing_admin.models import ApprovalRequest
 from billing_admin.pages import dress, render_page
@@ -246,8 +247,8 @@ def deal_page(request: HttpRequest, key: str) -> HttpResponse:
     deal, now = find_deal(key), moment(request)
     versions = read_versions(deal)
     at, asked = _asked(request)
-    shown = _shown(versions, at, request.GET.get("version", ""))
-    version, terms = shown
+    past = deal_at(deal, at) if at else None
+    version, terms = _shown(versions, past, request.GET.get("version", ""))
     calendar = calendar_for(deal, terms, now=now)
     is_now = version == versions[0][0] and at is None
     names = dict(Feature.objects.filter(slug__in=[o.feature for o in terms.overrides]).values_list("slug", "name"))
@@ -262,7 +263,8 @@ def deal_page(request: HttpRequest, key: str) -> HttpResponse:
         is_now=is_now,
         as_of=at,
         asked=asked,
-        state=state_at(deal, at) if at else deal_state(deal),
+        state=(past.state, past.state_label or "Not begun") if past else deal_state(deal),
+        known=past.phases if past else (),
         worth=worth_of(terms, calendar),
         years=calendar_rows(calendar),
         chart=chart_of(calendar),
@@ -310,23 +312,16 @@ def _asked(request: HttpRequest) -> tuple[datetime | None, str]:
 
 
 def _shown(
-    versions: Sequence[tuple[DealVersion, DealTerms]], at: datetime | None, number: str
+    versions: Sequence[tuple[DealVersion, DealTerms]], past: DealAt | None, number: str
 ) -> tuple[DealVersion, DealTerms]:
-    if number:
-        found = next((pair for pair in versions if str(pair[0].number) == number), None)
-        if found is None:
-            raise Http404("There is no such version of this deal.")
-        return found
-    if at is not None:
-        return next((pair for pair in versions if pair[0].created_at < at), versions[-1])
-    return versions[0]
-
-
-def state_at(deal: Deal, at: datetime) -> tuple[str, str]:
-    """The state that it was in before the instant, by its lines in the journal."""
-    past = operations_of(deal).filter(at__lt=at).exclude(effects__state=None).first()
-    state = past.effects["state"] if past else DealState.DRAFT
-    return state, str(DealState(state).label)
+    """The version of this number, or of an instant (before all of them: the first), or the newest."""
+    wanted = number or (str(past.version.number if past.version else versions[-1][0].number) if past else "")
+    if not wanted:
+        return versions[0]
+    found = next((pair for pair in versions if str(pair[0].number) == wanted), None)
+    if found is None:
+        raise Http404("There is no such version of this deal.")
+    return found
 
 
 def buttons(request: HttpRequest, deal: Deal) -> list[Button]:

@@ -66,7 +66,7 @@ def read_facts(customer: Customer, approvals: "QuerySet[ApprovalRequest]") -> Fa
         has_wallet=Exists(Wallet.objects.filter(customer=OuterRef("pk"))),
         rates=ArraySubquery(rates.annotate(row=as_text).values("row")),
         noted=ArraySubquery(notes.values("row")[:NOTES_SHOWN]),
-        dealt=ArraySubquery(_deals().values("row")[: DEALS_SHOWN + 1]),
+        dealt=ArraySubquery(_deals()[: DEALS_SHOWN + 1]),
         approvals=Coalesce(Subquery(_number_of(approvals)), 0),
     )
     names = ("credit", "exempt", "rates", "has_wallet", "noted", "dealt", "approvals")
@@ -88,7 +88,7 @@ def _number_of(rows: "QuerySet[Any]") -> "QuerySet[Any, Any]":
     return found
 
 
-def _deals() -> "QuerySet[Deal]":
+def _deals() -> "QuerySet[Any, Any]":
     """Those of the customer around it that are open or were carried out, newest first."""
     newest = DealVersion.objects.filter(deal=OuterRef("pk")).order_by("-number")
     reached = Coalesce("executed_at", "accepted_at", "sent_at", "approved_at", "created_at")
@@ -101,7 +101,7 @@ def _deals() -> "QuerySet[Deal]":
         months=Subquery(newest.values("content__term_months")[:1]),
     )
     rows = Deal.objects.filter(customer=OuterRef("pk")).exclude(state=Deal.State.VOID).order_by("-id")
-    return rows.annotate(row=row)
+    return rows.annotate(row=row).values("row")
 
 
 def _deal(row: dict[str, Any]) -> DealFact:
