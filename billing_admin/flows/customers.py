@@ -30,6 +30,7 @@ from catalog.money import format_minor, format_rate
 from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, Actor, record, require_reason
 from customers.models import Customer, PriceOverride, Subscription
+from customers.states import APPLYING
 from entitlements.provision import reanchor
 from invoicing.models import WalletEntry
 from invoicing.readings import account_credit
@@ -369,10 +370,12 @@ def _refuse_ending_billed_add_ons(subscription: Subscription, plan: Plan, now: d
 def deletion_blockers(customer: Customer, *, now: datetime) -> list[Blocker]:
     """What has to be settled before a customer can be deleted, each in a sentence."""
     found = []
-    for subscription in customer.subscriptions.live().with_phases():
+    for subscription in customer.subscriptions.standing().with_phases():
         phase = subscription.phase_at(now) or subscription.kept_phases()[-1]
         if phase.version.plan.kind == Plan.Kind.BILLED and not phase.terms().is_free:
-            sentence = f"{phase.version.plan.name} is running and paid for. Cancel it first."
+            begins = f"is agreed from {subscription.started_at:%-d %b %Y} on"
+            what = "is running and paid for" if subscription.is_live else begins
+            sentence = f"{phase.version.plan.name} {what}. Cancel it first."
             found.append(Blocker("live_subscription", sentence, subscription.public_id))
         if phase.version.plan.is_read_only:
             sentence = f"{phase.version.plan.name} follows a subscription in Stripe. Cancel it there first."
@@ -400,9 +403,9 @@ def close_customer(customer: Customer, *, confirm_name: str, reason: str, actor:
     customer = ready_to_close(customer, confirm_name=confirm_name, reason=reason, now=now)
     guard_as("customer.closed", actor=actor, now=now, reason=reason, who=customer, confirm_name=confirm_name)
     ended = []
-    for subscription in customer.subscriptions.live():
+    for subscription in customer.subscriptions.standing():
         subscription.refresh_from_db()  # an add-on may have ended with its main plan just now
-        if subscription.is_live:
+        if subscription.state in APPLYING:
             cancel(subscription, at_once=True, reason=reason, actor=actor, now=now)
             ended.append(subscription.public_id)
     customer.closed_at, customer.erase_at = now, now + ERASED_AFTER

@@ -42,7 +42,7 @@ from customers import switch
 from customers.journal import Actor, plain_json, record, require_reason
 from customers.mirrored import refuse_mirrored
 from customers.models import Customer, CustomPlan, Operation, Phase, PlanReservation, PriceOverride, Subscription
-from customers.states import LIVE, SubscriptionState
+from customers.states import APPLYING, SubscriptionState
 from entitlements.balances import Bucket, BucketMove
 from entitlements.override import put_under_overrides
 from entitlements.provision import apply_moves
@@ -225,7 +225,7 @@ def _refuse_unoffered(customer: Customer, plan: Plan) -> None:
 def _refuse_foreign_currency(customer: Customer, terms: PlanTerms) -> None:
     if terms.is_free or not customer.currency or customer.currency == terms.currency:
         return
-    running = customer.subscriptions.live().filter(phases__version__plan__kind=Plan.Kind.BILLED).exists()
+    running = customer.subscriptions.standing().filter(phases__version__plan__kind=Plan.Kind.BILLED).exists()
     if running or customer.invoices.unpaid().exists() or account_credit(customer) or money_in_wallets(customer):
         raise CurrencyLocked(customer.currency, terms.currency)
 
@@ -655,7 +655,7 @@ def offered_plans(customer: Customer) -> list[Plan]:
 
 def addable_plans(customer: Customer, *, among: Sequence[Plan] | None = None) -> list[Plan]:
     """Plans beside what the customer has: main plans of a product they are on are a change, not an addition."""
-    held = (*LIVE, SubscriptionState.PENDING_PAYMENT)
+    held = (*APPLYING, SubscriptionState.PENDING_PAYMENT)
     on = set(customer.subscriptions.filter(add_on=False, state__in=held).values_list("product_id", flat=True))
     offered = offered_plans(customer) if among is None else among
     return [plan for plan in offered if plan.add_on or plan.product_id not in on]

@@ -9,6 +9,7 @@ from django.contrib.auth.models import Group, User
 from billing_admin.flows import deals
 from billing_admin.flows.approvals import approve, refuse
 from billing_admin.flows.cancel import cancel
+from billing_admin.flows.customers import deletion_blockers
 from billing_admin.flows.deal_approval import CustomerMoved, StartsInTheFuture, VersionMoved, submit
 from billing_admin.flows.deal_execute import execute
 from billing_admin.flows.deal_past import deal_at
@@ -486,6 +487,17 @@ def test_a_contract_that_has_not_begun_is_canceled():
 
     contract.refresh_from_db()
     assert contract.state == SubscriptionState.WITHDRAWN
+
+
+def test_a_customer_whose_contract_has_not_begun_is_not_deleted():
+    who = customer()
+    deal = draft(who)
+    ramp(deal, 80, starts_at=APRIL_1)
+    execute(signed(deal), actor=STAFF, now=MARCH_1)
+
+    [blocker] = deletion_blockers(who, now=MARCH_16)
+
+    assert blocker.sentence == "Pro is agreed from 1 Apr 2026 on. Cancel it first."
 
 
 def test_no_other_plan_is_enabled_beside_a_contract_that_waits_for_its_day():
