@@ -171,7 +171,8 @@ class ExecuteDeal(DealAct):
         worth = worth_of(terms, calendar)
         phases = len(terms.phases)
         begins = f"{calendar.term.opens_at:%-d %b %Y}"
-        later = f"; {phases - 1} more phase{'s' if phases > 2 else ''} follow by themselves" if phases > 1 else ""
+        follows = "1 more phase follows by itself" if phases == 2 else f"{phases - 1} more phases follow by themselves"
+        later = f"; {follows}" if phases > 1 else ""
         what = f"{self.deal.customer} is on {terms.plan_name} as agreed from {begins}{later}."
         return f"{what} {worth.total} over {worth.term}."
 
