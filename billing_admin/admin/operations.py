@@ -95,7 +95,7 @@ def operation_row(operation: Operation, currency: str, *, allows: Callable[[str]
         customer_url=customer_link(customer.pk) if customer else "",
         **_ties(operation, allows),
         approved_by=operation.approved_by,
-        approval_url=link("approval", operation.approval) if operation.approval else "",
+        approval_url=link("approval", operation.approval) if operation.approved_by else "",
     )
 
 

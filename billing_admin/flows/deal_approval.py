@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.urls import reverse
 
 from billing_admin.approving import Effect, Shown, Size, guarded
 from billing_admin.flows.approvals import ApprovalNeeded, ask, guard
@@ -99,7 +100,7 @@ class ApproveDeal:
         present, long = newest(self.deal), said("term_months", terms.term_months)
         return Shown(
             sentence=f"{self.deal.name} for {self.deal.customer}: {value} over {long}",
-            effects=tuple(effects_of(terms, calendar, f"/deals/deal/{self.deal.pk}/change/")),
+            effects=tuple(effects_of(terms, calendar, reverse("admin:deals_deal_change", args=[self.deal.public_id]))),
             warnings=warnings_of(calendar),
             facts={**calendar.facts(), "content": present.fingerprint, "state": self.deal.state == DealState.VOID},
         )
