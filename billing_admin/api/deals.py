@@ -74,7 +74,7 @@ BEGUN = {"customerId": "acme_robotics", "planKey": "pro", "name": "Acme: two yea
 # What a deal says -----------------------------------------------------------------------------------------------------
 
 
-class PhaseIn(Body):
+class DealPhaseIn(Body):
     label: str = Field(max_length=80, examples=["Year 1"])
     months: Months | None = Field(None, description="Left out: until the end of the term; the last phase only.")
     items: Annotated[list[ItemIn], Field(max_length=200)] | None = Field(
@@ -107,7 +107,7 @@ class DealPriceIn(Body):
     cycles: Annotated[int, Field(ge=1, le=1_000)] | None = Field(None, description="Null: until it is revoked.")
 
 
-class ContentIn(Body):
+class DealContentIn(Body):
     """All that a version says; what is left out is as the base version has it, not as the version before."""
 
     term_months: Months = 12
@@ -119,7 +119,7 @@ class ContentIn(Body):
     activation: Literal["after_payment", "now"] = Field(
         "after_payment", description="`now` takes `customers.activate_unpaid`."
     )
-    phases: Annotated[list[PhaseIn], Field(min_length=1, max_length=36)] | None = Field(
+    phases: Annotated[list[DealPhaseIn], Field(min_length=1, max_length=36)] | None = Field(
         None, description="Left out: one, as the base version."
     )
     coupons: list[DealCouponIn] = Field(default_factory=list, max_length=10)
@@ -135,7 +135,7 @@ class ContentIn(Body):
         """As the deal says it. Raises `InvalidItems` and `BadComponent` for what cannot be read."""
         base = base_of(deal)
         cadence = self.cadence or base.cadence
-        phases = self.phases or [PhaseIn.model_validate({"label": "Term"})]
+        phases = self.phases or [DealPhaseIn.model_validate({"label": "Term"})]
         return DealTerms(
             plan_id=base.plan_id,
             plan_name=base.plan_name,
@@ -158,7 +158,7 @@ class ContentIn(Body):
         )
 
 
-def _phase(phase: PhaseIn, cadence: str, base: Any) -> DealPhase:
+def _phase(phase: DealPhaseIn, cadence: str, base: Any) -> DealPhase:
     items = base.items if phase.items is None else items_of(phase.items, cadence, base)
     return DealPhase(
         label=phase.label,
@@ -176,7 +176,7 @@ def _price(price: DealPriceIn, currency: str) -> DealPrice:
     return DealPrice(price.price_id, read_components(raw, mode=price.mode, currency=currency), price.mode, price.cycles)
 
 
-class PhaseOut(Answer):
+class DealPhaseOut(Answer):
     label: str
     months: int | None
     items: list[ItemOut]
@@ -205,8 +205,8 @@ class DealPriceOut(Answer):
     cycles: int | None
 
 
-class ContentOut(Answer):
-    """The same words as in `ContentIn`: what one version answers can be sent for the next."""
+class DealContentOut(Answer):
+    """The same words as in `DealContentIn`: what one version answers can be sent for the next."""
 
     term_months: int
     cadence: str
@@ -215,7 +215,7 @@ class ContentOut(Answer):
     net_terms_days: int | None
     trial_days: int | None
     activation: str
-    phases: list[PhaseOut]
+    phases: list[DealPhaseOut]
     coupons: list[DealCouponOut]
     overrides: list[DealOverrideOut]
     prices: list[DealPriceOut]
@@ -229,7 +229,7 @@ class ContentOut(Answer):
         return cls(
             **{name: getattr(terms, name) for name in (*same, "introduction", "special_terms")},
             phases=[
-                PhaseOut(
+                DealPhaseOut(
                     label=phase.label,
                     months=phase.months,
                     items=[ItemOut.of(item) for item in phase.items],
@@ -289,7 +289,7 @@ class PlannedInvoiceOut(Answer):
         )
 
 
-class YearOut(Answer):
+class DealYearOut(Answer):
     number: int
     starts_at: datetime
     ends_at: datetime
@@ -297,7 +297,7 @@ class YearOut(Answer):
     total: Money
 
 
-class CalendarOut(Answer):
+class DealCalendarOut(Answer):
     """Every invoice of the term, and what the deal is worth beside list prices; net of tax but for `total`."""
 
     starts_at: datetime
@@ -307,7 +307,7 @@ class CalendarOut(Answer):
     list_value: Money
     discount_percent: ExactRate | None = Field(description="Against list; null where list costs nothing.")
     committed: Money
-    years: list[YearOut]
+    years: list[DealYearOut]
     invoices: list[PlannedInvoiceOut]
 
     @classmethod
@@ -322,7 +322,7 @@ class CalendarOut(Answer):
             discount_percent=calendar.discount,
             committed=Money.of(calendar.committed, currency),
             years=[
-                YearOut(
+                DealYearOut(
                     number=year.number,
                     starts_at=year.starts_at,
                     ends_at=year.ends_at,
@@ -390,13 +390,13 @@ class WholeDealOut(DealOut):
 
     message: str
     fingerprint: str
-    content: ContentOut
+    content: DealContentOut
 
     @classmethod
     def whole(cls, deal: Deal) -> Self:
         version: DealVersion = newest(deal)
         said = DealOut.of(deal, version.number).model_dump()
-        content = ContentOut.of(read_terms(version))
+        content = DealContentOut.of(read_terms(version))
         return cls(**said, message=version.message, fingerprint=version.fingerprint, content=content)
 
 
@@ -411,11 +411,11 @@ class DealIn(Body):
     from_deal_id: Id | None = Field(None, description="A template or another deal, whose newest version is copied.")
     name: Name
     expires_at: Instant | None = None
-    content: ContentIn | None = Field(None, description="Left out: as the plan or the copied deal says.")
+    content: DealContentIn | None = Field(None, description="Left out: as the plan or the copied deal says.")
 
 
-class VersionIn(Body):
-    content: ContentIn
+class DealVersionIn(Body):
+    content: DealContentIn
     message: Annotated[str, Field(max_length=500)] = Field("", description="What this version changes.")
 
 
@@ -424,12 +424,12 @@ class DealChange(Body):
     expires_at: Instant | None = None
 
 
-class AcceptIn(Body):
+class DealAcceptIn(Body):
     by: Annotated[str, Field(min_length=1, max_length=100)] = Field(description="Who signed on the other side.")
     how: Annotated[str, Field(max_length=80)] = ""
 
 
-class WhyIn(Body):
+class DealReasonIn(Body):
     reason: Reason = ""
 
 
@@ -446,7 +446,7 @@ def require_all(caller: Caller, terms: DealTerms) -> None:
         caller.require(permission)
 
 
-def read_content(deal: Deal, content: ContentIn) -> DealTerms:
+def read_content(deal: Deal, content: DealContentIn) -> DealTerms:
     """Checked like any version. Raises `InvalidDeal`, `InvalidItems`."""
     terms = content.terms(deal)
     check(deal, terms)
@@ -503,7 +503,7 @@ def _version(body: DealIn) -> Any:
     return find_version(plan, body.version) if body.version else plan.current_version
 
 
-def _save(request: ApiRequest, deal: Deal, content: ContentIn, message: str) -> None:
+def _save(request: ApiRequest, deal: Deal, content: DealContentIn, message: str) -> None:
     terms = read_content(deal, content)
     require_all(request.auth, terms)
     save_version(deal, terms, message=message, actor=request.auth.actor, now=request.now)
@@ -537,17 +537,17 @@ def change_deal(request: ApiRequest, deal_id: Id, body: DealChange) -> WholeDeal
     refuses=[404, 409],
     example={"content": CONTENT, "message": "A ramp over two years"},
 )
-def write_deal_version(request: ApiRequest, deal_id: Id, body: VersionIn) -> WholeDealOut:
+def write_deal_version(request: ApiRequest, deal_id: Id, body: DealVersionIn) -> WholeDealOut:
     """Write another version. A deal that was approved, sent or accepted is a draft again."""
     _save(request, find_deal(deal_id), body.content, body.message)
     return WholeDealOut.whole(find_deal(deal_id))
 
 
-@endpoint(router, "GET", "/deals/{deal_id}/calendar", needs=VIEW, gives=CalendarOut, refuses=[404])
-def read_deal_calendar(request: ApiRequest, deal_id: Id) -> CalendarOut:
+@endpoint(router, "GET", "/deals/{deal_id}/calendar", needs=VIEW, gives=DealCalendarOut, refuses=[404])
+def read_deal_calendar(request: ApiRequest, deal_id: Id) -> DealCalendarOut:
     """Read every invoice of the term at the assumed use, and what the deal is worth."""
     deal = find_deal(deal_id)
-    return CalendarOut.of(calendar_for(deal, read_terms(newest(deal)), now=request.now))
+    return DealCalendarOut.of(calendar_for(deal, read_terms(newest(deal)), now=request.now))
 
 
 @endpoint(
@@ -555,14 +555,14 @@ def read_deal_calendar(request: ApiRequest, deal_id: Id) -> CalendarOut:
     "POST",
     "/deals/{deal_id}/preview",
     needs=VIEW,
-    gives=CalendarOut,
+    gives=DealCalendarOut,
     refuses=[404],
     example=CONTENT,
 )
-def preview_deal(request: ApiRequest, deal_id: Id, body: ContentIn) -> CalendarOut:
+def preview_deal(request: ApiRequest, deal_id: Id, body: DealContentIn) -> DealCalendarOut:
     """See what another version would come to; nothing is saved."""
     deal = find_deal(deal_id)
-    return CalendarOut.of(calendar_for(deal, read_content(deal, body), now=request.now))
+    return DealCalendarOut.of(calendar_for(deal, read_content(deal, body), now=request.now))
 
 
 @endpoint(
@@ -574,7 +574,7 @@ def preview_deal(request: ApiRequest, deal_id: Id, body: ContentIn) -> CalendarO
     refuses=[404, 409],
     example={"reason": "Big"},
 )
-def submit_deal(request: ApiRequest, deal_id: Id, body: WhyIn) -> DealOut:
+def submit_deal(request: ApiRequest, deal_id: Id, body: DealReasonIn) -> DealOut:
     """Have the newest version approved.
 
     Where no rule asks for a second person it is `approved` at once; else it is `awaiting_approval`, and `approvalId`
@@ -600,7 +600,7 @@ def send_deal(request: ApiRequest, deal_id: Id) -> DealOut:
     refuses=[404, 409],
     example={"by": "Ada Lovelace", "how": "signed PDF"},
 )
-def accept_deal(request: ApiRequest, deal_id: Id, body: AcceptIn) -> DealOut:
+def accept_deal(request: ApiRequest, deal_id: Id, body: DealAcceptIn) -> DealOut:
     """Note who signed on the other side, and how."""
     accept(find_deal(deal_id), by=body.by, how=body.how, actor=request.auth.actor, now=request.now)
     return DealOut.of(find_deal(deal_id))
@@ -616,7 +616,7 @@ def accept_deal(request: ApiRequest, deal_id: Id, body: AcceptIn) -> DealOut:
     refuses=[404, 409],
     example={"reason": "signed"},
 )
-def execute_deal(request: ApiRequest, deal_id: Id, body: WhyIn) -> DealOut:
+def execute_deal(request: ApiRequest, deal_id: Id, body: DealReasonIn) -> DealOut:
     """Carry out what was approved and accepted: one act, done once however often it is asked for."""
     deal = find_deal(deal_id)
     require_all(request.auth, read_terms(newest(deal)))
@@ -633,7 +633,7 @@ def execute_deal(request: ApiRequest, deal_id: Id, body: WhyIn) -> DealOut:
     refuses=[404, 409],
     example={"reason": "went elsewhere"},
 )
-def void_deal(request: ApiRequest, deal_id: Id, body: WhyIn) -> DealOut:
+def void_deal(request: ApiRequest, deal_id: Id, body: DealReasonIn) -> DealOut:
     """Give a deal up; it stays to be read."""
     void(find_deal(deal_id), reason=body.reason, actor=request.auth.actor, now=request.now)
     return DealOut.of(find_deal(deal_id))
