@@ -13,11 +13,13 @@ from django.test import Client
 
 from billing_admin.api.endpoints import ApiKeyAuth
 from billing_admin.api.v1 import api
+from billing_admin.flows.approvals import ApprovalNeeded, ask
 from billing_admin.flows.batches import begin_file
+from billing_admin.flows.deals import create_deal
 from billing_admin.flows.exports import ask_for
 from billing_admin.flows.grants import Wanted, give_units
 from billing_admin.flows.saved_filters import save_filter
-from billing_admin.models import ApiKey, Batch
+from billing_admin.models import ApiKey, ApprovalRequest, ApprovalRule, Batch
 from billing_admin.roles import ROLES
 from catalog.models import Feature, Meter, PromoCode
 from customers.models import Customer, PlanMigration, Subscription
@@ -46,6 +48,7 @@ def world() -> dict[str, Any]:
     higher = override(customer, feature, Decimal(400), effective_until=APRIL_1, **given)
     grant = give_units(customer, Wanted(feature, Decimal(5), APRIL_1, "Bonus"), **given)
     key, _secret = ApiKey.issue("The app", Group.objects.get(name="Application"), by="boss")
+    deal = create_deal(customer, plan.current_version, name="Acme, a year", actor=a.STAFF, now=MARCH_1)
     somebody = User.objects.create_user("somebody")
     a_filter = {"page": "customers_customer_changelist", "query": "q=acme", "name": "Acme", "is_shared": True}
     return {
@@ -64,6 +67,9 @@ def world() -> dict[str, Any]:
         "|applied": applied.public_id,
         "|promo": PromoCode.objects.create(coupon=applied.coupon, code="LAUNCH").pk,
         "|id": User.objects.create_user("colleague").pk,
+        "approvals/|public_id": (asked := a_request(customer, feature)).public_id,
+        "approvals/rules/|pk": asked.rule_id,
+        "auth/user/|object_id": somebody.pk,
         "billing_admin/apikey/|pk": key.pk,
         "catalog/coupon/|pk": applied.coupon_id,
         "catalog/coupon/|object_id": applied.coupon_id,
@@ -81,6 +87,9 @@ def world() -> dict[str, Any]:
         "imports/|public_id": an_import(customer).public_id,
         "exports/|public_id": ask_for("customers", "", user=somebody, now=MARCH_1).public_id,
         "filters/|pk": save_filter(**a_filter, user=somebody, now=MARCH_1).pk,
+        "customers/operation/|operation": customer.operations.filter(verb="override.given").get().public_id,
+        "deals/|key": deal.public_id,
+        "deals/deal/|object_id": deal.pk,
         "events/|public_id": customer.usage_events.get().public_id,
         "grants/|pk": grant.pk,
         "invoicing/invoice/|pk": invoice.pk,
@@ -93,6 +102,18 @@ def world() -> dict[str, Any]:
         "special-prices/|public_id": a.special_price(customer).public_id,
         "taxes/plan/|pk": plan.pk,
     }
+
+
+def a_request(customer: Customer, feature: Feature) -> ApprovalRequest:
+    """Of a rule that is switched off again, so that it meets no act of the matrix."""
+    finance = Group.objects.get(name="Finance")
+    rule = ApprovalRule.objects.create(act="grant.given", measure="units", above=10, approver=finance)
+    try:
+        give_units(customer, Wanted(feature, Decimal(50), APRIL_1, "Bonus"), reason="x", actor=a.STAFF, now=MARCH_1)
+    except ApprovalNeeded as needed:
+        request = ask(needed, actor=a.STAFF, now=MARCH_1)
+    ApprovalRule.objects.filter(pk=rule.pk).update(is_active=False)
+    return request
 
 
 def an_import(customer: Customer) -> Batch:

@@ -210,7 +210,7 @@ def test_pages_follow_each_other_without_gap_or_overlap():
         {"plan": "team"},
         {"least": Decimal("60")},
     ],
-    ids=str,
+    ids=["all", "renewals", "changes and ends", "product", "plan", "from 60"],  # a set has no order to be named by
 )
 def test_each_day_adds_up_to_its_list(narrowed: dict[str, object]):
     a_mixed_world()
