@@ -14,7 +14,7 @@ from customers.models import Customer, Operation
 
 @dataclass(frozen=True, slots=True)
 class TakesBack:
-    """An act that is being undone: the next line with the verb points at it; what else is written on the way does not."""
+    """An act that is being undone: the next line with the verb points at it; what else is written does not."""
 
     operation: Operation
     verb: str

@@ -73,9 +73,7 @@ def when(at: datetime | None, otherwise: str = "—") -> str:
     there = at.astimezone(display_zone())
     # Billing counts days in UTC: where it is another day for the reader, the hour says why.
     text = _day(there) if there.date() == at.date() else f"{_day(there)}, {there:%H:%M}"
-    return format_html(
-        '<time class="desk-when" datetime="{}" title="{}">{}</time>', at.isoformat(), _in_utc(at), text
-    )
+    return format_html('<time class="desk-when" datetime="{}" title="{}">{}</time>', at.isoformat(), _in_utc(at), text)
 
 
 @register.simple_tag
