@@ -3,6 +3,7 @@ that they take away hold nothing that a spreadsheet would run."""
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from django.core.exceptions import ValidationError
 from catalog.money import exponent, plain
 
 Cell = str | int | bool | Decimal | datetime | None
+# A spreadsheet reads it as the number that it is.
+BELOW_ZERO = re.compile(r"-\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ def read_table(
 
 def _lines(text: str, column: str) -> list[tuple[int, list[str]]]:
     """Lines that are not empty, with their numbers."""
+    if (at := text.find("\0")) >= 0:
+        number = text.count("\n", 0, at) + 1
+        raise BadRows([Problem(number, column, "This is no text: there is a NUL character in it.")])
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
@@ -131,8 +137,9 @@ def _text(cell: Cell) -> str:
 
 
 def harmless(text: str) -> str:
-    """Text of others that a spreadsheet would run as a formula is marked as text."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """Text of others that a spreadsheet would run as a formula is marked as text; a number is none."""
+    runs = text[:1] in ("=", "+", "-", "@", "\t", "\r") and not BELOW_ZERO.fullmatch(text)
+    return f"'{text}" if runs else text
 
 
 def in_major(minor: int | None, currency: str) -> str | None:

@@ -65,7 +65,8 @@ class BadCell(ValidationError):
 
 
 class RowAct(Protocol):
-    """`needs` says what one row takes; whoever has one of `anyhow` has some rows that they may do."""
+    """`needs` says what one row takes; whoever has one of `anyhow` has some rows that they may do. Where that differs
+    from row to row, it follows from one column alone: `needs_follow`."""
 
     key: str
     title: str
@@ -73,6 +74,7 @@ class RowAct(Protocol):
     columns: tuple[Column, ...]
     anyhow: tuple[str, ...]
     about_customers: bool
+    needs_follow: str
 
     def read(self, cells: Mapping[str, str]) -> list[tuple[str, str]]:
         """What is wrong with cells in themselves: (column, sentence)."""
@@ -128,6 +130,7 @@ class NewCustomers:
     key, title, one = "customers", "Customers", "Create customers"
     anyhow: tuple[str, ...] = ("customers.add_customer",)
     about_customers = False
+    needs_follow = "plans"
     columns: tuple[Column, ...] = (
         Column("customer_id", "the id that the application uses", needed=True, example="acme"),
         Column("name", "what people call them", needed=True, example="Acme Robotics"),
@@ -187,6 +190,7 @@ class AssignPlans:
     key, title, one = "assignments", "Assignments", "Put on a plan"
     anyhow: tuple[str, ...] = ("customers.assign_plan", "customers.enable_plan")
     about_customers = True
+    needs_follow = "plan"
     columns: tuple[Column, ...] = (
         CUSTOMER,
         Column("plan", "its key", needed=True, example="partner"),
@@ -258,6 +262,7 @@ class GiveUnits:
     key, title, one = "grants", "Bonus units", "Give bonus units"
     anyhow: tuple[str, ...] = ("entitlements.add_grant",)
     about_customers = True
+    needs_follow = ""
     columns: tuple[Column, ...] = (
         CUSTOMER,
         Column("feature", "its slug", needed=True, example="credits"),
@@ -323,6 +328,7 @@ class ApplyCoupons:
     key, title, one = "coupons", "Coupons", "Apply a coupon"
     anyhow: tuple[str, ...] = ("customers.apply_coupon",)
     about_customers = True
+    needs_follow = ""
     columns: tuple[Column, ...] = (
         CUSTOMER,
         Column("coupon", "its code, or a promo code", needed=True, example="launch20"),
@@ -367,6 +373,7 @@ class AddNotes:
     key, title, one = "notes", "Notes", "Add a note"
     anyhow: tuple[str, ...] = ("customers.add_note",)
     about_customers = True
+    needs_follow = ""
     columns: tuple[Column, ...] = (
         CUSTOMER,
         Column("text", "what the next person should know", needed=True, example="Called on 3 March."),

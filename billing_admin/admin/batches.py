@@ -446,18 +446,22 @@ def _sections(batch: Batch, number: Any) -> list[dict[str, Any]]:
 
 
 class BatchPage(ActPage):
-    """An act on one batch, for whoever may do what its rows do."""
+    """An act on one batch, for whoever may do what all of its rows do, whoever began it."""
 
     permission = VIEW
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         require(request, VIEW)
         require_begin(request, find_act(self.batch.kind))
+        require(request, *self.needs())
         return super().dispatch(request, *args, **kwargs)
 
     @cached_property
     def batch(self) -> Batch:
         return find_batch(self.kwargs["public_id"])
+
+    def needs(self) -> Sequence[str]:
+        raise NotImplementedError
 
     def back(self) -> str:
         return link("batch", self.batch.public_id)
@@ -472,6 +476,9 @@ class BatchPage(ActPage):
 
 class Confirm(BatchPage):
     """The button below the dry run. What was looked at stands in the address."""
+
+    def needs(self) -> Sequence[str]:
+        return batches.needs_of(self.batch, BatchRow.State.READY)
 
     def get_title(self) -> str:
         return f"{find_act(self.batch.kind).one}?"
@@ -502,6 +509,9 @@ class TakeBack(BatchPage):
     form_class = RevokeForm
     danger = True
 
+    def needs(self) -> Sequence[str]:
+        return batches.needs_back(self.batch)
+
     def get_outcome(self) -> str:
         done = batches.counts(self.batch)[BatchRow.State.DONE]
         rows = "1 row is" if done == 1 else f"{done:,} rows are"
@@ -527,6 +537,7 @@ def turn(request: HttpRequest, public_id: str) -> HttpResponse:
             case "stop":
                 batches.stop(batch, actor=actor, now=now)
             case "resume":
+                require(request, *batches.needs_of(batch, BatchRow.State.READY))
                 batches.resume(batch, actor=actor, now=now)
             case "retry":
                 batches.retry_failed(batch, actor=actor, now=now)

@@ -23,6 +23,7 @@ from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.undo import undo, why_not
 from billing_admin.models import Batch, BatchRow
 from billing_admin.row_acts import ROW_ACTS, RowAct, check_cells
+from billing_admin.undoing import INVERSES, AsksMore
 from catalog.after import after_commit
 from catalog.money import format_minor, grouped
 from customers.journal import Actor, record, require_reason
@@ -71,11 +72,35 @@ class MayNot(ValidationError):
         super().__init__("This row takes a permission that whoever began the batch does not have.", code="not_allowed")
 
 
+class DataErased(ValidationError):
+    def __init__(self) -> None:
+        super().__init__("The data of this customer is erased.", code="customer_erased")
+
+
 def find_act(kind: str) -> RowAct:
     act = ROW_ACTS.get(kind)
     if act is None:
         raise UnknownKind
     return act
+
+
+def needs_of(batch: Batch, state: str) -> tuple[str, ...]:
+    """Every permission that the rows in a state take, so that nobody lets others' rows be done or taken back that they
+    could not do themselves. One query, and one for each word that makes a difference."""
+    act = find_act(batch.kind)
+    if not act.needs_follow:
+        return act.needs({})
+    rows = batch.rows.filter(state=state).exclude(cells={}).order_by()
+    words = rows.values_list(f"cells__{act.needs_follow}", flat=True).distinct()
+    return tuple(sorted({permission for word in words for permission in act.needs({act.needs_follow: word})}))
+
+
+def needs_back(batch: Batch) -> tuple[str, ...]:
+    """Those that taking its rows back takes: of the acts themselves, and of what takes them back."""
+    verbs = Operation.objects.filter(batch=batch.public_id).order_by().values_list("verb", flat=True).distinct()
+    found = (INVERSES.get(verb) for verb in verbs)
+    back = {word for inverse in found if inverse and not isinstance(inverse, AsksMore) for word in inverse.permissions}
+    return tuple(sorted({*needs_of(batch, Row.DONE), *back}))
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -216,17 +241,19 @@ def _try_some(batch: Batch, now: datetime) -> int:
 
 def customers_of(rows: Sequence[BatchRow]) -> dict[str, Customer]:
     """By the id that a row names; the application's own wins over one of ours that reads the same. One query."""
-    named = {row.cells["customer_id"] for row in rows}
+    named = {row.cells["customer_id"] for row in rows if row.cells}
     found = list(Customer.objects.open().filter(Q(customer_id__in=named) | Q(public_id__in=named)))
     return {c.public_id: c for c in found} | {c.customer_id: c for c in found}
 
 
 def _look(row: BatchRow, act: RowAct, customers: Mapping[str, Customer], user: Any, now: datetime) -> None:
     """Write into the row what it would do, or why it would be refused."""
-    row.customer = customers.get(row.cells["customer_id"]) if act.about_customers else None
     row.before = row.after = row.code = row.column = row.problem = ""
     row.facts = {}
     try:
+        if not row.cells:
+            raise DataErased
+        row.customer = customers.get(row.cells["customer_id"]) if act.about_customers else None
         if act.about_customers and row.customer is None:
             raise _no_customer(row)
         if user is None or not user.has_perms(act.needs(row.cells)):
@@ -389,6 +416,8 @@ def _do_next(batch: Batch, now: datetime) -> int:
 
 
 def _do(row: BatchRow, batch: Batch, act: RowAct, now: datetime) -> None:
+    if not row.cells:
+        raise DataErased
     if batch.user is None or not batch.user.is_active or not batch.user.has_perms(act.needs(row.cells)):
         raise MayNot
     if row.customer is not None:

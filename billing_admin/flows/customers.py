@@ -4,11 +4,14 @@ The list of custom products is declarative: after an update the assigned plans t
 ones named, so two updates at once end with one of the two lists, never a mix.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import reduce
+from operator import or_
 from typing import Any, Final
 
 from babel.localedata import locale_identifiers
@@ -16,7 +19,8 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet, TextField
+from django.db.models.functions import Cast, Concat
 
 from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.cancel import cancel
@@ -24,7 +28,7 @@ from billing_admin.flows.enable_plan import enable_plan, propose
 from billing_admin.flows.erase_use import erase_use
 from billing_admin.flows.renew import catch_up
 from billing_admin.flows.stripe_erase import erase_stripe, words_in_stripe
-from billing_admin.models import BatchRow, IdempotentAnswer
+from billing_admin.models import ApprovalRequest, BatchRow, IdempotentAnswer
 from catalog.models import Plan, PlanVersion, Product
 from catalog.money import format_minor, format_rate
 from customers.holdings import contracts_at
@@ -485,7 +489,7 @@ def erase(customer_pk: int, *, now: datetime) -> bool:
     customer.save(update_fields=["name", "email", "customer_id", "billing_address", "tax_number", "erased_at"])
     customer.history.update(name=ERASED, email="", customer_id=customer.customer_id, billing_address="", tax_number="")
     scrub = _scrubber(names)
-    _scrub_texts(customer, scrub)
+    _scrub_texts(customer, names, scrub)
     # What was imported of them: the acts that came of it stand in the journal.
     imported = BatchRow.objects.filter(Q(customer=customer) | Q(cells__customer_id__in=ids))
     imported.update(cells={}, before="", after="", problem="")
@@ -522,8 +526,16 @@ def _scrubber(words: Sequence[str]) -> Callable[[Any], Any]:
     return scrub
 
 
-def _scrub_texts(customer: Customer, scrub: Callable[[Any], Any]) -> None:
-    for request in customer.approval_requests.all():
+def _requests_about_many(words: Sequence[str]) -> "QuerySet[ApprovalRequest]":
+    """Requests for many customers at once, an import for instance, that name one of them."""
+    rows = ApprovalRequest.objects.filter(customer=None)
+    rows = rows.annotate(said=Concat(Cast("inputs", TextField()), Cast("shown", TextField())))
+    named = [Q(said__icontains=json.dumps(word, ensure_ascii=False)[1:-1]) for word in words]
+    return rows.filter(reduce(or_, named)) if named else rows.none()
+
+
+def _scrub_texts(customer: Customer, words: Sequence[str], scrub: Callable[[Any], Any]) -> None:
+    for request in [*customer.approval_requests.all(), *_requests_about_many(words)]:
         request.title, request.reason, request.answer = map(scrub, (request.title, request.reason, request.answer))
         request.inputs, request.shown = scrub(request.inputs), scrub(request.shown)
         request.save(update_fields=["title", "reason", "answer", "inputs", "shown"])

@@ -168,13 +168,19 @@ def path_of(export: Export) -> Path:
 
 
 def clear(*, now: datetime) -> int:
-    """Remove the files of exports that are over, and what was left half written. Returns how many are over."""
+    """Remove the files of exports that are over, what was left half written, and whatever is older than any export:
+    of people who were deleted, or of somebody killed between file and row. Returns how many are over."""
     over = list(Export.objects.over(now))
     for export in over:
         path_of(export).unlink(missing_ok=True)
         _close(export, state=Export.State.EXPIRED)
-    for draft in Path(settings.EXPORT_FOLDER).glob("*.part"):
-        with suppress(FileNotFoundError):  # whoever wrote it has just finished
-            if now.timestamp() - draft.stat().st_mtime > LEFT_OVER:
-                draft.unlink()
+    _remove_older("*.part", LEFT_OVER, now)
+    _remove_older("*.csv", KEPT.total_seconds() + LEFT_OVER, now)
     return len(over)
+
+
+def _remove_older(pattern: str, seconds: float, now: datetime) -> None:
+    for file in Path(settings.EXPORT_FOLDER).glob(pattern):
+        with suppress(FileNotFoundError):  # whoever wrote it has just finished
+            if now.timestamp() - file.stat().st_mtime > seconds:
+                file.unlink()

@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
+from billing_admin.csv_table import csv_line
 from billing_admin.exports import EXPORTS
 from billing_admin.flows import exports
 from billing_admin.flows.exports import ask_for, clear, path_of, write
@@ -124,6 +125,23 @@ def test_cells_that_a_spreadsheet_would_run_are_marked(desk):
     [row] = rows_of(written())
 
     assert row["name"] == "'=HYPERLINK(1)"
+
+
+def test_an_amount_below_zero_stays_a_number():
+    assert csv_line(["-26.67", "-1+1", "+49 30 1"]) == "-26.67,'-1+1,'+49 30 1\n"
+
+
+def test_a_file_that_belongs_to_no_export_goes_once_it_is_older_than_any(folder):
+    export = written()
+    path = path_of(export)
+    export.user.delete()
+    os.utime(path, times=(MARCH_1.timestamp(), MARCH_1.timestamp()))
+
+    clear(now=MARCH_1 + A_WEEK)
+    assert path.exists()
+
+    clear(now=MARCH_16)
+    assert not path.exists()
 
 
 def test_money_is_in_major_units_beside_its_currency_and_instants_are_utc(desk):

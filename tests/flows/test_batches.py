@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
+from billing_admin.admin.links import link
+from billing_admin.csv_table import BadRows
 from billing_admin.flows import batches
 from billing_admin.flows.approvals import ApprovalNeeded, approve, ask
 from billing_admin.flows.batches import begin_file, confirm, digest_of, go_on, step
@@ -143,6 +145,67 @@ def test_what_was_imported_of_a_customer_goes_when_they_are_erased():
     erase(who.pk, now=MARCH_16 + timedelta(days=40))
 
     assert list(BatchRow.objects.values_list("cells", "after")) == [({}, ""), ({}, "")]
+
+
+def test_a_request_for_a_batch_forgets_whom_it_named():
+    """A-52"""
+    finance = Group.objects.get(name="Finance")
+    ApprovalRule.objects.create(act="bulk.started", measure="customers", above=1, approver=finance)
+    who, other = a.customer("Jane Doe"), a.customer("Globex")
+    batch = begun("notes", notes_for(who, other))
+    actor = Actor.of(batch.user)
+    with pytest.raises(ApprovalNeeded) as needed:
+        confirm(batch, batch.fingerprint, actor=actor, now=MARCH_16)
+    request = ask(needed.value, reason="moved", actor=actor, now=MARCH_16)
+    closed(who)
+
+    erase(who.pk, now=MARCH_16 + timedelta(days=40))
+
+    request.refresh_from_db()
+    assert "Jane Doe" not in str(request.shown) and "Globex" in str(request.shown)
+
+
+def test_a_row_whose_customer_is_erased_stops_no_other():
+    """A-52"""
+    who, other = a.customer("Jane Doe"), a.customer("Globex")
+    batch = started("notes", notes_for(who, other))
+    batch.rows.filter(state="ready").update(state="failed")
+    go_on(batch, clock=still, until=MARCH_16 + timedelta(seconds=1))
+    closed(who)
+    erase(who.pk, now=MARCH_16 + timedelta(days=40))
+
+    batches.retry_failed(batch, actor=Actor.of(batch.user), now=MARCH_16)
+    step(batch, MARCH_16)
+
+    assert list(batch.rows.values_list("state", "code")) == [("left_out", "customer_erased"), ("ready", "")]
+
+
+def test_a_file_with_nul_in_it_is_no_text():
+    with pytest.raises(BadRows) as refused:
+        begun("notes", "customer_id,text\nacme,fine\nacme,a\0b")
+
+    assert [(problem.line, problem.column) for problem in refused.value.problems] == [(3, "customer_id")]
+
+
+def test_nobody_lets_rows_be_done_or_taken_back_that_they_could_not_do(client):
+    """A-53: whoever may put customers on assigned plans has no part in billed ones that somebody else prepared."""
+    who, pro = a.customer(), a.pro(0)
+    batch = begun("assignments", f"customer_id,plan\n{who.customer_id},{pro.key}", by=person("Sales engineer"))
+    client.force_login(person("Ops"))
+    confirm_url = link("batch_confirm", batch.public_id, seen=batch.fingerprint)
+
+    assert client.post(confirm_url).status_code == 403
+    batch.refresh_from_db()
+    assert batch.state == Batch.State.TRIED
+
+    confirm(batch, batch.fingerprint, actor=Actor.of(batch.user), now=MARCH_16)
+    assert batches.needs_of(batch, "ready") == ("customers.enable_plan",)
+    batches.stop(batch, actor=Actor.of(batch.user), now=MARCH_16)
+    assert client.post(link("batch_turn", batch.public_id), {"do": "resume"}).status_code == 403
+    batches.resume(batch, actor=Actor.of(batch.user), now=MARCH_16)
+    go_on(batch, clock=still, until=MARCH_16 + timedelta(seconds=1))
+    assert batch.rows.get().state == "done"
+    assert client.post(link("batch_take_back", batch.public_id), {"reason": "no"}).status_code == 403
 
 
 def closed(who: Customer) -> None:
