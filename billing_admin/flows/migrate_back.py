@@ -12,7 +12,15 @@ from django.db import OperationalError, transaction
 from billing_admin.flows.enable_plan import Told
 from billing_admin.flows.migrate_order import Order, Timing, differing
 from billing_admin.flows.migrate_outlook import Look, proposal_for
-from billing_admin.flows.migrate_row import Carried, PricesDiffer, hold, name_of, switch_features, write
+from billing_admin.flows.migrate_row import (
+    BilledMeanwhile,
+    Carried,
+    PricesDiffer,
+    hold,
+    name_of,
+    switch_features,
+    write,
+)
 from billing_admin.flows.plan_change import Timing as ChangeTiming
 from billing_admin.flows.renew import catch_up
 from catalog.models import PlanVersion
@@ -62,14 +70,14 @@ def take_back_one(
     why = reason or migration.take_back_reason
     try:
         with transaction.atomic():
-            customer = hold(row, wait=alone)
+            customer = hold(row, now, wait=alone)
             rows = MigrationRow.objects.select_for_update(of=("self",)).filter(pk=row.pk, state__in=states)
             if customer is None or not rows.exists():
                 return None
             row.refresh_from_db()
             operation = _back(row, customer, by, why, now)
             write(row, State.TAKEN_BACK, now)
-    except OperationalError:
+    except (OperationalError, BilledMeanwhile):
         raise
     except ValidationError as kept:
         code = getattr(kept, "code", None) or "invalid"

@@ -300,18 +300,20 @@ class Look:
         if subscription.ends_at is not None:
             return "end_planned", {"day": subscription.ends_at}
         if self.order.timing == Timing.NOW:
-            return ("", {}) if compare(before, after) in (ChangeKind.FEATURES, ChangeKind.NOTHING) else _DIFFERS
-        if phase.is_trial:
+            if compare(before, after) not in (ChangeKind.FEATURES, ChangeKind.NOTHING):
+                return _DIFFERS
+        elif phase.is_trial:
             return "on_trial", {"day": phase.ends_at}
-        left = self._left_behind(world.specials.get(subscription.pk, ()))
+        left = self._left_behind(world.specials.get(subscription.pk, ()), world.now)
         return ("override_dropped", {"item": left}) if left else ("", {})
 
-    def _left_behind(self, specials: Iterable[Special]) -> str:
+    def _left_behind(self, specials: Iterable[Special], now: datetime) -> str:
         """The item of a special price that is still in force and has nothing to follow to; empty when there is none."""
         targets = {item.key for item in priced_items(self.new)}
         for special in specials:
             if special.until is None and special.left != 0 and special.plan_id == self.plan.pk:
-                item = self.old.item(special.item_key)
+                key = special.key_at(now)  # an earlier move may have given it another one
+                item = self.old.item(key) if key else None
                 if item is not None and self.keys.get(item.key) not in targets:
                     return item.label
         return ""

@@ -29,10 +29,26 @@ def name_of(row: MigrationRow) -> str:
     return f"{row.migration.public_id}/{row.subscription.public_id}"
 
 
-def hold(row: MigrationRow, *, wait: bool) -> Customer | None:
-    """Hold the customer's row; None when somebody else does and nobody waits."""
-    rows = Customer.objects.select_for_update(skip_locked=not wait)
-    return rows.filter(pk=row.customer_id).first()
+class BilledMeanwhile(ValidationError):
+    def __init__(self) -> None:
+        super().__init__("This contract was billed in this very moment. Try again.", "billed_meanwhile")
+
+
+def hold(row: MigrationRow, now: datetime, *, wait: bool) -> Customer | None:
+    """Hold the customer's row; None when somebody else does and nobody waits.
+
+    A pass looks at the clock once, and renewals go on beside it. A contract whose period began after `now` is left for
+    the next pass: seen from `now` that boundary is still to come, and it would be billed twice. Whoever waits is told
+    so: raises `BilledMeanwhile`.
+    """
+    customer: Customer | None = (
+        Customer.objects.select_for_update(skip_locked=not wait).filter(pk=row.customer_id).first()
+    )
+    if customer is None or not Subscription.objects.filter(pk=row.subscription_id, period_starts_at__gt=now).exists():
+        return customer
+    if wait:
+        raise BilledMeanwhile
+    return None
 
 
 def write(row: MigrationRow, state: str, now: datetime, *, code: str = "", problem: str = "") -> None:

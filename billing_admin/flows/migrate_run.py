@@ -18,7 +18,7 @@ from billing_admin.flows.enable_plan import Told
 from billing_admin.flows.migrate_back import STANDING, take_back_one
 from billing_admin.flows.migrate_order import Order, Timing
 from billing_admin.flows.migrate_outlook import Look, RowOutlook, proposal_for
-from billing_admin.flows.migrate_row import Carried, hold, name_of, switch_features, write
+from billing_admin.flows.migrate_row import BilledMeanwhile, Carried, hold, name_of, switch_features, write
 from billing_admin.flows.renew import catch_up
 from customers import switch
 from customers.holdings import contract_of
@@ -29,6 +29,7 @@ from entitlements.models import Balance
 log = structlog.get_logger("billing_admin.migrate")
 
 BATCH = 200
+BACK = (PlanMigration.State.TAKING_BACK, PlanMigration.State.TAKEN_BACK)
 State = MigrationRow.State
 
 
@@ -124,7 +125,7 @@ def move_one(
     alone = State.WAITING not in from_states
     try:
         with transaction.atomic():
-            customer = hold(row, wait=alone)
+            customer = hold(row, now, wait=alone)
             if customer is None or not _claim(row, from_states, alone=alone):
                 return
             seen = ready.of(row) if ready else None
@@ -139,7 +140,7 @@ def move_one(
             else:
                 _schedule(row, customer, look, seen, now)
             carried.done += 1
-    except OperationalError:
+    except (OperationalError, BilledMeanwhile):
         raise  # not the contract's fault: it is tried again
     except Exception as error:
         _fail(row, from_states, error, now)
@@ -148,11 +149,15 @@ def move_one(
 
 
 def _claim(row: MigrationRow, states: Sequence[str], *, alone: bool) -> bool:
-    """Whether the row is still to be done; nobody else does it meanwhile. The caller holds the customer."""
+    """Whether the row is still to be done; nobody else does it meanwhile. The caller holds the customer.
+
+    A row that is not waiting is looked at by nobody who takes the whole back, so its migration is held, too.
+    """
     rows = MigrationRow.objects.select_for_update(of=("self",)).filter(pk=row.pk, state__in=states)
     if not alone:
-        rows = rows.filter(migration__state=PlanMigration.State.RUNNING)
-    return rows.exists()
+        return rows.filter(migration__state=PlanMigration.State.RUNNING).exists()
+    migration = PlanMigration.objects.select_for_update().get(pk=row.migration_id)
+    return migration.state not in BACK and rows.exists()
 
 
 def _actor(migration: PlanMigration) -> Actor:

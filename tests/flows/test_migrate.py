@@ -1,12 +1,14 @@
 """Moving customers to another version: at their next billing cycle, or at once where only features differ."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
-from billing_admin.flows.migrate import OutlookMoved, begin, progress, retry
+from billing_admin.flows.migrate import OutlookMoved, begin, progress, retry, take_back
 from billing_admin.flows.migrate_order import CannotMigrate, Timing
 from billing_admin.flows.migrate_outlook import dry_run
+from billing_admin.flows.migrate_row import BilledMeanwhile
 from catalog.mapping import BadMapping
 from customers.journal import ReasonRequired
 from customers.models import MigrationRow, Operation, PlanMigration, PriceOverride
@@ -17,6 +19,7 @@ from tests.instants import APRIL_1, APRIL_16, JUNE_1, MARCH_16, MAY_1, day
 
 pytestmark = pytest.mark.django_db
 BROKEN = {"recurrence_rule": "no rule"}
+JUST_BEFORE_APRIL = APRIL_1 - timedelta(seconds=1)
 
 
 def version_at(customer, at):
@@ -284,6 +287,51 @@ def test_a_late_worker_changes_nothing():
     a.pass_time(late, to=JUNE_1)
 
     assert a.totals(late) == a.totals(punctual) == [5000, 6000, 6000, 6000]
+
+
+def test_what_is_billed_while_a_pass_goes_on_waits_for_the_next_pass():
+    """Law 7: the pass began just before midnight and comes to the contract after its renewal."""
+    pro = a.pro(50)
+    acme = a.on(pro)
+    second_version(pro, a.fee(60), a.allowance(100))
+    migration = begun(order(pro))
+    a.pass_time(acme, to=APRIL_1)
+
+    carried(migration, now=JUST_BEFORE_APRIL)
+    assert (migration.state, row_of(migration, acme).state) == (PlanMigration.State.RUNNING, "waiting")
+    carried(migration, now=APRIL_1)
+    a.pass_time(acme, to=MAY_1)
+
+    assert a.totals(acme) == [5000, 5000, 6000]
+
+
+def test_a_person_who_tries_again_in_the_moment_of_a_renewal_is_told_so():
+    pro = a.pro(50)
+    acme = a.on(pro)
+    second_version(pro, a.fee(60), a.allowance(100))
+    migration = begun(order(pro))
+    migration.rows.update(state="failed")
+    a.pass_time(acme, to=APRIL_1)
+
+    with pytest.raises(BilledMeanwhile):
+        retry(row_of(migration, acme), now=JUST_BEFORE_APRIL)
+
+    assert row_of(migration, acme).state == "failed"
+
+
+def test_nobody_is_moved_by_a_second_try_once_the_whole_is_taken_back():
+    """Also when it was taken back after the page with the button was read."""
+    pro = a.pro(50)
+    acme = a.on(pro)
+    second_version(pro, a.fee(60), a.allowance(100))
+    migration = begun(order(pro))
+    migration.rows.update(state="failed")
+    row = row_of(migration, acme)
+    take_back(migration, reason="the wrong version", actor=a.STAFF, now=MARCH_16)
+
+    retry(row, now=MARCH_16)
+
+    assert (row.state, version_at(acme, APRIL_1)) == ("failed", 1)
 
 
 def test_how_far_it_is_follows_from_dates():

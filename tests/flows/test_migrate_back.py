@@ -1,14 +1,16 @@
 """Taking back: one contract or the whole, while the switch is not invoiced; and holding, stopping, going on."""
 
+from datetime import timedelta
+
 import pytest
 
 from billing_admin.flows.migrate import WrongState, pause, progress, resume, stop, take_back, take_back_row
 from billing_admin.flows.migrate_order import Timing
 from billing_admin.flows.undo_migrations import MigrationStarted, MovedAtOnce, MoveScheduled
 from customers.journal import ReasonRequired
-from customers.models import MigrationRow, Operation, PlanMigration
+from customers.models import Customer, MigrationRow, Operation, PlanMigration
 from tests import builders as a
-from tests.flows.migrations_world import begun, carried, moved, order, row_of, second_version
+from tests.flows.migrations_world import begun, carried, moved, named, order, row_of, second_version
 from tests.instants import APRIL_1, MARCH_16, MAY_1, day
 
 pytestmark = pytest.mark.django_db
@@ -74,6 +76,23 @@ def test_a_move_whose_day_has_come_is_kept_though_no_worker_has_come_yet(pro):
     take_back_row(row, now=day("2026-04-02"), **WHY)
 
     assert row.state == MigrationRow.State.KEPT
+
+
+def test_a_pass_that_is_behind_a_renewal_takes_back_nothing_of_it(pro):
+    """L-26, law 7: the pass began just before midnight and comes to the contract after its renewal."""
+    migration = moved(order(pro, chosen=named(Customer.objects.get(name="Acme"))))
+    acme = migration.rows.get().customer
+    a.pass_time(acme, to=APRIL_1)
+    take_back(migration, now=APRIL_1 - timedelta(seconds=1), **WHY)
+    migration.refresh_from_db()
+
+    carried(migration, now=APRIL_1 - timedelta(seconds=1))
+    assert states(migration) == ["scheduled"]
+    carried(migration, now=APRIL_1)
+    a.pass_time(acme, to=MAY_1)
+
+    assert states(migration) == ["kept"]
+    assert a.totals(acme) == [5000, 6000, 6000]
 
 
 def test_features_that_were_changed_at_once_are_changed_back_with_their_use():

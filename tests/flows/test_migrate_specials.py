@@ -11,6 +11,7 @@ from billing_admin.flows.migrate import take_back_row
 from billing_admin.flows.migrate_order import Timing
 from billing_admin.flows.migrate_outlook import dry_run
 from billing_admin.flows.reprice import revoke_override
+from catalog.mapping import PriceMapping
 from customers.models import PriceOverride
 from entitlements.override import override
 from invoicing.issue import void
@@ -156,6 +157,37 @@ def test_a_price_that_is_dropped_while_a_special_one_holds_keeps_the_contract_wh
 
     assert row.code == "override_dropped"
     assert row.problem == "A special price for Base fee would have no item to follow to."
+
+
+def test_that_is_also_so_when_an_earlier_move_gave_it_another_key(acme):
+    """L-27"""
+    rename(acme)
+    for at in (APRIL_1, MAY_1):
+        a.pass_time(acme, to=at)
+    plan = plan_of(acme)
+    second_version(plan, a.fee(60, key="seat"), a.fee(7, key="support"), now=MAY_1)
+    again = order(plan, ("base", "seat"))  # from the first version; they are on the second
+    second = plan.versions.with_items().get(tailored=False, number=2)
+    asked = replace(
+        again, from_version=second, mappings=(PriceMapping("platform", None), PriceMapping("support", "support"))
+    )
+
+    [row] = dry_run(asked, MAY_1).rows
+
+    assert (row.code, row.problem) == (
+        "override_dropped",
+        "A special price for Base fee would have no item to follow to.",
+    )
+
+
+def test_at_once_its_item_cannot_be_dropped_under_it_either(acme):
+    """L-27: the fee is charged as before, so it would be its special price alone that went."""
+    plan = plan_of(acme)
+    second_version(plan, a.fee(50), a.fee(7, key="support"), a.allowance(100))
+
+    [row] = dry_run(order(plan, ("base", None), timing=Timing.NOW), MARCH_16).rows
+
+    assert row.code == "override_dropped"
 
 
 def test_one_that_is_used_up_holds_nobody_back(acme):
