@@ -5,8 +5,9 @@ An act is registered with `@guarded`. Its verb calls `flows.approvals.guard(act,
 transaction, so that pages, API and bulk acts meet the same rule. Where the act calls the verb from another module, the
 verb names it instead: `guard_as("coupon.applied", actor=…, now=…, customer=…, …)` with the fields of its dataclass.
 
-Two things more an act may have: `ruled_as`, the key of the act whose rules it goes by; and `prepare(reason, actor,
-now)`, what has to be done over the network first, outside of any transaction and safe to do again.
+Three things more an act may have: `ruled_as`, the key of the act whose rules it goes by; `also_ruled_as`, keys of acts
+that it carries out without asking again, whose rules hold besides its own; and `prepare(reason, actor, now)`, what has
+to be done over the network first, outside of any transaction and safe to do again.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 from customers.journal import Actor, plain_json
 from customers.models import Customer, Operation
@@ -84,6 +85,13 @@ class Act(Protocol):
 
     def carry_out(self, *, reason: str, actor: Actor, now: datetime) -> Operation | None:
         """Call the verb. The actor is whoever asked, with the approval on it."""
+
+
+@runtime_checkable
+class TakesMore(Protocol):
+    """An act that takes other permissions, too, from case to case."""
+
+    def more_permissions(self, now: datetime) -> tuple[str, ...]: ...
 
 
 class GivenUp(Protocol):

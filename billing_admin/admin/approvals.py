@@ -137,10 +137,12 @@ def present(asked: ApprovalRequest, now: datetime) -> Present:
     if asked.state != State.WAITING or asked.expires_at <= now:
         return Present(compared(asked, None), warnings)
     try:
-        shown: Shown = act_of(asked).shown(now)
+        act = act_of(asked)
+        shown: Shown = act.shown(now)
+        changed = verbs.moved(asked, shown) or verbs.outgrown(asked, act, now)
     except ValidationError as refused:
         return Present(compared(asked, None), warnings, refusal=" ".join(refused.messages))
-    return Present(compared(asked, shown), shown.warnings, moved=verbs.moved(asked, shown), is_made=True)
+    return Present(compared(asked, shown), shown.warnings, moved=changed, is_made=True)
 
 
 def why_not(asked: ApprovalRequest, user: User, now: datetime) -> str:

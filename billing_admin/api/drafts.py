@@ -6,6 +6,7 @@ from typing import Self
 from ninja import Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.corrections import detail
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_invoice, find_subscription
@@ -56,6 +57,7 @@ class PendingLinesOut(Answer):
     needs=EDIT,
     gives=InvoiceDetail,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example=EXAMPLE,
 )
@@ -105,6 +107,7 @@ def list_pending_lines(request: ApiRequest, subscription_id: Id) -> PendingLines
     needs=EDIT,
     gives=PendingLineOut,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example=EXAMPLE,
 )

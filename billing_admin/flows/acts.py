@@ -68,5 +68,11 @@ def percent(value: Decimal) -> str:
     return f"{grouped(value)} %"
 
 
+def coupons_beside(customer: Customer) -> list[str]:
+    """What else takes money off for this customer: a discount is another one beside a new coupon."""
+    rows = customer.applied_coupons.filter(removed_at=None).order_by("id")
+    return list(rows.values_list("public_id", flat=True))
+
+
 def about(customer: Customer) -> Effect:
     return Effect("Customer", "", customer.name)

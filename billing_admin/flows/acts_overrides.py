@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from billing_admin.approving import Effect, Shown, Size, guarded
 from billing_admin.flows.acts import about, subscription_again
-from billing_admin.flows.override_batch import MOST, Outcome, Row, begin, dry_run
+from billing_admin.flows.override_batch import MOST, Outcome, Row, begin, dry_run, lasting
 from billing_admin.flows.reprice import Beside, Wanted, how_long, override_price, preview_override
 from billing_admin.flows.upcoming import Upcoming
 from catalog.after import after_commit
@@ -124,6 +124,9 @@ class OverrideMany:
 
     def customer(self) -> None:
         return None
+
+    def more_permissions(self, now: datetime) -> tuple[str, ...]:
+        return ("entitlements.add_featureoverride",) if lasting(self.rows, now) else ()
 
     def sizes(self, now: datetime) -> Sequence[Size]:
         return [Size("customers", Decimal(len({row.customer_id for row in self.rows})))]

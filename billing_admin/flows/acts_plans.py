@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 from billing_admin.approving import Effect, Shown, Size, guarded
-from billing_admin.flows.acts import Gone, about, customer_again, day, instant, percent, text
+from billing_admin.flows.acts import Gone, about, coupons_beside, customer_again, day, instant, percent, text
 from billing_admin.flows.coupons import coupon_for_act
 from billing_admin.flows.enable_plan import enable_plan, preview_plan, propose
 from billing_admin.flows.plan_change import Activation, FirstPeriod, NewCoupon, PlanChange, Proposal, Timing
@@ -58,7 +58,7 @@ class EnablePlan:
             f"Put {self.who.name} on {_name(proposal)}, {percent(off)} below list",
             effects=tuple(_effects(self.who, change, off)),
             warnings=(f"It replaces {change.replaces}.",) if change.replaces else (),
-            facts=_facts(change, off),
+            facts=_facts(change, off) | {"other coupons": coupons_beside(self.who)},
         )
 
     def carry_out(self, *, reason: str, actor: Actor, now: datetime) -> Operation:

@@ -8,8 +8,20 @@ from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 from billing_admin.approving import Effect, Shown, Size, guarded
-from billing_admin.flows.acts import Gone, about, customer_again, day, instant, money, subscription_again, text
+from billing_admin.flows.acts import (
+    Gone,
+    about,
+    coupons_beside,
+    customer_again,
+    day,
+    instant,
+    invoice_again,
+    money,
+    subscription_again,
+    text,
+)
 from billing_admin.flows.coupons import BEGINS, Begins, Offer, find_offer
+from billing_admin.flows.drafts import add_line
 from billing_admin.flows.rewards import NextInvoices, apply_coupon, give_invoice_credit, preview_coupon
 from catalog.coupons import gives, lasts
 from catalog.models import Coupon
@@ -17,7 +29,7 @@ from catalog.money import format_minor
 from catalog.off_list import WHOLE, share_off
 from customers.journal import Actor
 from customers.models import AppliedCoupon, Customer, Operation, Subscription
-from invoicing.models import InvoiceCredit
+from invoicing.models import Invoice, InvoiceCredit
 from invoicing.rewards import DISCOUNTS
 
 
@@ -90,7 +102,8 @@ class ApplyCoupon:
         effects = [about(self.who), Effect("Gives", "", f"{gives(coupon)}, {lasts(coupon)}")]
         effects.append(Effect("Begins", "", BEGINS[Begins(self.at)] if counted else "At once"))
         effects += [_effect(found) for found in invoices if counted]
-        facts = {"gives": gives(coupon), "lasts": lasts(coupon), "coupon": coupon.code}
+        facts: dict[str, Any] = {"gives": gives(coupon), "lasts": lasts(coupon), "coupon": coupon.code}
+        facts["other coupons"] = coupons_beside(self.who)
         return Shown(f"Give {self.who.name} the coupon {coupon.name}", tuple(effects), facts=facts)
 
     def carry_out(self, *, reason: str, actor: Actor, now: datetime) -> Operation | None:
@@ -178,4 +191,70 @@ class GiveInvoiceCredit:
         found: Operation | None = rows.order_by("-id").first()
         if found is None:
             raise Gone("The line of the journal")
+        return found
+
+
+@guarded
+@dataclass(frozen=True)
+class AddCreditLine:
+    """A line below zero, on a draft or on the next invoice of a subscription: by the rules of invoice credits."""
+
+    description: str
+    amount: int
+    currency: str
+    draft: Invoice | None = None
+    subscription: Subscription | None = None
+
+    key: ClassVar[str] = "line.added"
+    ruled_as: ClassVar[str] = GiveInvoiceCredit.key
+    title: ClassVar[str] = "A credit on a draft"
+    measures: ClassVar[Mapping[str, str]] = {"amount": "amount"}
+    permissions: ClassVar[tuple[str, ...]] = ("invoicing.edit_draft",)
+
+    @classmethod
+    def from_json(cls, inputs: Mapping[str, Any]) -> Self:
+        draft = invoice_again(inputs["draft"]) if inputs["draft"] else None
+        contract = subscription_again(inputs["subscription"]) if inputs["subscription"] else None
+        return cls(inputs["description"], inputs["amount"], inputs["currency"], draft, contract)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "draft": self.draft.public_id if self.draft else None,
+            "subscription": self.subscription.public_id if self.subscription else None,
+            "description": self.description,
+            "amount": self.amount,
+            "currency": self.currency,
+        }
+
+    @property
+    def _where(self) -> Invoice | Subscription:
+        where = self.draft or self.subscription
+        assert where is not None, "a line belongs to one of them"
+        return where
+
+    def customer(self) -> Customer:
+        who: Customer = self._where.customer
+        return who
+
+    def sizes(self, now: datetime) -> Sequence[Size]:
+        return [money("amount", -self.amount, self.currency)]
+
+    def shown(self, now: datetime) -> Shown:
+        """The draft is drawn up anew with it, so what that comes to decorates."""
+        words, where = format_minor(-self.amount, self.currency), f"{self.draft or 'the next invoice'}"
+        effects = (about(self.customer()), Effect(f"Comes off {where}, before tax", "", words))
+        facts = {"state": self._where.state}
+        return Shown(f"Credit {self.customer().name} {words} on {where}: {self.description}", effects, facts=facts)
+
+    def carry_out(self, *, reason: str, actor: Actor, now: datetime) -> Operation | None:
+        add_line(
+            draft=self.draft,
+            subscription=self.subscription,
+            description=self.description,
+            amount=self.amount,
+            currency=self.currency,
+            actor=actor,
+            now=now,
+        )
+        found: Operation | None = self.customer().operations.filter(verb=self.key).order_by("-id").first()
         return found

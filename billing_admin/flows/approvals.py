@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, cast
 
 from django.conf import settings
@@ -20,7 +21,7 @@ from django.db.models import Q, QuerySet
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from billing_admin.approving import ACTS, Act, Effect, GivenUp, Shown, Size
+from billing_admin.approving import ACTS, Act, Effect, GivenUp, Shown, Size, TakesMore
 from billing_admin.models import ApiKey, ApprovalRequest, ApprovalRequestQuerySet, ApprovalRule
 from catalog.after import after_commit
 from catalog.money import grouped
@@ -103,8 +104,9 @@ def _needs_nobody(actor: Actor) -> bool:
 
 
 def rules_of(kind: type[Act]) -> list[ApprovalRule]:
-    """Those in force for an act, one query where there are none; an act may go by the rules of another."""
-    rows = ApprovalRule.objects.filter(act=ruled_as(kind), is_active=True)
+    """Those in force for an act, one query where there are none; an act may go by the rules of others, too."""
+    acts = [ruled_as(kind), *getattr(kind, "also_ruled_as", ())]
+    rows = ApprovalRule.objects.filter(act__in=acts, is_active=True)
     return list(rows.select_related("approver").prefetch_related("for_roles"))
 
 
@@ -182,7 +184,7 @@ def ask(
         approver=rule.approver,
         customer=customer,
         inputs=inputs,
-        shown=kept(shown),
+        shown=kept(shown) | {"sizes": measured(act, now)},
         fingerprint=fingerprint(shown, inputs),
         reason=(reason or needed.reason).strip(),
         requested_by=actor.name,
@@ -241,11 +243,13 @@ def approve(request: ApprovalRequest, *, user: User, now: datetime) -> ApprovalR
 
     A refusal of the verb itself leaves the request waiting. Raises that, `MayNotDecide`, `NotWaiting`, `MayNoLonger`.
     """
+    request = ApprovalRequest.objects.select_related("approver", "customer", "user", "key__role").get(pk=request.pk)
     refuse_decision(request, user, now)
     act = act_of(request)
     prepare = getattr(act, "prepare", None)
-    # What goes over the network comes first, outside of any transaction.
-    if prepare is not None and not moved(request, act.shown(now)):
+    # What goes over the network comes first, outside of any transaction, and cannot be taken back.
+    if prepare is not None and not (moved(request, act.shown(now)) or outgrown(request, act, now)):
+        _refuse_requester(request, act, now)
         prepare(reason=request.reason, actor=_on_behalf(request, user), now=now)
     return _apply(request, user, now)
 
@@ -257,8 +261,8 @@ def _apply(request: ApprovalRequest, user: User, now: datetime) -> ApprovalReque
     if held.customer_id is not None:
         Customer.objects.select_for_update().get(pk=held.customer_id)
     act = act_of(held)
-    _refuse_requester(held, act)
-    what = moved(held, act.shown(now))
+    _refuse_requester(held, act, now)
+    what = moved(held, act.shown(now)) or outgrown(held, act, now)
     if what:
         _close(held, State.OUTDATED, by=user.get_username(), answer=what, now=now)
         _note(held, "outdated", f"Not approved, since it moved: {held.title}", actor=Actor.of(user), now=now)
@@ -339,6 +343,28 @@ def _note(held: ApprovalRequest, act: str, summary: str, *, actor: Actor, now: d
 # What moved -----------------------------------------------------------------------------------------------------------
 
 
+def measured(act: Act, now: datetime) -> list[dict[str, str]]:
+    """How big an act is at this moment, by each of its measures."""
+    rows: list[dict[str, str]] = plain_json([asdict(size) for size in act.sizes(now)])
+    return rows
+
+
+def outgrown(request: ApprovalRequest, act: Act, now: datetime) -> str:
+    """Which rule of somebody else an act has grown into since it was asked for, in a sentence; empty when none.
+
+    Use is no fact that outdates a request, but it can make an edit add more than its approver may allow. What has not
+    grown keeps the rule as it was.
+    """
+    before = {(row["measure"], row["currency"]): Decimal(row["value"]) for row in request.shown.get("sizes", [])}
+    grown = [size for size in act.sizes(now) if size.value > before.get((size.measure, size.currency), size.value)]
+    if not grown:
+        return ""
+    found = strictest(rules_of(type(act)), grown, Actor(request.requested_by, request.user_id))
+    if found is None or found.approver_id == request.approver_id:
+        return ""
+    return f"It is larger by now: {why(found)}"
+
+
 def moved(request: ApprovalRequest, now: Shown) -> str:
     """What is no longer as it was shown, in a sentence; empty when what would be done is what was asked for."""
     if fingerprint(now, request.inputs) == request.fingerprint:
@@ -399,13 +425,16 @@ def is_requester(request: ApprovalRequest, actor: Actor) -> bool:
     return made.filter(created_by=actor.name).exists()
 
 
-def _refuse_requester(request: ApprovalRequest, act: Act) -> None:
+def _refuse_requester(request: ApprovalRequest, act: Act, now: datetime) -> None:
     """What is carried out in somebody's name takes their right to it, still."""
+    needs: tuple[str, ...] = act.permissions
+    if isinstance(act, TakesMore):
+        needs = (*needs, *act.more_permissions(now))
     if request.user is not None:
-        may = request.user.is_active and request.user.has_perms(act.permissions)
+        may = request.user.is_active and request.user.has_perms(needs)
     elif request.key is not None:
         granted = request.key.role.permissions.values_list("content_type__app_label", "codename")
-        may = request.key.revoked_at is None and set(act.permissions) <= {f"{a}.{c}" for a, c in granted}
+        may = request.key.revoked_at is None and set(needs) <= {f"{a}.{c}" for a, c in granted}
     else:
         may = False
     if not may:

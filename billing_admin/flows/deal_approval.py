@@ -15,6 +15,7 @@ from django.urls import reverse
 
 from billing_admin.approving import Effect, Shown, Size, guarded
 from billing_admin.flows.approvals import ApprovalNeeded, ask, guard
+from billing_admin.flows.coupons import coupon_for_act
 from billing_admin.flows.deal_calendar import DealCalendar, read_calendar
 from billing_admin.flows.deals import NotATemplate, check, freeze, hold, newest, note, read_terms, reopen, stands_on
 from catalog.models import Plan
@@ -24,6 +25,7 @@ from customers.models import Customer, Operation
 from deals.models import Deal, DealVersion
 from deals.states import DealState, refuse_move
 from deals.terms import NOW, DealTerms, describe_override, describe_price, said
+from invoicing.tongue import DESK
 
 DISCOUNT, VALUE, MONTHS = "discount", "value", "months"
 
@@ -64,6 +66,7 @@ class ApproveDeal:
     version: DealVersion
 
     key: ClassVar[str] = "deal.approved"
+    also_ruled_as: ClassVar[tuple[str, ...]] = ("plan.enabled",)
     title: ClassVar[str] = "A deal"
     measures: ClassVar[Mapping[str, str]] = {
         DISCOUNT: "a discount (%)",
@@ -98,11 +101,17 @@ class ApproveDeal:
         terms, calendar = self._calendar(now)
         value = format_minor(calendar.value, calendar.currency)
         present, long = newest(self.deal), said("term_months", terms.term_months)
+        url = reverse("admin:deals_deal_change", args=[self.deal.public_id])
         return Shown(
             sentence=f"{self.deal.name} for {self.deal.customer}: {value} over {long}",
-            effects=tuple(effects_of(terms, calendar, reverse("admin:deals_deal_change", args=[self.deal.public_id]))),
+            effects=(*effects_of(terms, calendar, url), *self._offer()),
             warnings=warnings_of(calendar),
-            facts={**calendar.facts(), "content": present.fingerprint, "state": self.deal.state == DealState.VOID},
+            facts={
+                **calendar.facts(),
+                "content": present.fingerprint,
+                "state": self.deal.state == DealState.VOID,
+                "expires": self.deal.expires_at,
+            },
         )
 
     def carry_out(self, *, reason: str, actor: Actor, now: datetime) -> Operation | None:
@@ -115,9 +124,14 @@ class ApproveDeal:
     def given_up(self, *, why: str, actor: Actor, now: datetime) -> None:
         """Nobody will approve it: the deal is a draft again."""
         deal = hold(self.deal)
-        if deal.state == DealState.AWAITING_APPROVAL:
+        # Changed and submitted again meanwhile, it waits for another request.
+        if deal.state == DealState.AWAITING_APPROVAL and newest(deal).pk == self.version.pk:
             reopen(deal)
             note(deal, "reopened", f"{deal.name} is a draft again: {why}", version=self.version, actor=actor, now=now)
+
+    def _offer(self) -> list[Effect]:
+        until = self.deal.expires_at
+        return [Effect("Offer stands until", "", DESK.instant(until))] if until else []
 
     def _calendar(self, now: datetime) -> tuple[DealTerms, DealCalendar]:
         """As of when it was submitted, so that days that pass change nothing."""
@@ -141,6 +155,8 @@ def effects_of(terms: DealTerms, calendar: DealCalendar, url: str = "") -> list[
         Effect("Net terms", "", said("net_terms_days", terms.net_terms_days)),
         Effect("Access", "", said("activation", terms.activation)),
     ]
+    if terms.trial_days is not None:
+        found.append(Effect("Trial", "", said("trial_days", terms.trial_days)))
     found += [Effect(f"Year {year.number}", "", f"{money(year.net)} net") for year in calendar.years]
     if calendar.committed:
         found.append(Effect("Minimum commitments", "", money(calendar.committed)))
@@ -163,10 +179,10 @@ def submit(deal: Deal, *, reason: str = "", actor: Actor, now: datetime) -> Deal
     """Have the deal approved: at once where no rule asks for a second person, else it waits for one, who is asked.
 
     Returns the deal, approved or awaiting approval. Raises `InvalidDeal`, `InvalidItems`, `CustomerMoved`,
-    `CannotMoveDeal`.
+    `CannotMoveDeal`, and what the redemption of a coupon refuses.
     """
     deal = hold(deal)
-    if deal.is_template:
+    if deal.is_template or deal.customer is None:
         raise NotATemplate
     refuse_move(deal.state, DealState.AWAITING_APPROVAL)
     version = newest(deal)
@@ -174,6 +190,8 @@ def submit(deal: Deal, *, reason: str = "", actor: Actor, now: datetime) -> Deal
     check(deal, terms)
     refuse_customer_moved(deal, terms)
     refuse_gated_start(terms, held=terms.stands_on.version_id is not None, now=now)
+    for coupon in terms.coupons:
+        coupon_for_act(deal.customer, coupon.code, now, plan=deal.base_version.plan)
     freeze(version, now)
     act = ApproveDeal(deal, version)
     try:

@@ -7,11 +7,13 @@ as they are by then. Issuing does that a last time.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.boundary import INSTANT_BEFORE, commitment_of, committed_period, past_lines
 from billing_admin.flows.collection import finish, net_terms_of
 from billing_admin.flows.gate import settled
@@ -276,7 +278,7 @@ def add_line(
     now: datetime,
 ) -> InvoiceLine | PendingLine:
     """Add a line to a draft, or to the next document of a subscription: exactly one of them. Minor units, below zero
-    for a credit. Raises `BadLine`, `NotADraft`.
+    for a credit. Raises `BadLine`, `NotADraft`, and `ApprovalNeeded` for a credit that takes a second person.
     """
     if (draft is None) == (subscription is None):
         raise BadLine("A line belongs to exactly one of a draft invoice and a subscription.", "exactly_one")
@@ -286,9 +288,15 @@ def add_line(
     if amount == 0:
         raise BadLine("A line charges something, or gives something back.", "bad_amount")
     if draft is not None:
-        return _add_to_draft(draft, description, amount, currency, actor=actor, now=now)
-    assert subscription is not None
-    return _add_to_next(subscription, description, amount, currency, actor=actor, now=now)
+        row: InvoiceLine | PendingLine = _add_to_draft(draft, description, amount, currency, actor=actor, now=now)
+    else:
+        assert subscription is not None
+        row = _add_to_next(subscription, description, amount, currency, actor=actor, now=now)
+    if amount < 0:  # last, so that what cannot be is refused rather than asked for; all of it is rolled back
+        own = row.currency if isinstance(row, PendingLine) else row.invoice.currency
+        where: dict[str, Any] = {"draft": draft, "subscription": subscription, "currency": own}
+        guard_as("line.added", actor=actor, now=now, description=description, amount=amount, **where)
+    return row
 
 
 def _add_to_draft(
