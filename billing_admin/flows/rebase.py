@@ -20,12 +20,11 @@ from customers.models import Customer, CustomPlan, Phase, Subscription
 # What only makes sense together is taken from one side together.
 CELLS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("name", ("name",)),
-    ("amount", ("amount",)),
     ("quantity", ("quantity",)),
     ("allowance", ("included", "unlimited")),
     ("reset", ("reset", "reset_anchor")),
     ("limit", ("limit", "max_overage")),
-    ("price", ("price", "term", "cadence")),
+    ("price", ("amount", "price", "term", "cadence")),  # $55 a month is not $55 a year
     ("proration", ("on_increase", "on_decrease")),
     ("value", ("value",)),
     ("rollover", ("rollover",)),
@@ -147,7 +146,7 @@ def _words(item: ItemTerms, terms: PlanTerms) -> str:
 
 def _cell_words(item: ItemTerms, cell: str, currency: str) -> str:
     match cell:
-        case "amount" | "price":
+        case "price":
             return item.describe_price(currency)
         case "allowance" | "value":
             return item.describe_allowance()
@@ -157,19 +156,22 @@ def _cell_words(item: ItemTerms, cell: str, currency: str) -> str:
     return ", ".join(str(getattr(item, name)).replace("_", " ") or "none" for name in names)
 
 
-_SAID = ("cadence", "trial_days", "trial_end", "commitment")
+# A minimum is one of a period.
+_SAID = (("cadence", "commitment"), ("trial_days",), ("trial_end",))
 
 
 def _conditions(base: PlanTerms, new: PlanTerms, own: PlanTerms, conflicts: list[Conflict]) -> dict[str, Any]:
     """Cadence, trial and minimum: the same rule."""
     found: dict[str, Any] = {}
-    for name in _SAID:
-        was, becomes, theirs = (getattr(terms, name) for terms in (base, new, own))
-        if theirs not in (was, becomes):
-            if was != becomes:
+    for names in _SAID:
+        was, becomes, theirs = ({name: getattr(terms, name) for name in names} for terms in (base, new, own))
+        if theirs in (was, becomes):
+            continue
+        if was != becomes:
+            for name in (name for name in names if theirs[name] != becomes[name]):
                 label = name.replace("_", " ").capitalize()
-                conflicts.append(Conflict(name, label, "", str(theirs), str(becomes)))
-            found[name] = theirs
+                conflicts.append(Conflict(name, label, "", str(theirs[name]), str(becomes[name])))
+        found |= theirs
     return found
 
 

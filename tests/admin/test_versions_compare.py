@@ -364,7 +364,7 @@ def test_where_both_changed_a_cell_the_page_says_whose_holds(desk):
 
     page = offered(desk, who, plan)
 
-    assert "Base fee, amount: their own ($40.00 / month) stays; the base has $60.00 / month." in page.text
+    assert "Base fee, price: their own ($40.00 / month) stays; the base has $60.00 / month." in page.text
 
 
 def test_whoever_has_nothing_of_their_own_left_would_be_on_the_standard_version(desk):

@@ -44,8 +44,28 @@ def test_what_both_changed_stays_theirs_and_it_is_said():
 
     assert found.terms.item("base").amount == 40
     assert [c.sentence for c in found.conflicts] == [
-        "Base fee, amount: their own ($40.00 / month) stays; the base has $60.00 / month."
+        "Base fee, price: their own ($40.00 / month) stays; the base has $60.00 / month."
     ]
+
+
+def test_a_price_of_their_own_stays_one_of_its_own_interval():
+    """$40 a month does not become $40 a year because the base is paid by the year now."""
+    yearly = PlanTerms(1, "USD", "P1Y", (a.fee(500, cadence="P1Y"),))
+
+    found = merge(card(a.fee(50)), yearly, card(a.fee(40)))
+
+    base = found.terms.item("base")
+    assert (base.amount, base.cadence) == (40, "P1M")
+    assert [c.cell for c in found.conflicts] == ["price"]
+
+
+def test_a_minimum_of_their_own_stays_one_of_its_own_period():
+    yearly = PlanTerms(1, "USD", "P1Y", (a.fee(50),))
+
+    found = merge(card(a.fee(50)), yearly, replace(card(a.fee(50)), commitment=10_000))
+
+    assert (found.terms.commitment, found.terms.cadence) == (10_000, "P1M")
+    assert [c.key for c in found.conflicts] == ["cadence", "commitment"]
 
 
 def test_cells_of_one_item_are_merged_one_by_one():
