@@ -212,8 +212,9 @@ def add_pending(
     quantity: int,
     bought: Mapping[str, Decimal] | None,
     now: datetime,
+    ends_at: datetime | None = None,
 ) -> Phase:
-    """A phase that begins once its invoice is paid; until then the one in force goes on."""
+    """A phase that begins once its invoice is paid; until then the one in force goes on. The contract ends with it."""
     return Phase.objects.create(
         subscription=subscription,
         version=version,
@@ -221,6 +222,7 @@ def add_pending(
         quantity=quantity,
         bought=as_json(bought),
         starts_at=at,
+        ends_at=ends_at,
         pending_since=now,
     )
 
@@ -279,7 +281,7 @@ def switch_now(
         return begin_trial(subscription, version, quantity, bought, at=at, until=trial_ends_at)
     if pending is not None:
         phase = pending
-        phase.pending_since, phase.starts_at, phase.ends_at = None, at, ends_at
+        phase.pending_since, phase.starts_at, phase.ends_at = None, at, phase.ends_at or ends_at
         phase.save(update_fields=["pending_since", "starts_at", "ends_at"])
     else:
         phase = Phase.objects.create(
@@ -334,6 +336,8 @@ def schedule_all(
     if not pending:
         _set_period_of(subscription, _current(subscription, at), at)
         subscription.save()
+    elif not rows and ends_at is not None:
+        subscription.phases.pending().update(ends_at=ends_at)  # the term is kept with what waits for the payment
     return rows
 
 
@@ -432,14 +436,15 @@ def withdraw_start(subscription: Subscription, *, now: datetime) -> None:
 
 
 def begin_pending_after(subscription: Subscription, phase: Phase, *, at: datetime) -> None:
-    """Let the phases that waited for the same payment follow the one that begins with it."""
+    """Let what waited for the same payment follow the phase that begins with it, and the contract end after it all."""
     rows = list(subscription.phases.pending().filter(starts_at__gt=at).order_by("starts_at", "id"))
-    if not rows:
+    if rows:
+        phase.ends_at = rows[0].starts_at
+        phase.save(update_fields=["ends_at"])
+        subscription.phases.filter(pk__in=[row.pk for row in rows]).update(pending_since=None)
+    elif phase.ends_at is None:
         return
-    phase.ends_at = rows[0].starts_at
-    phase.save(update_fields=["ends_at"])
-    subscription.phases.filter(pk__in=[row.pk for row in rows]).update(pending_since=None)
-    subscription.ends_at = rows[-1].ends_at
+    subscription.ends_at = rows[-1].ends_at if rows else phase.ends_at
     subscription.end_reason = "term_ended" if subscription.ends_at else ""
     _set_period_of(subscription, phase, at)
     subscription.save()

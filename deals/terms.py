@@ -100,11 +100,12 @@ class DealPrice:
 
 @dataclass(frozen=True, slots=True)
 class StandsOn:
-    """What the customer had of this product when the deal was written: a contract and the version it was on, or
-    nothing. Something else by the time it is carried out means that it has to be looked at again."""
+    """What the customer had of this product when the deal was written: a contract, the version that it was on and how
+    many of it, or nothing. Something else by the time it is carried out means that it has to be looked at again."""
 
     subscription: str = ""
     version_id: int | None = None
+    quantity: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,11 @@ class DealTerms:
             "use": _units_to_json(self.use),
             "introduction": self.introduction,
             "special_terms": self.special_terms,
-            "stands_on": {"subscription": self.stands_on.subscription, "version": self.stands_on.version_id},
+            "stands_on": {
+                "subscription": self.stands_on.subscription,
+                "version": self.stands_on.version_id,
+                "quantity": self.stands_on.quantity,
+            },
         }
 
     @classmethod
@@ -226,7 +231,9 @@ class DealTerms:
             use=_units_from_json(raw["use"]),
             introduction=raw["introduction"],
             special_terms=raw["special_terms"],
-            stands_on=StandsOn(raw["stands_on"]["subscription"], raw["stands_on"]["version"]),
+            stands_on=StandsOn(
+                raw["stands_on"]["subscription"], raw["stands_on"]["version"], raw["stands_on"].get("quantity", 1)
+            ),
         )
 
 

@@ -23,7 +23,8 @@ from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation
 from deals.models import Deal, DealVersion
 from deals.states import DealState
-from deals.terms import DealTerms, StandsOn, differences, of_version, validate
+from deals.terms import DealTerms, InvalidDeal, Problem, StandsOn, differences, of_version, validate
+from entitlements.override import value_of
 
 
 class CannotChangeDeal(ValidationError):
@@ -55,6 +56,11 @@ class OfferOver(ValidationError):
 class NothingToAmend(ValidationError):
     def __init__(self, deal: Deal):
         super().__init__(f"{deal.name} was not carried out, so change it instead of amending it.", code="not_executed")
+
+
+class AmendedAlready(ValidationError):
+    def __init__(self, later: Deal):
+        super().__init__(f"{later.name} amends it and was carried out. Amend that one.", code="amended_already")
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -92,7 +98,11 @@ def stands_on(customer: Customer, plan: Plan) -> StandsOn:
         ).first()
         return StandsOn(waiting.public_id) if waiting and not plan.add_on else StandsOn()
     phase = subscription.phases.kept().order_by("starts_at", "id").last()
-    return StandsOn(subscription.public_id, phase.version_id if phase else None)
+    return (
+        StandsOn(subscription.public_id, phase.version_id, phase.quantity)
+        if phase
+        else StandsOn(subscription.public_id)
+    )
 
 
 # Beginning ------------------------------------------------------------------------------------------------------------
@@ -135,10 +145,12 @@ def create_from(
 @transaction.atomic
 def amend(deal: Deal, *, name: str, actor: Actor, now: datetime) -> Deal:
     """A draft that changes a deal which was carried out: it begins with the phases that are not over. Raises
-    `NothingToAmend`."""
+    `NothingToAmend`, `AmendedAlready`."""
     deal = Deal.objects.select_related("customer", "subscription", "operation").get(pk=deal.pk)
     if deal.state != DealState.EXECUTED or deal.subscription is None:
         raise NothingToAmend(deal)
+    if later := deal.amendments.filter(state=DealState.EXECUTED).first():
+        raise AmendedAlready(later)
     new = Deal(name=name, customer=deal.customer, base_version_id=deal.base_version_id, amends=deal, made_from=deal)
     return _begin(new, _rest(deal, now), actor, now)
 
@@ -216,12 +228,18 @@ def save_version(deal: Deal, terms: DealTerms, *, message: str = "", actor: Acto
 
 @transaction.atomic
 def rename(deal: Deal, *, name: str, expires_at: datetime | None, actor: Actor, now: datetime) -> Deal:
-    """Call the deal something else, or let the offer stand until another time: neither is part of what is agreed."""
+    """Call the deal something else, or let the offer stand until another time.
+
+    An offer that stands longer than whoever approved it was shown is a draft again.
+    """
     deal = hold(deal)
     if deal.state in (DealState.EXECUTED, DealState.VOID):
         raise CannotChangeDeal(deal)
     if not name.strip():
         raise ValidationError("Give the deal a name.", code="no_name")
+    longer = deal.expires_at is not None and (expires_at is None or expires_at > deal.expires_at)
+    if longer and deal.state != DealState.ACCEPTED:
+        reopen(deal)
     deal.name, deal.expires_at = name.strip(), expires_at
     deal.save(update_fields=["name", "expires_at"])
     note(deal, "renamed", f"Renamed the deal {deal.name}", version=newest(deal), actor=actor, now=now)
@@ -240,6 +258,25 @@ def check(deal: Deal, terms: DealTerms) -> None:
         except InvalidItems as refused:
             raise InvalidPhase(place, refused.errors) from refused
         check_conditions(plan, card.conditions)
+    refuse_overrides(terms)
+
+
+def refuse_overrides(terms: DealTerms) -> None:
+    """Raises `InvalidDeal` for a feature that there is not, or a value that it does not take."""
+    features = Feature.objects.in_bulk([o.feature for o in terms.overrides], field_name="slug")
+    problems = []
+    for place, asked in enumerate(terms.overrides):
+        if asked.feature not in features:
+            there_is_none = f"There is no feature {asked.feature!r}."
+            problems.append(Problem(f"overrides.{place}.feature", there_is_none, "unknown_feature"))
+            continue
+        try:
+            value_of(features[asked.feature], asked.value)
+        except ValidationError as refused:
+            words = " ".join(refused.messages)
+            problems.append(Problem(f"overrides.{place}.value", words, "wrong_value_type"))
+    if problems:
+        raise InvalidDeal(problems)
 
 
 def _standing(deal: Deal, terms: DealTerms) -> DealTerms:

@@ -565,6 +565,7 @@ def _switch(
             quantity=change.proposal.quantity,
             bought=bought,
             now=now,
+            ends_at=change.proposal.ends_at,
         )
         return subscription, phase
     if change.is_scheduled:

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError
 
 from billing_admin.flows import deals
 from billing_admin.flows.approvals import approve, refuse
@@ -14,6 +15,7 @@ from billing_admin.flows.deal_approval import CustomerMoved, StartsInTheFuture, 
 from billing_admin.flows.deal_execute import execute
 from billing_admin.flows.deal_past import deal_at
 from billing_admin.flows.deals import (
+    AmendedAlready,
     NotATemplate,
     OfferOver,
     accept,
@@ -34,7 +36,7 @@ from customers.models import Customer
 from customers.states import SubscriptionState
 from deals.models import Deal
 from deals.states import CannotMoveDeal
-from deals.terms import NOW, DealOverride, DealPhase, DealTerms
+from deals.terms import NOW, DealCoupon, DealOverride, DealPhase, DealTerms, InvalidDeal
 from tests.builders import (
     STAFF,
     access,
@@ -125,6 +127,21 @@ def test_a_deal_far_below_list_waits_for_a_second_person():
     [request] = ApprovalRequest.objects.all()
     assert (deal.state, deal.approval) == ("awaiting_approval", request.public_id)
     assert request.title == "Acme 2026 for Acme Robotics: $1,800.00 over 24 months"
+
+
+def test_an_older_request_has_no_say_over_what_was_submitted_after_it():
+    deal = draft()
+    ramp(deal, 70, 80)
+    rule(20)
+    submit(deal, actor=STAFF, now=MARCH_1)
+    [old] = ApprovalRequest.objects.all()
+    ramp(deal, 60, 80)
+    submit(deal, actor=STAFF, now=MARCH_1)
+
+    refuse(old, reason="too cheap", user=finance(), now=MARCH_1)
+
+    deal.refresh_from_db()
+    assert deal.state == "awaiting_approval"
 
 
 def test_a_deal_near_list_does_not_wait():
@@ -264,6 +281,57 @@ def test_an_offer_that_is_over_is_not_accepted():
         accept(deal, by="Jane Roe", actor=STAFF, now=APRIL_1)
 
 
+def test_an_offer_that_stands_longer_than_approved_is_a_draft_again():
+    deal = draft()
+    deals.rename(deal, name="Acme", expires_at=MARCH_16, actor=STAFF, now=MARCH_1)
+    submit(deal, actor=STAFF, now=MARCH_1)
+
+    deals.rename(deal, name="Acme", expires_at=APRIL_1, actor=STAFF, now=MARCH_1)
+
+    deal.refresh_from_db()
+    assert (deal.state, deal.approved_fingerprint) == ("draft", "")
+
+
+def test_an_offer_can_be_made_shorter_while_it_is_approved():
+    deal = draft()
+    deals.rename(deal, name="Acme", expires_at=APRIL_1, actor=STAFF, now=MARCH_1)
+    submit(deal, actor=STAFF, now=MARCH_1)
+
+    deals.rename(deal, name="Acme", expires_at=MARCH_16, actor=STAFF, now=MARCH_1)
+
+    deal.refresh_from_db()
+    assert deal.state == "approved"
+
+
+@pytest.mark.parametrize("asked", [DealOverride("nothing", True), DealOverride("credits", "500")])
+def test_an_override_that_cannot_be_is_not_written_into_a_deal(asked: DealOverride):
+    deal = draft()
+
+    with pytest.raises(InvalidDeal) as refused:
+        ramp(deal, 80, overrides=(asked,))
+
+    assert refused.value.problems[0].field.startswith("overrides.0.")
+
+
+def test_a_coupon_that_cannot_be_redeemed_is_not_submitted():
+    deal = draft()
+    ramp(deal, 80, coupons=(DealCoupon("nope"),))
+
+    with pytest.raises(ValidationError):
+        submit(deal, actor=STAFF, now=MARCH_1)
+
+
+def test_a_deal_is_refused_when_the_customer_has_more_of_the_same_by_now():
+    who, what = customer(), plan("pro", fee(100), allowance(100, price="0.10"))
+    enable(who, what)
+    pay_all(who, now=MARCH_1)
+    deal = signed(draft(who, of=what))
+    enable(who, what, quantity=5)
+
+    with pytest.raises(CustomerMoved):
+        execute(deal, actor=STAFF, now=MARCH_1)
+
+
 def test_a_template_is_the_beginning_of_many_deals():
     template = draft_template()
     ramp(template, 80, 90)
@@ -339,6 +407,14 @@ def test_an_amendment_goes_on_with_the_contract_and_ends_when_it_did():
     assert totals(who)[12:15] == [8500, 12000, 12000]
 
 
+def test_what_was_amended_is_amended_from_its_amendment_on():
+    deal, _ = amended(customer())
+    deal.refresh_from_db()
+
+    with pytest.raises(AmendedAlready, match="Acme 2026, amended amends it"):
+        amend(deal, name="Again", actor=STAFF, now=day("2026-06-16"))
+
+
 def test_an_amendment_for_a_day_to_come_begins_with_the_next_period():
     who, now = customer(), day("2026-06-16")
     deal = execute(signed(draft(who)), actor=STAFF, now=MARCH_1)
@@ -403,6 +479,22 @@ def test_a_deal_after_a_free_plan_leaves_it_alone_until_the_first_payment():
 
     assert [phase.version.plan.key for phase in contract.phases.kept()] == ["free", "pro", "pro"]
     assert contract.ends_at == day("2028-03-01")
+
+
+def test_a_term_that_waits_for_its_payment_ends_when_it_was_agreed():
+    """One phase only: there is no later one that could carry the end."""
+    who = customer()
+    enable(who, free())
+    deal = draft(who, of=plan("pro", fee(100), allowance(100, price="0.10")))
+    terms = ramp(deal, 80, renews=False)
+    save_version(deal, replace(terms, activation="after_payment"), actor=STAFF, now=MARCH_1)
+
+    execute(signed(deal), actor=STAFF, now=MARCH_1)
+    pay_all(who, now=MARCH_1)
+    pass_time(who, to=day("2027-03-02"))
+
+    assert who.subscriptions.get().ended_at == day("2027-03-01")
+    assert totals(who) == [8000] * 12
 
 
 def test_a_deal_that_nobody_pays_leaves_nothing_scheduled():
