@@ -208,6 +208,8 @@ class TakeRowBack(RowAct):
     def get_outcome(self) -> str:
         name, old = self.row.customer.name, self.migration.from_version.label
         state = self.row.state_now  # type: ignore[attr-defined]  # as `rows_of` reads it
+        if state == RowIs.KEPT:
+            return f"{self.row.problem} It is tried once more."
         if state == RowIs.WAITING:
             return f"{name} stays on {old} and is not moved by this migration."
         if state == RowIs.SCHEDULED:

@@ -92,7 +92,7 @@ def migration_list(request: HttpRequest) -> HttpResponse:
     form = MigrationsFilter(request.GET)
     dress(form)
     rows, before = form.narrowed(), request.GET.get("before", "")
-    if before.isdigit() and len(before) < 18:
+    if before.isdecimal() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
     found = list(rows[: A_PAGE + 1])
     asked = request.GET.copy()
@@ -274,7 +274,7 @@ def rows_shown(migration: PlanMigration, request: HttpRequest) -> dict[str, Any]
     """A page of the table, by keys; one query."""
     form = RowsFilter(request.GET)
     rows, after = form.narrowed(migration, moment(request)), request.GET.get("after", "")
-    if after.isdigit() and len(after) < 18:
+    if after.isdecimal() and len(after) < 18:
         rows = rows.filter(pk__gt=int(after))
     found = list(rows[: A_PAGE + 1])
     asked = request.GET.copy()
@@ -298,7 +298,8 @@ def row_shown(row: MigrationRow, migration: PlanMigration) -> RowShown:
     difference = row.new_price - row.old_price
     label, tone = ROW_STATES[state]
     may_retry = forth and row.state in (RowIs.FAILED, RowIs.SKIPPED)
-    may_take_back = state in (RowIs.WAITING, RowIs.SCHEDULED, RowIs.MOVED) and migration.state != Is.TAKING_BACK
+    standing = (RowIs.WAITING, RowIs.SCHEDULED, RowIs.MOVED, RowIs.KEPT)  # what kept it may be over since
+    may_take_back = state in standing and migration.state != Is.TAKING_BACK
     return RowShown(
         name=row.customer.name,
         customer_id=row.customer.customer_id,

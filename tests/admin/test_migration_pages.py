@@ -474,6 +474,33 @@ def test_one_customer_is_taken_back_and_the_others_stay(desk, dearer):
     assert progress(migration, MARCH_16).counts["scheduled"] == 1
 
 
+def test_what_was_kept_is_tried_again_once_the_cause_is_over(desk, dearer):
+    """A parked contract is kept until somebody has looked at it."""
+    migration = begun(dearer)
+    carry_out(migration, MARCH_16)
+    row = migration.rows.get(customer__name="Bolt")
+    row.customer.subscriptions.update(parked_at=MARCH_16, parked_because="Too much.")
+    take_back_of(row)
+    assert row.state == "kept"
+    row.customer.subscriptions.update(parked_at=None, parked_because="")
+
+    page_ = desk.get("migration", migration.public_id)
+    dialog = desk.get("migration_row_back", migration.public_id, row.pk, dialog=True)
+    desk.post("migration_row_back", migration.public_id, row.pk, reason="looked at")
+
+    assert f"rows/{row.pk}/take-back/" in page_.html
+    assert "It is tried once more." in dialog.text
+    row.refresh_from_db()
+    assert row.state == "taken_back"
+
+
+def test_a_page_that_no_number_names_is_the_first(desk, dearer):
+    migration = begun(dearer)
+
+    assert desk.get("migrations", before="²").answer.status_code == 200
+    assert desk.get("migration", migration.public_id, after="²").answer.status_code == 200
+
+
 def test_the_dialog_of_taking_back_says_who_goes_back_and_who_stays(client, dearer):
     """L-26"""
     migration = begun(dearer)
