@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Self
 
+from django.db.models import Q
 from ninja import Query, Router
 from pydantic import Field
 
@@ -82,7 +83,7 @@ def list_approvals(
     """What was asked for, newest first, by everybody."""
     rows = _rows()
     if state is not None:
-        rows = rows.filter(state=state)
+        rows = _in_state(rows, state, request.now)
     if customer_id is not None:
         rows = rows.filter(customer=find_customer(customer_id, closed=True))
     found, after = page_of(rows, cursor, limit)
@@ -114,6 +115,14 @@ def withdraw_approval(request: ApiRequest, approval_id: Id, body: WithdrawIn | N
 def _rows() -> ApprovalRequestQuerySet:
     rows: ApprovalRequestQuerySet = ApprovalRequest.objects.select_related("approver", "customer", "operation")
     return rows
+
+
+def _in_state(rows: ApprovalRequestQuerySet, state: str, now: datetime) -> ApprovalRequestQuerySet:
+    """By the state that is answered: what ran out has expired also before the clockwork has said so."""
+    ran_out = Q(state=State.WAITING, expires_at__lte=now)
+    if state == State.WAITING:
+        return rows.filter(state=state).exclude(ran_out)
+    return rows.filter(Q(state=state) | ran_out) if state == State.EXPIRED else rows.filter(state=state)
 
 
 def _find(public_id: str) -> ApprovalRequest:

@@ -330,9 +330,14 @@ def _held(request: ApprovalRequest) -> ApprovalRequest:
 def _close(held: ApprovalRequest, state: str, *, by: str, answer: str, now: datetime) -> None:
     held.state, held.decided_by, held.decided_at, held.answer = state, by, now, answer
     held.save(update_fields=["state", "decided_by", "decided_at", "answer", "operation"])
-    if state != State.APPLIED and hasattr(ACTS.get(held.act), "given_up"):
-        why = f"{held.get_state_display().lower()}. {answer}".strip()
-        cast(GivenUp, act_of(held)).given_up(why=why, actor=Actor(by) if by else CLOCKWORK, now=now)
+    if state == State.APPLIED or not hasattr(ACTS.get(held.act), "given_up"):
+        return
+    try:
+        act = act_of(held)
+    except ValidationError:  # what is gone has nothing to hear, and holds up no other request
+        return
+    why = f"{held.get_state_display().lower()}. {answer}".strip()
+    cast(GivenUp, act).given_up(why=why, actor=Actor(by) if by else CLOCKWORK, now=now)
 
 
 def _note(held: ApprovalRequest, act: str, summary: str, *, actor: Actor, now: datetime, reason: str = "") -> Operation:

@@ -122,6 +122,8 @@ def _over(operation: Operation, phase: Phase, contract: Subscription, now: datet
         return "The subscription is over."
     if _waits(phase) or contract.state == SubscriptionState.PENDING_PAYMENT:
         return ""
+    if contract.parked_at is not None:
+        return f"The subscription is parked: {contract.parked_because}"
     if contract.settled_at is not None:
         return "The final invoice of this subscription is made."
     present = contract.phase_at(now)

@@ -96,6 +96,14 @@ def test_what_ran_out_reads_expired_before_the_clockwork_has_said_so(api, acme):
     assert api.at(day("2026-03-20")).get(f"approvals/{asked}")["state"] == "expired"
 
 
+def test_what_ran_out_is_listed_with_what_has_expired(api, acme):
+    asked = give(api, acme)["approval"]["id"]
+    later = api.at(day("2026-03-19"))
+
+    assert later.get("approvals?state=waiting")["data"] == []
+    assert [row["id"] for row in later.get("approvals?state=expired")["data"]] == [asked]
+
+
 def test_requests_are_listed_newest_first_by_state_and_customer(api, acme):
     other = a.customer("Globex")
     mine, _, theirs = give(api, acme), give(api, acme, {"units": 600}), give(api, other)

@@ -168,7 +168,7 @@ def test_a_deal_meets_the_rule_of_plans_below_their_list_price():
     """A-53: executing it asks nobody again, so the rule of what it is made of is asked with the deal."""
     rule("plan.enabled", measure="discount", above="20")
     deal = create_deal(a.customer(), a.pro(100).current_version, name="Globex", actor=a.STAFF, now=MARCH_16)
-    phase = DealPhase(12, (a.fee(70), a.allowance(100)))
+    phase = DealPhase("Year 1", None, (a.fee(70), a.allowance(100)))
     save_version(deal, replace(read_terms(newest(deal)), phases=(phase,)), actor=a.STAFF, now=MARCH_16)
 
     deal = submit(deal, reason="a reference", actor=Actor.of(person("Sales engineer")), now=MARCH_16)
