@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Any
 
 from billing_admin.flows.boundary import Stretch
-from billing_admin.flows.change import preview, restarts_cycle
+from billing_admin.flows.change import decide_change, preview, restarts_cycle
 from billing_admin.flows.coupons import find_offer
 from billing_admin.flows.deal_use import DealUse, Term, term_from
 from billing_admin.flows.drafts import as_if_issued
@@ -29,7 +29,7 @@ from billing_admin.flows.renew import catch_up
 from catalog.models import Plan, PlanVersion
 from catalog.money import round_half_away, to_minor
 from catalog.periods import Cadence, period_containing
-from catalog.terms import ItemTerms, PlanTerms
+from catalog.terms import ChangeKind, ItemTerms, PlanTerms
 from customers.models import Customer
 from deals.models import Deal
 from deals.terms import NOW, DealPhase, DealTerms
@@ -331,14 +331,16 @@ def _begin(
     proposal = replace(first_proposal(terms, ground), anchor=anchor)
     if position.held is not None and starts_at > position.at:
         return _begin_later(terms, ground, position, proposal, starts_at)
-    change = preview(position, proposal)
-    term = term_from(terms, opens_at=change.starts_at, anchor=change.anchor, trial_ends_at=change.trial_ends_at)
-    change = preview(position, replace(proposal, specials=new_specials(terms, term)))
+    change = _look(position, proposal)
+    running = running_trial(change)
+    trial_ends_at = change.trial_ends_at or running
+    term = term_from(terms, opens_at=change.starts_at, anchor=running or change.anchor, trial_ends_at=trial_ends_at)
+    change = _look(position, replace(proposal, specials=new_specials(terms, term)))
     course = course_after(change)
     use = DealUse.of(terms, term)
     levels = _levels(position) | dict(use.levels)
     legs = [leg for leg in course.legs if leg.stretch.starts_at < change.starts_at]
-    if change.trial_ends_at is not None:
+    if trial_ends_at is not None:
         legs += [leg for leg in course.legs if leg.stretch.is_trial and leg.stretch.starts_at == change.starts_at]
     ours = legs_of(terms, ground, term, levels)
     starts = [leg.stretch.starts_at for leg in ours[1:]]
@@ -348,6 +350,20 @@ def _begin(
     )
     now = (*change.documents, *_seats_now(change, ours[0], course.rules, levels)) if not change.is_scheduled else ()
     return Begun(term, course, change, now, use)
+
+
+def _look(position: Position, proposal: Proposal) -> PlanChange:
+    """The act of the start. A trial goes on where nothing differs, as it does where only features do."""
+    change = preview(position, proposal)
+    if change.kind is ChangeKind.NOTHING and position.held is not None and position.held.on_trial:
+        return decide_change(position, proposal, ChangeKind.FEATURES, Timing.NOW)
+    return change
+
+
+def running_trial(change: PlanChange) -> datetime | None:
+    """When a trial ends that goes on under the change."""
+    held = change.position.held
+    return held.contract.trial_ends_at if held is not None and change.keeps_schedule else None
 
 
 def _begin_later(
@@ -421,7 +437,7 @@ def _seats_now(
 ) -> tuple[Document, ...]:
     """What the levels cost that are reached on the first day: a document of their own, as their first report makes."""
     terms = leg.stretch.terms
-    if change.trial_ends_at is not None or not terms.is_invoiced:
+    if change.trial_ends_at or running_trial(change) or not terms.is_invoiced:
         return ()
     names = {"plan_name": terms.plan_name, "currency": terms.currency}
     before = change.position.levels(terms)

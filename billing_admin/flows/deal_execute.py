@@ -17,7 +17,7 @@ from django.db import transaction
 from billing_admin.flows.change import restarts_cycle
 from billing_admin.flows.coupons import apply_new, coupon_for_act
 from billing_admin.flows.deal_approval import VersionMoved, refuse_customer_moved, refuse_gated_start
-from billing_admin.flows.deal_calendar import first_boundary, new_specials
+from billing_admin.flows.deal_calendar import first_boundary, new_specials, running_trial
 from billing_admin.flows.deal_use import Term, term_from
 from billing_admin.flows.deals import NotATemplate, check, hold, newest, note, read_terms
 from billing_admin.flows.enable_plan import (
@@ -156,7 +156,9 @@ def _enable(order: Order, held: Subscription | None) -> Done:
     except AlreadyOnPlan:
         assert held is not None
         return _go_on(order, held)
-    term = term_from(order.terms, opens_at=seen.starts_at, anchor=seen.anchor, trial_ends_at=seen.trial_ends_at)
+    running = running_trial(seen)
+    trial_ends_at = seen.trial_ends_at or running
+    term = term_from(order.terms, opens_at=seen.starts_at, anchor=running or seen.anchor, trial_ends_at=trial_ends_at)
     proposal = replace(proposal, specials=new_specials(order.terms, term))
     done = enable_plan(order.customer, proposal, reason=order.reason, actor=order.actor, now=order.now)
     subscription = Subscription.objects.get(pk=done.subscription.pk)
@@ -169,7 +171,9 @@ def _go_on(order: Order, held: Subscription) -> Done:
     """The customer is on the first phase already: only what follows is new, and what comes beside."""
     phase = held.phases.kept().filter(starts_at__lte=order.at).order_by("starts_at", "id").last()
     assert phase is not None, "a live contract has a phase in force"
-    term = term_from(order.terms, opens_at=order.at, anchor=phase.anchor, trial_ends_at=None)
+    trial_ends_at = phase.ends_at if phase.is_trial else None
+    anchor = trial_ends_at or phase.anchor
+    term = term_from(order.terms, opens_at=order.at, anchor=anchor, trial_ends_at=trial_ends_at)
     _beside(order, held, new_specials(order.terms, term))
     _follow(order, held, _stages(order, term, since=1), term)
     return Done(held, term)

@@ -205,6 +205,27 @@ def test_an_amendment_for_a_day_to_come_is_billed_from_its_period_on():
     assert calendar.value == 3 * 70_000 + 3 * 150_000 + 6 * 1_000
 
 
+@pytest.mark.parametrize("included", [100, 500])
+def test_a_deal_within_a_trial_that_goes_on_is_billed_from_its_end(included: int):
+    """The first phase is what the trial runs for, or gives only more of it."""
+    who, what, now = customer(), sold(), day("2026-03-10")
+    tried = terms_of(what, trial_days=14)
+    done(deal_of(who, what, tried))
+    who.refresh_from_db()
+    phases = (
+        DealPhase("Half 1", 6, (fee(1000), tiered(included))),
+        DealPhase("Half 2", 6, (fee(1500), tiered(included))),
+    )
+    deal = deal_of(who, what, terms_of(what, *phases, trial_days=0, renews=False), now=now)
+
+    calendar = expected_of(deal, said(deal), now=now)
+    done(deal, now=now)
+    play(who, said(deal), calendar.term, since=now)
+
+    assert (calendar.starts_at, calendar.ends_at) == (day("2026-03-15"), day("2027-03-15"))
+    assert real(who) == planned(calendar)
+
+
 def test_the_value_is_net_and_the_discount_is_against_list():
     tax_rate("20", is_default=True)
     who, what = customer(), sold(fee(100), allowance(100, price="0.10"))
