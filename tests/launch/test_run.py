@@ -126,7 +126,7 @@ def ours(project: Path) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if is_ours(process)]
 
 
-def eventually(claim: Callable[[], object], within: float = 60) -> None:
+def eventually(claim: Callable[[], object], within: float = 180) -> None:
     deadline = time.monotonic() + within
     while not claim():
         assert time.monotonic() < deadline
