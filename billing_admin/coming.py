@@ -17,6 +17,7 @@ NINETY_DAYS = timedelta(days=90)
 class Kind(StrEnum):
     """What happens. At one instant they stand in this order."""
 
+    START = "start"
     TRIAL_END = "trial_end"
     CHANGE = "change"
     RENEWAL = "renewal"
@@ -34,6 +35,7 @@ class Kind(StrEnum):
 
 # How one is called, several are, and the tone of its dot.
 WORDS: dict[str, tuple[str, str, str]] = {
+    Kind.START: ("Contract begins", "contracts begin", "good"),
     Kind.TRIAL_END: ("Trial ends", "trials end", "info"),
     Kind.CHANGE: ("Plan changes", "plans change", "wait"),
     Kind.RENEWAL: ("Renews", "renewals", "good"),
@@ -177,13 +179,13 @@ def contract_comes(subscription: Subscription, *, now: datetime, until: datetime
 
 def _phase_begins(subscription: Subscription, phase: Phase) -> Coming:
     before = next((p for p in reversed(subscription.kept_phases()) if p.starts_at < phase.starts_at), None)
-    ends_trial = before is not None and before.is_trial
+    kind = Kind.START if before is None else Kind.TRIAL_END if before.is_trial else Kind.CHANGE
     return Coming(
-        Kind.TRIAL_END if ends_trial else Kind.CHANGE,
+        kind,
         phase.starts_at,
         change_words(phase, before),
         currency=phase.version.plan.currency,
-        amount=phase.fees,
+        amount=0 if phase.is_trial else phase.fees,
     )
 
 

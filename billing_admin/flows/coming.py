@@ -39,7 +39,7 @@ from catalog.coupons import gives
 from catalog.models import Coupon
 from catalog.money import exponent, format_minor
 from customers.models import AppliedCoupon, Customer, Phase, PriceOverride, Subscription
-from customers.states import LIVE, SubscriptionState
+from customers.states import APPLYING, LIVE, SubscriptionState
 from deals.models import Deal
 from entitlements.models import FeatureOverride
 from invoicing.manual import pending_by_contract
@@ -52,6 +52,8 @@ from invoicing.states import InvoiceState
 # Of what runs out by the number of its invoices, so many of the newest are looked at.
 MOST_COUNTED = 1_000
 EVERY_KIND = frozenset(Kind)
+# Where the end of a trial is still to come, if there is one.
+BEFORE_PAID = (SubscriptionState.SCHEDULED, SubscriptionState.TRIALING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,8 @@ OF_A_PHASE = ("subscription__customer", "subscription__product", "version__plan_
 
 
 def _phases(asked: Asked) -> "QuerySet[Any]":
-    """Kept phases of contracts that run, narrowed to what was asked for, with their currency."""
-    rows: QuerySet[Any] = Phase.objects.kept().filter(subscription__state__in=LIVE)
+    """Kept phases of contracts that run or are to begin, narrowed to what was asked for, with their currency."""
+    rows: QuerySet[Any] = Phase.objects.kept().filter(subscription__state__in=APPLYING)
     if asked.product:
         rows = rows.filter(subscription__product__key=asked.product)
     if asked.plan:
@@ -158,9 +160,20 @@ def _renewals(asked: Asked) -> "QuerySet[Any]":
     return _placed(rows, comes_at=at, key=F("subscription_id"), asks=Case(whole, default=F("fees_between")))
 
 
+def _starts(asked: Asked) -> "QuerySet[Any]":
+    """The first phase of contracts that begin on a day to come; a trial asks for nothing yet."""
+    rows = _phases(asked).filter(
+        _within(asked, "starts_at"),
+        subscription__state=SubscriptionState.SCHEDULED,
+        starts_at=F("subscription__started_at"),
+    )
+    asks = Case(When(is_trial=True, then=Value(0, BigIntegerField())), default=F("fees"))
+    return _placed(rows, comes_at=F("starts_at"), key=F("id"), asks=asks)
+
+
 def _changes(asked: Asked) -> "QuerySet[Any]":
     """Scheduled phases, except those that a trial was begun for."""
-    after_trial = Q(subscription__state=SubscriptionState.TRIALING, subscription__trial_ends_at=F("starts_at"))
+    after_trial = Q(subscription__state__in=BEFORE_PAID, subscription__trial_ends_at=F("starts_at"))
     rows = _phases(asked).filter(_within(asked, "starts_at"), starts_at__gt=F("subscription__started_at"))
     return _placed(rows.exclude(after_trial), comes_at=F("starts_at"), key=F("id"), asks=F("fees"))
 
@@ -169,7 +182,7 @@ def _trial_ends(asked: Asked) -> "QuerySet[Any]":
     """Trials, asking for the fees of what follows them."""
     rows = _phases(asked).filter(
         _within(asked, "subscription__trial_ends_at"),
-        subscription__state=SubscriptionState.TRIALING,
+        subscription__state__in=BEFORE_PAID,
         is_trial=True,
         ends_at=F("subscription__trial_ends_at"),
     )
@@ -180,7 +193,7 @@ def _trial_ends(asked: Asked) -> "QuerySet[Any]":
 def _ends(asked: Asked) -> "QuerySet[Any]":
     """The last phase of contracts with a planned end; that of a trial is told with the trial."""
     at = F("subscription__ends_at")
-    in_trial = Q(subscription__state=SubscriptionState.TRIALING, subscription__trial_ends_at=at)
+    in_trial = Q(subscription__state__in=BEFORE_PAID, subscription__trial_ends_at=at)
     rows = _phases(asked).filter(
         Q(ends_at=None) | Q(ends_at__gte=at), _within(asked, "subscription__ends_at"), starts_at__lt=at
     )
@@ -251,6 +264,11 @@ def _tell_renewal(row: Phase) -> Coming:
     return _coming(Kind.RENEWAL, row, phase_words(row), paused, customer=row.subscription.customer)
 
 
+def _tell_start(row: Phase) -> Coming:
+    why = "on trial" if row.is_trial else ""
+    return _coming(Kind.START, row, phase_words(row), why, customer=row.subscription.customer)
+
+
 def _tell_change(row: Phase) -> Coming:
     """Reads the prefetched phases of the contract, for the one before."""
     before = [phase for phase in row.subscription.kept_phases() if phase.starts_at < row.starts_at]
@@ -302,6 +320,7 @@ def _joined(rows: "QuerySet[Any]", *beside: str) -> "QuerySet[Any]":
 
 
 SOURCES = (
+    Source(Kind.START, lambda asked: _joined(_starts(asked), *OF_A_PHASE), _tell_start),
     Source(Kind.TRIAL_END, lambda asked: _joined(_trial_ends(asked), *OF_A_PHASE), _tell_trial_end),
     Source(Kind.CHANGE, lambda asked: _joined(_changes(asked), *OF_A_PHASE), _tell_change),
     Source(Kind.RENEWAL, lambda asked: _joined(_renewals(asked), *OF_A_PHASE), _tell_renewal),

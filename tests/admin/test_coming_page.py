@@ -174,7 +174,7 @@ def test_whoever_may_not_see_contracts_sees_nothing_of_it(client, name):
 def test_pages_take_a_fixed_number_of_queries(desk, name, django_assert_max_num_queries):
     a_world()
 
-    with django_assert_max_num_queries(34):
+    with django_assert_max_num_queries(36):
         assert desk.get(name, **({"month": "2026-04"} if name == "coming" else {})).status == 200
 
 

@@ -15,6 +15,7 @@ from billing_admin.flows.revenue import INSTANT
 from billing_admin.flows.rewards import apply_coupon
 from catalog.models import Coupon
 from customers.models import Customer
+from customers.switch import Stage, plan_start
 from entitlements.override import override
 from tests.builders import (
     STAFF,
@@ -89,6 +90,33 @@ def test_a_downgrade_is_a_change_and_no_renewal():
 
     assert (row.kind, row.at, row.amount, row.expected) == (Kind.CHANGE, APRIL_1, 5000, 5000)
     assert (row.what, row.why) == ("API · Team → API · Pro", "$200.00 → $50.00 a month")
+
+
+def to_begin(at: datetime, *, trial_until: datetime | None = None, ends_at: datetime | None = None) -> Customer:
+    """A contract of 50.00 a month, then 200.00 from May on, that is still to begin."""
+    who = customer()
+    first, later = (of.current_version for of in (pro(50), team(200)))
+    assert first is not None and later is not None
+    begins = trial_until or at
+    stages = [Stage(first, begins, begins), Stage(later, MAY_1, MAY_1)]
+    plan_start(who, stages, trial_ends_at=trial_until, starts_at=at, ends_at=ends_at)
+    return who
+
+
+def test_a_contract_that_begins_on_a_day_to_come_is_told_with_its_changes_and_its_end():
+    who = to_begin(APRIL_1, ends_at=day("2026-07-01"))
+
+    begins, changes, ends = told()
+
+    assert brief([begins, changes]) == [(Kind.START, APRIL_1, 5_000), (Kind.CHANGE, MAY_1, 20_000)]
+    assert (begins.customer, begins.expected, ends.kind) == (who, 5_000, Kind.END)
+    assert sum(sums.count for sums in read_days(asked()).values()) == 3
+
+
+def test_a_contract_that_begins_with_a_trial_asks_for_nothing_before_its_end():
+    to_begin(APRIL_1, trial_until=APRIL_16)
+
+    assert brief(told())[:2] == [(Kind.START, APRIL_1, 0), (Kind.TRIAL_END, APRIL_16, 5_000)]
 
 
 def test_a_cancellation_is_an_end_and_no_renewal():
