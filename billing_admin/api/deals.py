@@ -652,5 +652,6 @@ def void_deal(request: ApiRequest, deal_id: Id, body: DealReasonIn) -> DealOut:
 def amend_deal(request: ApiRequest, deal_id: Id, body: DealChange) -> WholeDealOut:
     """Begin an amendment of an executed deal: a draft with the phases that are left."""
     deal = find_deal(deal_id)
-    made = amend(deal, name=body.name or f"{deal.name}, amended"[:200], actor=request.auth.actor, now=request.now)
+    name = body.name or f"{deal.name}, amended"[:200]
+    made = amend(deal, name=name, expires_at=body.expires_at, actor=request.auth.actor, now=request.now)
     return WholeDealOut.whole(find_deal(made.public_id))

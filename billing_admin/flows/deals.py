@@ -143,7 +143,7 @@ def create_from(
 
 
 @transaction.atomic
-def amend(deal: Deal, *, name: str, actor: Actor, now: datetime) -> Deal:
+def amend(deal: Deal, *, name: str, expires_at: datetime | None = None, actor: Actor, now: datetime) -> Deal:
     """A draft that changes a deal which was carried out: it begins with the phases that are not over. Raises
     `NothingToAmend`, `AmendedAlready`."""
     deal = Deal.objects.select_related("customer", "subscription", "operation").get(pk=deal.pk)
@@ -152,6 +152,7 @@ def amend(deal: Deal, *, name: str, actor: Actor, now: datetime) -> Deal:
     if later := deal.amendments.filter(state=DealState.EXECUTED).first():
         raise AmendedAlready(later)
     new = Deal(name=name, customer=deal.customer, base_version_id=deal.base_version_id, amends=deal, made_from=deal)
+    new.expires_at = expires_at
     return _begin(new, _rest(deal, now), actor, now)
 
 
