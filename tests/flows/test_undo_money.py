@@ -1,6 +1,7 @@
 """A change of plan taken back, however its invoice was settled: nobody gains or loses a cent by it."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,8 @@ def upgrade(who: Customer) -> Invoice:
 
 def stands(who: Customer) -> int:
     """What the customer has with us, in cents: credit less debts."""
-    return account_credit(who) - sum(invoice.due for invoice in who.invoices.unpaid())
+    owed = sum(invoice.due for invoice in who.invoices.unpaid())
+    return int(account_credit(who) - owed)
 
 
 def back(who: Customer) -> None:
@@ -43,8 +45,8 @@ def pay(invoice: Invoice, amount: int | None = None) -> int:
 
 
 def credited(invoice: Invoice, amount: int, settlement: str = "account_credit") -> None:
-    said = {"reason": "sorry", "reference": "wire"}
-    credit_invoice(invoice, amount=amount, settlement=settlement, **said, actor=a.STAFF, now=MARCH_16)
+    said: dict[str, Any] = {"reason": "sorry", "reference": "wire", "actor": a.STAFF, "now": MARCH_16}
+    credit_invoice(invoice, amount=amount, settlement=settlement, **said)
 
 
 def test_what_was_paid_of_an_invoice_in_part_becomes_account_credit():
