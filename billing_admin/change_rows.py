@@ -132,7 +132,7 @@ def rows_of(
     upcoming = change.next_invoice
     rows = ChangeRows(
         why=change.why,
-        replaces=change.replaces,
+        replaces=change.replaces or change.stays,
         is_scheduled=change.is_scheduled,
         starts_at=change.starts_at,
         now=now,

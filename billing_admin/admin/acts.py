@@ -24,7 +24,7 @@ def find_customer(key: str, rows: "QuerySet[Customer] | None" = None) -> Custome
     `rows` may join what the caller reads beside the customer.
     """
     rows = Customer.objects.all() if rows is None else rows
-    found = rows.filter(pk=int(key)).first() if key.isdigit() and len(key) < 18 else None
+    found = rows.filter(pk=int(key)).first() if key.isdecimal() and len(key) < 18 else None
     found = found or rows.filter(Q(public_id=key) | Q(customer_id=key)).first()
     if found is None:
         raise Http404("There is no such customer.")

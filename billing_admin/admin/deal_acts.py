@@ -35,7 +35,7 @@ BESIDE = (
 def find_deal(key: str) -> Deal:
     """By our id (`deal_…`) or by its number in our own links."""
     rows = Deal.objects.select_related(*BESIDE)
-    is_number = key.isdigit() and len(key) < 18
+    is_number = key.isdecimal() and len(key) < 18
     found = rows.filter(pk=int(key)).first() if is_number else rows.filter(public_id=key).first()
     if found is None:
         raise Http404("There is no such deal.")

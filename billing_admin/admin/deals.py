@@ -166,7 +166,7 @@ def deal_list(request: HttpRequest) -> HttpResponse:
     form = DealFilter(request.GET, auto_id="filter_%s")
     dress(form)
     rows, before = form.narrowed(), request.GET.get("before", "")
-    if before.isdigit() and len(before) < 18:
+    if before.isdecimal() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
     joined = with_newest(rows).select_related("customer", "base_version__plan__product")
     found = list(joined.order_by("-id")[: A_PAGE + 1])
@@ -440,7 +440,7 @@ def _version(deal: Deal, request: HttpRequest) -> DealVersion | None:
     number = request.GET.get("version", "")
     if not number:
         return None
-    found: DealVersion | None = deal.versions.filter(number=number).first() if number.isdigit() else None
+    found: DealVersion | None = deal.versions.filter(number=number).first() if number.isdecimal() else None
     if found is None:
         raise Http404("There is no such version of this deal.")
     return found

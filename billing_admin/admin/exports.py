@@ -90,7 +90,7 @@ def seen_by(request: HttpRequest) -> QuerySet[Export]:
 def export_list(request: HttpRequest) -> HttpResponse:
     """Newest first, by keys. The table asks for itself again while something is being written."""
     before, rows = request.GET.get("before", ""), seen_by(request)
-    if before.isdigit() and len(before) < 18:
+    if before.isdecimal() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
     found = list(rows[: A_PAGE + 1])
     shown = [export_row(export) for export in found[:A_PAGE]]

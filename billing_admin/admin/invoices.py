@@ -123,9 +123,9 @@ def invoice_list(request: HttpRequest) -> HttpResponse:
     beside = ("customer", "stripe") if collects else ("customer",)
     rows = form.narrowed(Invoice.objects.newest().select_related(*beside), moment(request))
     of, before = request.GET.get("customer", ""), request.GET.get("before", "")
-    if of.isdigit():
+    if of.isdecimal():
         rows = rows.filter(customer_id=int(of))
-    if before.isdigit():
+    if before.isdecimal():
         rows = rows.filter(pk__lt=int(before))
     found = list(rows[: A_PAGE + 1])
     asked = request.GET.copy()
@@ -137,7 +137,7 @@ def invoice_list(request: HttpRequest) -> HttpResponse:
         trail=[("Invoices", "")],
         form=form,
         collects=collects,
-        keep=of if of.isdigit() else "",
+        keep=of if of.isdecimal() else "",
         rows=[invoice_row(invoice, moment(request)) for invoice in found[:A_PAGE]],
         older=f"?{asked.urlencode()}" if len(found) > A_PAGE else "",
         narrowed=any(value for name, value in request.GET.items() if name != "before"),

@@ -152,7 +152,7 @@ def _chosen(request: HttpRequest) -> HttpResponse:
 
 def chosen_customers(request: HttpRequest) -> list[Customer]:
     asked = request.POST.getlist("customer") or request.GET.getlist("customer")
-    keys = [int(key) for key in asked[:MOST] if key.isdigit() and len(key) < 18]
+    keys = [int(key) for key in asked[:MOST] if key.isdecimal() and len(key) < 18]
     return list(Customer.objects.open().filter(pk__in=keys).order_by("name", "pk"))
 
 
@@ -439,7 +439,7 @@ def batch_list(request: HttpRequest) -> HttpResponse:
     """Newest first, by keys."""
     before = request.GET.get("before", "")
     batches = OverrideBatch.objects.order_by("-id").defer("rows")
-    if before.isdigit() and len(before) < 18:
+    if before.isdecimal() and len(before) < 18:
         batches = batches.filter(pk__lt=int(before))
     found = list(batches[: A_PAGE + 1])
     rows = [

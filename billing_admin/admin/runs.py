@@ -288,7 +288,7 @@ def parked_rows() -> list[ParkedRow]:
 @requires("billing_admin.view_workerrun")
 def run_page(request: HttpRequest) -> HttpResponse:
     now, before = moment(request), request.GET.get("before", "")
-    rows = WorkerRun.objects.filter(pk__lt=int(before)) if before.isdigit() else WorkerRun.objects.all()
+    rows = WorkerRun.objects.filter(pk__lt=int(before)) if before.isdecimal() else WorkerRun.objects.all()
     found = list(rows.order_by("-id")[: A_PAGE + 1])
     return render_page(
         request,
@@ -307,7 +307,7 @@ def run_page(request: HttpRequest) -> HttpResponse:
 
 @requires("billing_admin.view_workerrun")
 def one_run(request: HttpRequest, object_id: str) -> HttpResponse:
-    run = WorkerRun.objects.filter(pk=int(object_id)).first() if object_id.isdigit() else None
+    run = WorkerRun.objects.filter(pk=int(object_id)).first() if object_id.isdecimal() else None
     if run is None:
         raise Http404("There is no such run.")
     row = run_row(run, moment(request))
@@ -383,7 +383,7 @@ def retry(request: HttpRequest) -> HttpResponse:
     """Try one failure again, or all of a cause."""
     failures = runs.open_failures().select_related("run").order_by("id")
     one = request.POST.get("failure", "")
-    failures = failures.filter(pk=int(one)) if one.isdigit() else failures.filter(cause=request.POST.get("cause", ""))
+    failures = failures.filter(pk=int(one)) if one.isdecimal() else failures.filter(cause=request.POST.get("cause", ""))
     chosen = {failure.what: failure for failure in failures}
     if not chosen:
         messages.info(request, "Somebody was faster: there is nothing left to retry.")

@@ -408,7 +408,7 @@ def special_price_list(request: HttpRequest) -> HttpResponse:
     form = SpecialPriceFilter(request.GET)
     dress(form)
     rows, before = form.narrowed(PriceOverride.objects.order_by("-id")), request.GET.get("before", "")
-    if before.isdigit():
+    if before.isdecimal():
         rows = rows.filter(pk__lt=int(before))
     keys = list(rows.values_list("pk", flat=True)[: A_PAGE + 1])
     asked = request.GET.copy()

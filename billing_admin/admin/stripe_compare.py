@@ -247,7 +247,7 @@ def compare_page(request: HttpRequest) -> HttpResponse:
     form = DifferencesFilter(request.GET)
     dress(form)
     rows, before = form.narrowed(), request.GET.get("before", "")
-    if before.isdigit() and len(before) < 18:
+    if before.isdecimal() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
     found = list(rows[: A_PAGE + 1])
     asked = request.GET.copy()
@@ -301,7 +301,7 @@ def hand_over() -> None:
 def runs(request: HttpRequest) -> HttpResponse:
     require_keys()
     rows, before = StripeRun.objects.filter(kind=StripeRun.Kind.COMPARISON), request.GET.get("before", "")
-    if before.isdigit() and len(before) < 18:
+    if before.isdecimal() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
     found = list(rows[: RUNS + 1])
     return render_page(
@@ -403,7 +403,7 @@ def repair_all(request: HttpRequest) -> HttpResponse:
 
 def _repair_each(request: HttpRequest) -> HttpResponse:
     confirmed = dict(each.partition("-")[::2] for each in request.POST.getlist("one")[:MOST_AT_ONCE])
-    keys = [int(key) for key in confirmed if key.isdigit() and len(key) < 18]
+    keys = [int(key) for key in confirmed if key.isdecimal() and len(key) < 18]
     gone, refused = 0, []
     for row in Difference.objects.filter(pk__in=keys).select_related("customer", "run").order_by("id"):
         try:

@@ -139,7 +139,7 @@ def customer_list(request: HttpRequest) -> HttpResponse:
     form = CustomersFilter(request.GET)
     dress(form)
     rows, before = form.narrowed().order_by("-id"), request.GET.get("before", "")
-    if before.isdigit() and len(before) < 18:
+    if before.isdecimal() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
     found = list(rows[: A_PAGE + 1])
     asked = request.GET.copy()
@@ -196,7 +196,7 @@ class LinkCustomer(WithKeys, ActPage):
     @cached_property
     def chosen(self) -> Customer | None:
         key = self.request.GET.get("customer", "")
-        return Customer.objects.filter(pk=int(key)).first() if key.isdigit() and len(key) < 18 else None
+        return Customer.objects.filter(pk=int(key)).first() if key.isdecimal() and len(key) < 18 else None
 
     def get_title(self) -> str:
         return f"Link {self.row.name or self.row.stripe_id} with {self.chosen.name if self.chosen else '…'}"

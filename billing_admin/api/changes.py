@@ -170,6 +170,7 @@ class PreviewOut(Answer):
     is_custom: bool
     new_cycle: bool
     replaces: str = Field(description="What was scheduled and goes with this change.")
+    stays: str = Field(description="What was scheduled and comes all the same, so that this change ends with it.")
     now: NowOut
     next_invoice: NextInvoiceOut
     access: list[FeatureChange]
@@ -196,6 +197,7 @@ class PreviewOut(Answer):
             is_custom=change.proposal.is_custom,
             new_cycle=change.new_cycle,
             replaces=change.replaces,
+            stays=change.stays,
             now=NowOut(
                 lines=[LineOut.of(line) for line in change.lines],
                 documents=[DocumentOut.of(document) for document in change.documents],

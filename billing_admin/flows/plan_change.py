@@ -204,6 +204,15 @@ class PlanChange:
         return sum(document.drawn.account_credit for document in self.documents)
 
     @property
+    def stays(self) -> str:
+        """What was scheduled and comes all the same: what is enabled now holds until then."""
+        held = self.position.held
+        if not self.keeps_schedule or held is None or held.following is None:
+            return ""
+        plan, on = held.following.plan_name, f"{held.following.phase_starts_at:%-d %b %Y}"
+        return f"The change to {plan} on {on} stays scheduled: these items hold until then."
+
+    @property
     def net_terms_days(self) -> int:
         """Days to pay what the act charges."""
         asked = self.proposal.net_terms_days

@@ -283,6 +283,15 @@ def test_a_later_change_says_what_it_replaces(client: Client, acme):
     assert desk.rows.replaces == "Replaces the change to Pro on 1 Apr 2026."
 
 
+def test_other_items_for_now_say_that_what_is_scheduled_comes_all_the_same(client: Client, acme):
+    """L-28"""
+    enable(acme, Plan.objects.get(key="pro"), fee(30), allowance(100), now=MID_MARCH)
+
+    desk = Desk(client, acme, now=MID_MARCH).open(plan="pro").type("credits", included="250").preview()
+
+    assert desk.rows.replaces == "The change to Pro on 1 Apr 2026 stays scheduled: these items hold until then."
+
+
 def test_another_plan_that_costs_more_gives_fresh_credits_and_keeps_the_reset_date(client: Client):
     """A-22"""
     who = on(plan("pro", fee(50), allowance(100), seats(5)))
