@@ -46,7 +46,7 @@ def test_lists_ask_as_often_for_many_rows_as_for_few(django_assert_max_num_queri
 
     for address in ("/catalog/feature/", "/catalog/product/", "/catalog/plan/"):
         client.get(address)
-        with django_assert_max_num_queries(8):
+        with django_assert_max_num_queries(9):
             client.get(address)
 
 
@@ -220,7 +220,7 @@ def test_the_product_page_asks_as_often_for_many_plans_as_for_one(django_assert_
     client, address = staff(), f"/catalog/product/{a.product().pk}/change/"
     client.get(address)
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         client.get(address)
 
 
