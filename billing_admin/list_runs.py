@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from billing_admin.alone import Kind, alone_at
 from billing_admin.flows import batches, exports
 from billing_admin.models import Batch, Export
 from billing_admin.runs import Pass, open_failures
@@ -31,8 +32,10 @@ def carry_out_rows(*, clock: Callable[[], datetime]) -> Pass:
     this = Pass(BATCHES, now)
     for batch in Batch.objects.filter(state__in=batches.UNDER_WAY).order_by("id"):
         try:
-            done = batches.go_on(batch, clock=clock, until=now + PATIENCE)
-            open_failures(batch.public_id).update(resolved_at=clock())
+            with alone_at(Kind.BATCH, batch.pk) as is_ours:
+                done = batches.go_on(batch, clock=clock, until=now + PATIENCE) if is_ours else 0
+            if is_ours:
+                open_failures(batch.public_id).update(resolved_at=clock())
             if done:
                 this.wrote(done=done)
         except Exception as error:

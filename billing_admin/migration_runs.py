@@ -3,12 +3,10 @@
 What is left stands in the rows of each migration; a pass goes on for so many contracts, and the next one from there.
 """
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from datetime import datetime
 
-from django.db import connection
-
+from billing_admin.alone import Kind, alone_at
 from billing_admin.flows.migrate import retry
 from billing_admin.flows.migrate_row import Carried
 from billing_admin.flows.migrate_run import carry_out
@@ -19,8 +17,6 @@ MIGRATIONS = "migrate_plans"
 NAMES = {MIGRATIONS: "Moving customers to another version"}
 # So many contracts are moved before the numbers of the pass are written, and so many in one pass.
 STRETCH, MOST = 100, 3_000
-# Advisory locks on migrations: their ids, far from whatever else anybody locks so.
-KEPT_BY_MIGRATIONS = 7_100_000_000_000_000_000
 UNDER_WAY = (PlanMigration.State.RUNNING, PlanMigration.State.TAKING_BACK)
 
 
@@ -30,32 +26,13 @@ def migrations(*, now: datetime, only: str = "") -> Pass:
     rows = PlanMigration.objects.filter(state__in=UNDER_WAY).select_related("plan", "from_version", "to_version")
     for migration in (rows.filter(public_id=only) if only else rows).order_by("id"):
         try:
-            with _kept_from_others(migration) as is_ours:
+            with alone_at(Kind.MIGRATION, migration.pk) as is_ours:
                 if is_ours:
                     _go_on(this, migration)
                     _resolve([migration.public_id], now)
         except Exception as error:  # not one contract's: the database, or the migration as a whole
             this.fail(migration.public_id, error)
     return this
-
-
-@contextmanager
-def _kept_from_others(migration: PlanMigration) -> Iterator[bool]:
-    """Whether no other pass is at it, so that a long one does not fill every worker, tick after tick.
-
-    It saves work, no more: what keeps a contract from being moved twice is the lock of its customer. A pass that dies
-    lets go with its connection.
-    """
-    key = KEPT_BY_MIGRATIONS + migration.pk
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [key])
-        (is_ours,) = cursor.fetchone()
-    try:
-        yield is_ours
-    finally:
-        if is_ours:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [key])
 
 
 def _go_on(this: Pass, migration: PlanMigration) -> None:

@@ -25,6 +25,7 @@ from django.db.models.functions import Cast, Concat
 from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.cancel import cancel
 from billing_admin.flows.enable_plan import enable_plan, propose
+from billing_admin.flows.erase_deals import erase_deals
 from billing_admin.flows.erase_use import erase_use
 from billing_admin.flows.renew import catch_up
 from billing_admin.flows.stripe_erase import erase_stripe, words_in_stripe
@@ -494,6 +495,7 @@ def erase(customer_pk: int, *, now: datetime) -> bool:
     imported = BatchRow.objects.filter(Q(customer=customer) | Q(cells__customer_id__in=ids))
     imported.update(cells={}, before="", after="", problem="")
     erase_use(customer, scrub, ids)
+    erase_deals(customer, scrub)
     erase_stripe(customer, scrub)
     LogEntry.objects.filter(
         content_type=ContentType.objects.get_for_model(Customer), object_id=str(customer.pk)

@@ -1,16 +1,20 @@
 """What overrides, grants and accepted use say of a customer goes with them."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from billing_admin.flows.accepted import Use, accept
 from billing_admin.flows.customers import erase_due
+from billing_admin.flows.deal_notes import add_deal_note
+from billing_admin.flows.deals import create_deal, newest, read_terms, save_version
 from billing_admin.flows.grants import Wanted, give_units
 from billing_admin.flows.override_batch import Row, begin, carry_out, results
 from billing_admin.flows.use import report_use
 from catalog.models import Feature, Meter
 from customers.models import Customer, Operation
+from deals.models import Deal
 from entitlements.models import (
     AcceptedEvent,
     Balance,
@@ -113,3 +117,22 @@ def test_labels_of_balances_lose_the_name():
     erase(who)
 
     assert Balance.objects.get().label == "For (erased)"
+
+
+def test_deals_lose_the_name_the_signature_and_the_notes_and_keep_their_numbers():
+    """A-52"""
+    who = a.customer("Ada Lovelace")
+    deal = create_deal(who, a.pro().current_version, name="Ada Lovelace, a year", actor=STAFF, now=MARCH_1)
+    words = replace(read_terms(newest(deal)), introduction="For Ada Lovelace and her engine.", term_months=24)
+    save_version(deal, words, message="As Ada Lovelace wished", actor=STAFF, now=MARCH_1)
+    add_deal_note(deal, text="Ask Ada", actor=STAFF, now=MARCH_1)
+    Deal.objects.update(accepted_by="Charles, by letter")
+
+    erase(who)
+
+    deal.refresh_from_db()
+    version = newest(deal)
+    assert (deal.name, deal.accepted_by) == ("(erased), a year", "(erased)")
+    assert (read_terms(version).introduction, version.message) == ("For (erased) and her engine.", "As (erased) wished")
+    assert read_terms(version).term_months == 24
+    assert deal.notes.get().text == "(erased)"
