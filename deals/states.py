@@ -20,7 +20,7 @@ NEXT: dict[str, set[str]] = {
     _S.DRAFT: {_S.AWAITING_APPROVAL, _S.APPROVED, _S.VOID},
     _S.AWAITING_APPROVAL: {_S.DRAFT, _S.APPROVED, _S.VOID},
     _S.APPROVED: {_S.DRAFT, _S.SENT, _S.ACCEPTED, _S.VOID},
-    _S.SENT: {_S.DRAFT, _S.ACCEPTED, _S.VOID},
+    _S.SENT: {_S.DRAFT, _S.SENT, _S.ACCEPTED, _S.VOID},  # once more: mail gets lost
     _S.ACCEPTED: {_S.DRAFT, _S.EXECUTED, _S.VOID},
     _S.EXECUTED: {_S.ACCEPTED},  # taken back, before anything was renewed
 }

@@ -356,6 +356,8 @@ def menu(request: HttpRequest, deal: Deal) -> list[Button]:
     own = deal.public_id
     if deal.state == DealState.APPROVED and allowed(request, SEND):
         found.append(Button("Record acceptance", link("deal_accept", own)))
+    if deal.state == DealState.SENT and allowed(request, SEND):
+        found.append(Button("Send again", link("deal_send", own)))
     if deal.state == DealState.EXECUTED and allowed(request, ADD):
         found.append(Button("Amend", link("deal_amend", own)))
     if allowed(request, ADD):

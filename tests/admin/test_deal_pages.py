@@ -275,6 +275,18 @@ def test_without_an_address_it_is_only_marked_as_sent(desk, mailoutbox, django_c
     assert (desk.deal.state, mailoutbox) == (DealState.SENT, [])
 
 
+def test_a_letter_that_got_lost_is_sent_again(desk, mailoutbox, django_capture_on_commit_callbacks):
+    submit(desk.deal, actor=a.STAFF, now=MARCH_16)
+    letter = {"to": "cfo@acme.example", "subject": "Order form", "text": "Please sign."}
+
+    with django_capture_on_commit_callbacks(execute=True):
+        desk.act("deal_send", **letter)
+        desk.act("deal_send", **letter)
+
+    desk.deal.refresh_from_db()
+    assert (desk.deal.state, len(mailoutbox)) == (DealState.SENT, 2)
+
+
 def test_a_rule_makes_it_wait_for_a_second_person_and_the_page_says_for_whom(desk):
     rule_above(10)
     desk.open().type("p0", "base", amount="40").save()
