@@ -31,6 +31,7 @@ WIDTHS = {1440: 960, 390: 844}
 # What the README shows is kept in the repository; the other variants are for the eyes of whoever changes a page.
 KEPT = {"customer-light-1440", "customer-dark-1440", "customer-light-390", "enable-light-1440", "balance-light-1440"}
 KEPT |= {"invoice-light-1440", "plan-light-1440", "dashboard-light-1440", "runs-light-1440", "override-light-1440"}
+KEPT |= {"deal-light-1440", "coming-light-1440", "migration-light-1440"}
 KEPT |= {"stripe-declined-light-1440", "stripe-compare-light-1440", "stripe-mirror-light-1440"}
 
 
@@ -158,9 +159,11 @@ def addresses() -> dict[str, str]:
 
     from billing_admin.tasks import heartbeat
     from catalog.models import Plan
-    from customers.models import Customer
+    from customers.models import Customer, PlanMigration
+    from deals.models import Deal
     from invoicing.models import Invoice
 
+    deal = Deal.objects.get(state=Deal.State.AWAITING_APPROVAL)
     acme = Customer.objects.get(name="Acme Robotics")
     pro = Plan.objects.get(name="Pro")
     contract = acme.subscriptions.live().get(product=pro.product, add_on=False)
@@ -178,6 +181,11 @@ def addresses() -> dict[str, str]:
         "plan": reverse("admin:catalog_plan_change", args=[pro.pk]),
         "products": reverse("admin:catalog_product_changelist"),
         "invoice": reverse("admin:invoicing_invoice_change", args=[invoice.pk]),
+        "deal": reverse("admin:deals_deal_change", args=[deal.public_id]),
+        "coming": reverse("admin:coming"),
+        "migration": reverse("admin:migration", args=[PlanMigration.objects.get().public_id]),
+        "revenue": reverse("admin:revenue"),
+        "approvals": reverse("admin:approvals"),
     }
     heartbeat()  # as if a worker were there, which it is wherever somebody looks
     return pages
