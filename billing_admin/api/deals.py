@@ -67,8 +67,8 @@ PHASES = [
     {"label": "Year 1", "months": 12, "items": [{"type": "fee", "amount": "3333.33"}]},
     {"label": "Year 2", "months": 12, "items": [{"type": "fee", "amount": "5000.00"}], "commitment": "4000.00"},
 ]
-CONTENT = {"termMonths": 24, "netTermsDays": 30, "phases": PHASES, "use": {"api-calls": 20000}}
-BEGUN = {"customerId": "acme_robotics", "planKey": "pro", "name": "Acme: two years of Pro", "content": CONTENT}
+CONTENT = {"termMonths": 24, "netTermsDays": 30, "phases": PHASES}
+BEGUN = {"customerId": "acme", "planKey": "pro", "name": "Acme: two years of Pro", "content": CONTENT}
 
 
 # What a deal says -----------------------------------------------------------------------------------------------------

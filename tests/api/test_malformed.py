@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import transaction
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
@@ -18,11 +19,16 @@ from pytest_django import DjangoDbBlocker
 
 from billing_admin.api.v1 import api as described
 from billing_admin.flows.accepted import Use, accept
+from billing_admin.flows.approvals import ApprovalNeeded, ask
 from billing_admin.flows.corrections import credit_invoice
+from billing_admin.flows.deals import create_deal
 from billing_admin.flows.drafts import add_line
+from billing_admin.flows.grants import Wanted, give_units
+from billing_admin.flows.migrate_order import Chosen
 from billing_admin.flows.override_batch import Row, begin
-from catalog.models import Feature, Meter, PromoCode
-from customers.models import Customer
+from billing_admin.models import ApprovalRequest, ApprovalRule
+from catalog.models import Feature, Meter, Plan, PromoCode
+from customers.models import Customer, PlanMigration
 from entitlements.grant import grant
 from entitlements.models import FeatureOverride
 from entitlements.override import override
@@ -132,7 +138,8 @@ def small_world() -> Ids:
     world.team()
     other = customer("Globex", customer_id="globex")
     PromoCode.objects.create(coupon=percent(5, name="By a word"), code="SPRING")
-    enable(other, world.reread(who.subscriptions.get().phases.get().version.plan))
+    pro = world.reread(who.subscriptions.get().phases.get().version.plan)
+    enable(other, pro)
     return {
         "customer_id": [who.customer_id, other.customer_id, "cus_nope", "\u0000"],
         "subscription_id": [s.public_id for c in (who, other) for s in c.subscriptions.all()],
@@ -151,7 +158,43 @@ def small_world() -> Ids:
         "key": ["pro", "partner", "api"],
         "slug": ["credits"],
         "number": ["1", "2"],
+        "plan_id": [bundle().key, "pro"],
+        "migration_id": [a_migration(who).public_id],
+        "deal_id": [create_deal(other, pro.current_version, name="Globex", actor=world.STAFF, now=MARCH_1).public_id],
+        "approval_id": [a_request(who).public_id],
+        "operation_id": [who.operations.latest("id").public_id],
     }
+
+
+def bundle() -> Plan:
+    """A plan with four versions; the last one drops a price."""
+    made = plan("bundle", fee(50), fee(20, key="support"))
+    for amount in (51, 52):
+        world.new_version(made, fee(amount), fee(20, key="support"))
+    world.new_version(made, fee(60))
+    return made
+
+
+def a_migration(who: Customer) -> PlanMigration:
+    subscription = who.subscriptions.get()
+    version = subscription.phases.get().version
+    versions = {"plan": version.plan, "from_version": version, "to_version": version}
+    how = {"chosen": Chosen().to_json(), "reason": "new prices", "created_by": "boss", "created_at": MARCH_1}
+    made = PlanMigration.objects.create(**versions, **how)
+    made.rows.create(customer=who, subscription=subscription)
+    return made
+
+
+def a_request(who: Customer) -> ApprovalRequest:
+    """Of a rule that is switched off again, so that it meets none of the examples."""
+    finance = Group.objects.get(name="Finance")
+    rule = ApprovalRule.objects.create(act="grant.given", measure="units", above=10, approver=finance)
+    wanted = Wanted(Feature.objects.get(slug="tokens"), Decimal(50), None, "Bonus")
+    with pytest.raises(ApprovalNeeded) as needed:
+        give_units(who, wanted, reason="x", actor=world.STAFF, now=MARCH_1)
+    request = ask(needed.value, actor=world.STAFF, now=MARCH_1)
+    ApprovalRule.objects.filter(pk=rule.pk).update(is_active=False)
+    return request
 
 
 def feature_override(who: Customer) -> FeatureOverride:

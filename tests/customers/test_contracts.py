@@ -51,7 +51,7 @@ def test_main_plans_stand_before_add_ons_and_older_ones_first():
 
 
 @pytest.mark.parametrize(
-    ("state", "names"), [("past_due", ["Pro"]), ("scheduled", ["Community"]), ("ended", ["Community"])]
+    ("state", "names"), [("past_due", ["Pro"]), ("pending_payment", ["Community"]), ("ended", ["Community"])]
 )
 def test_only_live_contracts_count(state, names):
     """P-18"""
@@ -60,6 +60,15 @@ def test_only_live_contracts_count(state, names):
     acme.subscriptions.update(state=state)
 
     assert held(acme) == names
+
+
+def test_a_contract_that_was_to_begin_holds_from_its_first_instant_however_late_the_worker_is():
+    """Law 7: its dates decide, not the state that a worker will write."""
+    default()
+    acme = on(pro(50))
+    acme.subscriptions.update(state="scheduled")
+
+    assert (held(acme, MARCH_1), held(acme, day("2026-02-28T23:59:59"))) == (["Pro"], ["Community"])
 
 
 def test_the_default_product_applies_from_the_instant_the_last_contract_ends():
