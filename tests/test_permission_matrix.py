@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.contrib.auth.models import Group, User
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
 
 from billing_admin.api.endpoints import ApiKeyAuth
@@ -37,6 +37,8 @@ NO_METHOD, NOT_THERE = "no such method", "not there"
 
 def world() -> dict[str, Any]:
     """One row of everything that an address names, by `beginning of the route|argument`."""
+    with connection.cursor() as cursor:  # no other row has the customer's number by chance
+        cursor.execute("SELECT setval('customers_customer_id_seq', 900000)")
     customer = a.on(a.pro())
     a.use(customer, 3)
     subscription, invoice = customer.subscriptions.get(), customer.invoices.get()
@@ -69,8 +71,10 @@ def world() -> dict[str, Any]:
         "|id": User.objects.create_user("colleague").pk,
         "approvals/|public_id": (asked := a_request(customer, feature)).public_id,
         "approvals/rules/|pk": asked.rule_id,
+        "auth/group/|object_id": key.role_id,
         "auth/user/|object_id": somebody.pk,
         "billing_admin/apikey/|pk": key.pk,
+        "billing_admin/apikey/|object_id": key.pk,
         "catalog/coupon/|pk": applied.coupon_id,
         "catalog/coupon/|object_id": applied.coupon_id,
         "catalog/feature/|pk": feature.pk,
@@ -100,6 +104,7 @@ def world() -> dict[str, Any]:
         "migrations/try/|which": "moving",
         "overrides/|public_id": higher.public_id,
         "special-prices/|public_id": a.special_price(customer).public_id,
+        "stripe/invoices/|pk": invoice.pk,
         "taxes/plan/|pk": plan.pk,
     }
 
