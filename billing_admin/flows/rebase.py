@@ -13,9 +13,8 @@ from typing import Any
 from billing_admin.flows.enable_plan import propose
 from billing_admin.flows.plan_change import Proposal, Timing
 from catalog.models import Plan, PlanVersion
-from catalog.money import to_minor
 from catalog.terms import ItemDifference, ItemTerms, PlanTerms, differences
-from customers.models import Customer, CustomPlan, Phase, Subscription
+from customers.models import CustomPlan, Phase
 
 # What only makes sense together is taken from one side together.
 CELLS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -210,66 +209,3 @@ def _phase(custom: CustomPlan, now: datetime) -> Phase | None:
 def _still_sold(phase: Phase | None, terms: PlanTerms) -> dict:
     sold = {item.key for item in terms.items if item.is_prepaid}
     return {key: units for key, units in phase.bought_units().items() if key in sold} if phase else {}
-
-
-# All of a plan --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Tailored:
-    """A customer on a custom plan: since when, how far from `target` (the plan's current version), and what it costs
-    beside that a month at its quantity, minor units; use, coupons and special prices are not counted."""
-
-    custom: CustomPlan
-    customer: Customer
-    subscription: Subscription
-    quantity: int
-    since: datetime
-    distance: tuple[ItemDifference, ...]
-    behind: bool
-    currency: str
-    monthly: int
-    listed: int
-
-    @property
-    def difference(self) -> int:
-        return self.monthly - self.listed
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        return tuple(each.sentence(self.currency) for each in self.distance)
-
-
-def tailored_customers(plan: Plan, now: datetime, *, target: PlanVersion | None = None) -> list[Tailored]:
-    """Who is on a custom plan of this plan; `behind` are those whose base is not the target. Three queries."""
-    aim = target or plan.current_version
-    if aim is None:
-        return []
-    phases = Phase.objects.in_force(now).filter(
-        version__plan=plan, version__tailored=True, subscription__in=Subscription.objects.live()
-    )
-    rows = phases.select_related(
-        "subscription__customer", "version__plan", "version__custom__base_version__plan", "version__custom__customer"
-    )
-    return [_tailored(phase, aim) for phase in rows.order_by("subscription__customer__name", "id")]
-
-
-def _tailored(phase: Phase, aim: PlanVersion) -> Tailored:
-    custom: CustomPlan = phase.version.custom
-    own, standard = phase.terms(), aim.terms()
-    return Tailored(
-        custom=custom,
-        customer=phase.subscription.customer,
-        subscription=phase.subscription,
-        quantity=phase.quantity,
-        since=phase.starts_at,
-        distance=tuple(differences(standard, own)),
-        behind=custom.base_version_id != aim.pk,
-        currency=own.currency,
-        monthly=_monthly(own, phase),
-        listed=_monthly(standard, phase),
-    )
-
-
-def _monthly(terms: PlanTerms, phase: Phase) -> int:
-    return to_minor(terms.sold(phase.quantity, phase.bought_units()).monthly(), terms.currency)

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan
-from billing_admin.flows.rebase import merge, rebase, tailored_customers
+from billing_admin.flows.rebase import merge, rebase
 from catalog.terms import PlanTerms
 from customers.models import CustomPlan
 from tests import builders as a
@@ -153,19 +153,3 @@ def test_the_offer_is_previewed_and_enabled_like_any_change(acme):
     assert (newest.base_version, newest.customer) == (target, acme)
     assert [d.sentence("USD") for d in found.kept] == ["Base fee: $50.00 / month → $55.00 / month"]
     assert (a.left(acme, now=MARCH_16), change.total) == (250, 0)
-
-
-def test_the_base_lists_who_is_on_a_custom_plan_with_the_difference_to_its_new_version(
-    acme, django_assert_max_num_queries
-):
-    """A-09"""
-    plan = CustomPlan.objects.get().version.plan
-    second_version(plan, a.fee(60), a.allowance(250))
-    plan = a.reread(plan)
-
-    with django_assert_max_num_queries(8):
-        [row] = tailored_customers(plan, MARCH_16)
-
-    assert (row.customer, row.behind, row.custom.reason) == (acme, True, "agreed by phone")
-    assert row.sentences == ("Base fee: $60.00 / month → $55.00 / month", "Credits: 250 → 100")
-    assert (row.monthly, row.listed, row.difference) == (5500, 6000, -500)
