@@ -88,7 +88,7 @@ def credit_due(now: datetime, most: int = MOST) -> Collected:
     this = Collected()
     if StripeAccount.present() is None:
         return this
-    for pk in list(StripeCredit.objects.due(now).order_by("next_attempt_at").values_list("pk", flat=True)[:most]):
+    for pk in list(StripeCredit.objects.due(now).order_by("next_attempt_at", "pk").values_list("pk", flat=True)[:most]):
         row = StripeCredit.objects.select_related("note").get(pk=pk)
         try:
             row = credit_one(row, now)

@@ -24,15 +24,12 @@ def keys(settings: Any) -> None:
 
 @pytest.fixture
 def away_queue() -> Iterator[None]:
-    """Nobody listens at the queue's address. Pools of connections are made anew before and after."""
-    nowhere = "redis://127.0.0.1:1/0"
-    former = app.conf.broker_url
-    app.conf.broker_url = nowhere
-    app.pool.force_close_all()
-    app._pool = app.amqp._producer_pool = None
+    """Nobody listens at the queue's address. Its pools are others than those of the queue that all tests share: these
+    must not be closed, for kombu remembers a pool by its address and would hand out the closed one."""
+    former = app.conf.broker_url, app._pool, app.amqp._producer_pool
+    app.conf.broker_url, app._pool, app.amqp._producer_pool = "redis://127.0.0.1:1/0", None, None
     yield
-    app.conf.broker_url = former
-    app._pool = app.amqp._producer_pool = None
+    app.conf.broker_url, app._pool, app.amqp._producer_pool = former
 
 
 @pytest.fixture
