@@ -244,7 +244,8 @@ class Export(models.Model):
     public_id = models.CharField(max_length=24, unique=True, default=new_export_id, editable=False)
     kind = models.CharField(max_length=40, help_text="Which list (billing_admin/exports.py).")
     query = models.CharField(max_length=2000, blank=True, help_text="What the list was narrowed to.")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="exports")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, related_name="exports")
+    key = models.ForeignKey(ApiKey, on_delete=models.CASCADE, null=True, related_name="exports")
     state = models.CharField(max_length=8, choices=State, default=State.WAITING)
     total = models.PositiveIntegerField(null=True, help_text="Rows to write, counted at the start.")
     done = models.PositiveIntegerField(default=0)
@@ -260,6 +261,12 @@ class Export(models.Model):
     class Meta:
         ordering = ("-id",)
         permissions = [("see_all_exports", "Can see and download the exports of others")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(user=None, key__isnull=False) | Q(user__isnull=False, key=None),
+                name="export_of_somebody",
+            ),
+        ]
         indexes = [
             models.Index(fields=["user", "-id"], name="export_of_person"),
             models.Index(fields=["id"], condition=Q(state__in=["waiting", "running"]), name="export_left"),
@@ -297,6 +304,7 @@ class Batch(models.Model):
     total = models.PositiveIntegerField()
     fingerprint = models.CharField(max_length=64, blank=True, help_text="Of the dry run as it was looked at.")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, related_name="+")
     created_by = models.CharField(max_length=150)
     created_at = models.DateTimeField()
     confirmed_at = models.DateTimeField(null=True)
