@@ -105,7 +105,10 @@ def _refuse_heading(names: Sequence[str], columns: Sequence[str], needed: Sequen
 def to_instant(text: str) -> datetime:
     """An ISO date or instant; UTC where it does not say. Raises `ValueError`."""
     found = datetime.fromisoformat(text)
-    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    try:
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except OverflowError:  # the edges of the calendar have no UTC
+        raise ValueError(text) from None
     if not 1970 <= found.year < 2200:
         raise ValueError(text)
     return found

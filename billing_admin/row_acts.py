@@ -115,6 +115,10 @@ def date_of(cells: Mapping[str, str], column: str) -> datetime | None:
     return to_instant(text) if text and text.lower() != LASTING else None
 
 
+def _is_quantity(text: str) -> bool:
+    return text.isdecimal() and len(text) < 12 and 0 < int(text) <= 1_000_000
+
+
 def _bad_date(cells: Mapping[str, str], *columns: str) -> list[tuple[str, str]]:
     found = []
     for column in columns:
@@ -202,7 +206,7 @@ class AssignPlans:
 
     def read(self, cells: Mapping[str, str]) -> list[tuple[str, str]]:
         found = _bad_date(cells, "ends_on")
-        if cells["quantity"] and not (cells["quantity"].isdigit() and 0 < int(cells["quantity"]) <= 1_000_000):
+        if cells["quantity"] and not _is_quantity(cells["quantity"]):
             found.append(("quantity", "Write a whole number from 1 to 1,000,000."))
         if cells["timing"].lower() not in TIMINGS:
             found.append(("timing", "Write now, cycle_end, or nothing."))

@@ -170,11 +170,7 @@ def new_import(request: HttpRequest, kind: str) -> HttpResponse:
 
 def _go_on(request: HttpRequest, batch: Batch) -> HttpResponse:
     """Few rows while the person waits; more are a worker's."""
-    now = moment(request)
-    if batch.total <= batches.AT_ONCE:
-        batches.step(batch, now)
-    if batch.state in batches.UNDER_WAY:
-        batches.hand_over(batch)
+    batches.begin_trying(batch, moment(request))
     return HttpResponseRedirect(link("batch", batch.public_id))
 
 

@@ -8,15 +8,14 @@ from inspect import cleandoc
 from typing import Any, TypeVar
 
 import structlog
-from django.contrib.auth.models import Permission
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 from ninja import Router
 from ninja.responses import Status
 from ninja.security.http import HttpAuthBase
 
 from billing_admin.access import Refused
 from billing_admin.api.shapes import Error
+from billing_admin.holders import KeyHolder
 from billing_admin.models import ApiKey
 from customers.journal import Actor
 
@@ -39,21 +38,22 @@ class Caller:
 
     def __init__(self, key: ApiKey):
         self.key = key
-        self.actor = Actor(f"api:{key.name}")
+        self.holder = KeyHolder(key)
+        self.actor = Actor.of(self.holder)
 
-    @cached_property
+    @property
     def permissions(self) -> set[str]:
-        granted = Permission.objects.filter(group=self.key.role_id)
-        return {f"{label}.{code}" for label, code in granted.values_list("content_type__app_label", "codename")}
+        return self.holder.permissions
 
     def may(self, permission: str) -> bool:
         return permission in self.permissions
 
-    def require(self, permission: str) -> None:
-        """Refuse (403, logged) unless the key's role has the permission."""
-        if not self.may(permission):
-            log.warning("permission refused", key=self.key.public_id, name=self.actor.name, permission=permission)
-            raise Refused(permission)
+    def require(self, *permissions: str) -> None:
+        """Refuse (403, logged) unless the key's role has every permission."""
+        for permission in permissions:
+            if not self.may(permission):
+                log.warning("permission refused", key=self.key.public_id, name=self.actor.name, permission=permission)
+                raise Refused(permission)
 
 
 class ApiRequest(HttpRequest):

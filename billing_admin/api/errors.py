@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from billing_admin.api.asked import answer_asked
 from billing_admin.api.changes import PreviewOut
-from billing_admin.api.refusals import SENTENCES, answer, standard
+from billing_admin.api.refusals import SENTENCES, BadTable, answer, standard
 from billing_admin.api.usage import AccessOut
 from billing_admin.flows.approvals import ApprovalNeeded
 from billing_admin.flows.customers import DeletionBlocked
@@ -36,7 +36,12 @@ NOT_FOUND = {"coupon_not_found", "feature_not_found"}
 CONFLICT = {
     "already_collected",
     "approval_required",
+    "batch_not_in_this_state",
     "gone",
+    "imported_before",
+    "no_file",
+    "no_rows",
+    "too_many_exports",
     "not_waiting_for_approval",
     "not_your_request",
     "no_publishable_key",
@@ -236,6 +241,8 @@ def refusal_of(error: ValidationError) -> tuple[int, dict[str, Any]]:
                 for e in found
             ]
             field = more["errors"][0]["field"]
+        case BadTable():
+            more["errors"], field = error.problems, error.field
         case BadEvent():
             field = error.field
         case BadOverride():

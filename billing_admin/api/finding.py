@@ -5,6 +5,7 @@ from typing import TypeVar
 from django.db.models import Q, QuerySet
 
 from billing_admin.api.refusals import BadValue, NotFound
+from billing_admin.models import Batch, Export
 from catalog.models import Plan, PlanVersion, Product
 from customers.models import Customer, Operation, Subscription
 from deals.models import Deal
@@ -77,7 +78,7 @@ def find_product(key: str) -> Product:
     return found
 
 
-Row = TypeVar("Row", Customer, Invoice, FeatureOverride, Grant, Deal, Operation)
+Row = TypeVar("Row", Customer, Invoice, FeatureOverride, Grant, Deal, Operation, Batch, Export)
 
 
 def page_of(rows: "QuerySet[Row]", cursor: str | None, limit: int) -> tuple[list[Row], str | None]:

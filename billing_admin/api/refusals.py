@@ -1,6 +1,8 @@
 """What the API refuses with, and how a refusal looks."""
 
+from collections.abc import Iterable
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -28,6 +30,17 @@ class BadValue(ValidationError):
     def __init__(self, field: str, message: str, code: str = "invalid"):
         self.field = field
         super().__init__(message, code=code)
+
+
+class BadTable(ValidationError):
+    """Rows of which cells cannot be read; `problems` names each as `{code, message, field}`, so many at most."""
+
+    MOST = 1_000
+
+    def __init__(self, problems: Iterable[dict[str, str]]):
+        self.problems = list(islice(problems, self.MOST))
+        self.field = self.problems[0]["field"]
+        super().__init__(self.problems[0]["message"], code="bad_rows")
 
 
 def answer(

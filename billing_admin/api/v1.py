@@ -10,6 +10,7 @@ from ninja import NinjaAPI
 from billing_admin.api import (
     approvals,
     balances,
+    batches,
     catalog,
     changes,
     collection,
@@ -106,6 +107,7 @@ for part in (
     deals,
     stripe,
     stripe_collection,
+    batches,
     approvals,
     undo,
 ):

@@ -19,8 +19,9 @@ from django.db import OperationalError, transaction
 from django.db.models import Count, Q
 
 from billing_admin.csv_table import BadRows, Line, Problem, read_table
-from billing_admin.flows.approvals import guard_as
+from billing_admin.flows.approvals import MayNotDecide, guard_as
 from billing_admin.flows.undo import undo, why_not
+from billing_admin.holders import holder_of, whose
 from billing_admin.models import Batch, BatchRow
 from billing_admin.row_acts import ROW_ACTS, RowAct, check_cells
 from billing_admin.undoing import INVERSES, AsksMore
@@ -70,6 +71,14 @@ class NobodyLeft(ValidationError):
 class MayNot(ValidationError):
     def __init__(self) -> None:
         super().__init__("This row takes a permission that whoever began the batch does not have.", code="not_allowed")
+
+
+class ImportedBefore(ValidationError):
+    def __init__(self, batch: Batch):
+        super().__init__(
+            f"The same rows were imported before, as {batch.public_id}; say that you want them again.",
+            code="imported_before",
+        )
 
 
 class DataErased(ValidationError):
@@ -136,6 +145,45 @@ def begin_file(kind: str, text: str, *, name: str, reason: str, user: Any, now: 
     return _begin(act, lines, Batch.Source.FILE, title=name, digest=digest, reason=reason, user=user, now=now)
 
 
+def begin_rows(
+    kind: str,
+    rows: Sequence[Mapping[str, str]],
+    *,
+    title: str,
+    reason: str,
+    user: Any,
+    now: datetime,
+    again: bool = False,
+) -> Batch:
+    """Keep rows as programs have them, cells by column, to be tried; the first is line 2, as below a heading.
+
+    Raises `BadRows`, `ReasonRequired`, `UnknownKind`, and `ImportedBefore` unless they are wanted `again`.
+    """
+    act = find_act(kind)
+    reason = require_reason(reason, "an import")
+    if not rows or len(rows) > MOST:
+        raise BadRows([Problem(2, act.columns[0].name, f"Send 1 to {MOST:,} rows.")])
+    names = [column.name for column in act.columns]
+    lines = [
+        Line(number, dict.fromkeys(names, "") | {name: cell.strip() for name, cell in row.items()})
+        for number, row in enumerate(rows, start=2)
+    ]
+    unknown = f"This column is not known. Use {', '.join(names)}."
+    problems = [Problem(line.number, name, unknown) for line in lines for name in line.cells if name not in names]
+    problems = [*problems, *check_cells(act, lines)]
+    if problems:
+        raise BadRows(problems)
+    digest = digest_of(kind, json.dumps([dict(line.cells) for line in lines], sort_keys=True))
+    refuse_again(kind, digest, again=again)
+    return _begin(act, lines, Batch.Source.FILE, title=title, digest=digest, reason=reason, user=user, now=now)
+
+
+def refuse_again(kind: str, digest: str, *, again: bool) -> None:
+    """Raises `ImportedBefore` for rows that somebody confirmed already, unless they are wanted again."""
+    if not again and (same := same_before(kind, digest)):
+        raise ImportedBefore(same[0])
+
+
 def begin_chosen(
     kind: str,
     customer_ids: Sequence[str],
@@ -155,6 +203,8 @@ def begin_chosen(
     if not act.about_customers or not customer_ids or len(customer_ids) > MOST:
         raise BadRows([Problem(2, "customer_id", f"Choose 1 to {MOST:,} customers.")])
     empty = {column.name: "" for column in act.columns}
+    if unknown := [name for name in said if name not in empty]:
+        raise BadRows([Problem(2, name, f"This column is not known. Use {', '.join(empty)}.") for name in unknown])
     lines = [
         Line(number, {**empty, **said, "customer_id": customer_id})
         for number, customer_id in enumerate(dict.fromkeys(customer_ids), start=2)
@@ -173,7 +223,7 @@ def _begin(act: RowAct, lines: Sequence[Line], source: str, **kept: Any) -> Batc
         kind=act.key,
         source=source,
         total=len(lines),
-        user=user,
+        **whose(user),
         created_by=user.get_username(),
         created_at=now,
         **{**kept, "title": kept["title"][:300]},
@@ -184,6 +234,15 @@ def _begin(act: RowAct, lines: Sequence[Line], source: str, **kept: Any) -> Batc
 
 
 # Going on -------------------------------------------------------------------------------------------------------------
+
+
+def begin_trying(batch: Batch, now: datetime) -> Batch:
+    """Few rows are tried while somebody waits; more are a worker's."""
+    if batch.total <= AT_ONCE:
+        step(batch, now)
+    if batch.state in UNDER_WAY:
+        hand_over(batch)
+    return batch
 
 
 def go_on(batch: Batch, *, clock: Callable[[], datetime], until: datetime) -> int:
@@ -219,7 +278,7 @@ def _locked(batch: Batch, state: str) -> bool:
 
 
 def _try_some(batch: Batch, now: datetime) -> int:
-    act, user = find_act(batch.kind), batch.user
+    act, user = find_act(batch.kind), holder_of(batch)
     # Looked at before the batch is held: previews may settle what is overdue, which takes the customers' rows.
     rows = list(batch.rows.filter(state=Row.READ).order_by("line")[:CHUNK])
     customers = customers_of(rows) if act.about_customers else {}
@@ -292,8 +351,18 @@ def counts(batch: Batch) -> Counter[str]:
     return Counter(dict(rows.values_list("state", "n")))
 
 
-def sums(batch: Batch) -> list[tuple[str, str]]:
-    """What the rows that can be done come to: money due at once by currency, units by feature; one query."""
+def counts_of(found: Sequence[Batch]) -> dict[int, Counter[str]]:
+    """The same for several, by their keys; one query."""
+    rows = BatchRow.objects.filter(batch__in=found).order_by().values_list("batch", "state").annotate(n=Count("id"))
+    number: dict[int, Counter[str]] = {batch.pk: Counter() for batch in found}
+    for key, state, n in rows.values_list("batch", "state", "n"):
+        number[key][state] = n
+    return number
+
+
+def totals(batch: Batch) -> tuple[Mapping[str, int], Mapping[str, Decimal]]:
+    """What the rows that can be done come to: money due at once, in minor units by currency, and units by feature; one
+    query."""
     due: Counter[str] = Counter()
     units: dict[str, Decimal] = {}
     for facts, cells in batch.rows.filter(state=Row.READY).values_list("facts", "cells").iterator():
@@ -302,6 +371,12 @@ def sums(batch: Batch) -> list[tuple[str, str]]:
         if "units" in facts:
             slug = cells.get("feature", "")
             units[slug] = units.get(slug, Decimal(0)) + Decimal(facts["units"])
+    return due, units
+
+
+def sums(batch: Batch) -> list[tuple[str, str]]:
+    """The totals in words."""
+    due, units = totals(batch)
     return [
         *(("due", format_minor(total, currency)) for currency, total in sorted(due.items())),
         *((f"units of {slug}", grouped(total)) for slug, total in sorted(units.items())),
@@ -314,7 +389,7 @@ def sums(batch: Batch) -> list[tuple[str, str]]:
 @transaction.atomic
 def confirm(batch: Batch, seen: str, *, actor: Actor, now: datetime) -> Operation:
     """Let the rows that can be done be done, as they were looked at. Raises `Moved`, `NobodyLeft`, `NotInThisState`,
-    and `ApprovalNeeded` where a rule wants a second person."""
+    `MayNotDecide` for whoever approves what they began, and `ApprovalNeeded` where a rule wants a second person."""
     if not _locked(batch, State.TRIED):
         raise NotInThisState(batch)
     if seen != batch.fingerprint:
@@ -322,6 +397,7 @@ def confirm(batch: Batch, seen: str, *, actor: Actor, now: datetime) -> Operatio
     ready = batch.rows.filter(state=Row.READY).count()
     if not ready:
         raise NobodyLeft
+    _refuse_own_approval(batch, actor)
     guard_as("bulk.started", actor=actor, now=now, reason=batch.reason, batch=batch)
     batch.state, batch.confirmed_at = State.RUNNING, now
     batch.approval, batch.approved_by = actor.approval, actor.approved_by
@@ -338,6 +414,13 @@ def confirm(batch: Batch, seen: str, *, actor: Actor, now: datetime) -> Operatio
     )
     hand_over(batch)
     return operation
+
+
+def _refuse_own_approval(batch: Batch, actor: Actor) -> None:
+    """Whoever began it, also through a key that they made, is no second person when somebody else confirms it."""
+    own = {batch.created_by, *([batch.key.created_by] if batch.key else [])}
+    if actor.approved_by and actor.approved_by in own:
+        raise MayNotDecide("You began this yourself; somebody else has to decide it.")
 
 
 def hand_over(batch: Batch) -> None:
@@ -418,7 +501,8 @@ def _do_next(batch: Batch, now: datetime) -> int:
 def _do(row: BatchRow, batch: Batch, act: RowAct, now: datetime) -> None:
     if not row.cells:
         raise DataErased
-    if batch.user is None or not batch.user.is_active or not batch.user.has_perms(act.needs(row.cells)):
+    holder = holder_of(batch)
+    if holder is None or not holder.is_active or not holder.has_perms(act.needs(row.cells)):
         raise MayNot
     if row.customer is not None:
         hold(row.customer, alone=True)
