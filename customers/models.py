@@ -16,9 +16,10 @@ from django.db.models import F, Func, Prefetch, Q, Value
 from django.db.models.functions import Upper
 from simple_history.models import HistoricalRecords
 
-from catalog.models import Coupon, Plan, PlanVersion, Product, PromoCode, terms_of
+from catalog.models import Coupon, Feature, Plan, PlanVersion, Product, PromoCode, terms_of
+from catalog.money import plain
 from catalog.terms import PlanTerms
-from customers.recurring import recurring
+from customers.recurring import Held, pieces, prices_levels, recurring
 from customers.states import APPLYING, LIVE, NEXT, CannotMove, SubscriptionState
 
 CUSTOMER_ID = RegexValidator(
@@ -304,6 +305,7 @@ class Phase(models.Model):
     bought = models.JSONField(default=dict, help_text="Prepaid units by item key, the included ones counted.")
     pending_since = models.DateTimeField(null=True, help_text="Waits for its invoice to be paid; not in force.")
     # What it brings as it was sold, see recurring.py: follows from the version, the quantity and the units bought.
+    # What the levels in use add is `LevelRevenue`.
     monthly = models.BigIntegerField(default=0, editable=False, help_text="Minor units, normalised to a month.")
     fees = models.BigIntegerField(default=0, editable=False, help_text="Of one renewal, minor units.")
     fees_between = models.BigIntegerField(default=0, editable=False, help_text="Of a billing date inside a period.")
@@ -346,18 +348,28 @@ class Phase(models.Model):
         return f"{self.version} from {self.starts_at:%Y-%m-%d}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """With what it brings, whenever that can have changed; who uses `update()` hands on `brings()` as well."""
-        fields = kwargs.get("update_fields")
-        if fields is None or {"version", "quantity", "bought"} & set(fields):
+        """With what it brings, whenever that can have changed; so nobody changes these columns with `update()`."""
+        fields, is_new = kwargs.get("update_fields"), self._state.adding
+        is_sold_anew = fields is None or bool({"version", "quantity", "bought"} & set(fields))
+        if is_sold_anew:
             brought = recurring(terms_of(self.version_id).sold(self.quantity, self.bought_units()))
             self.monthly, self.fees, self.fees_between = brought.monthly, brought.fees, brought.fees_between
             if fields is not None:
-                kwargs["update_fields"] = [*fields, *self.brings()]
+                kwargs["update_fields"] = [*fields, "monthly", "fees", "fees_between"]
         super().save(*args, **kwargs)
+        if prices_levels(terms_of(self.version_id)) or (is_sold_anew and not is_new):
+            self._tell_levels(is_new=is_new)
 
-    def brings(self) -> dict[str, int]:
-        """The columns that follow from its version, quantity and bought units."""
-        return {"monthly": self.monthly, "fees": self.fees, "fees_between": self.fees_between}
+    def _tell_levels(self, *, is_new: bool) -> None:
+        """What the levels of its contract add, from all that is known of them: a phase that was over may be back."""
+        if not is_new:
+            self.level_revenue.all().delete()
+        history = LevelInUse.objects.filter(subscription=self.subscription_id).select_related("feature")
+        held = [row.held() for row in history]
+        LevelRevenue.objects.bulk_create(
+            LevelRevenue(phase=self, starts_at=piece.starts_at, ends_at=piece.ends_at, monthly=piece.monthly)
+            for piece in pieces(terms_of(self.version_id), self.quantity, self.bought_units(), held)
+        )
 
     def covers(self, at: datetime) -> bool:
         return self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
@@ -376,6 +388,66 @@ class Phase(models.Model):
 
     def bought_units(self) -> dict[str, Decimal]:
         return {key: Decimal(units) for key, units in self.bought.items()}
+
+
+class LevelInUse(models.Model):
+    """How many units of a level (seats) a contract had in use, from–until: what it is charged by. See levels.py.
+
+    Kept beside the balances because events move into the archive, and because a phase asks for its past when it is
+    written: it begins with the level of the one before it.
+    """
+
+    subscription = models.ForeignKey(Subscription, on_delete=models.PROTECT, related_name="levels")
+    feature = models.ForeignKey(Feature, on_delete=models.PROTECT, related_name="+", db_index=False)
+    units = models.DecimalField(max_digits=30, decimal_places=6)
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("starts_at", "id")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["subscription", "feature"], condition=Q(ends_at=None), name="one_level_at_a_time"
+            ),
+            models.CheckConstraint(
+                name="level_is_of_a_time", condition=Q(ends_at=None) | Q(ends_at__gt=F("starts_at"))
+            ),
+            models.CheckConstraint(name="level_in_use", condition=Q(units__gt=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{plain(self.units)} {self.feature} from {self.starts_at:%Y-%m-%d}"
+
+    def held(self) -> Held:
+        return Held(self.feature.slug, self.units, self.starts_at, self.ends_at)
+
+
+class LevelRevenue(models.Model):
+    """What the levels in use add to `Phase.monthly`, from–until; of these times only those in its phase count.
+
+    It follows from the phase and the levels of its contract, and is written with either.
+    """
+
+    phase = models.ForeignKey(Phase, on_delete=models.CASCADE, related_name="level_revenue")
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(null=True)
+    monthly = models.BigIntegerField(help_text="Minor units, normalised to a month.")
+
+    class Meta:
+        ordering = ("starts_at", "id")
+        constraints = [
+            models.UniqueConstraint(fields=["phase"], condition=Q(ends_at=None), name="one_sum_of_levels_at_a_time"),
+            models.CheckConstraint(
+                name="level_revenue_is_of_a_time", condition=Q(ends_at=None) | Q(ends_at__gt=F("starts_at"))
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["starts_at"], name="level_revenue_start"),
+            models.Index(fields=["ends_at"], condition=Q(ends_at__isnull=False), name="level_revenue_end"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.monthly} from {self.starts_at:%Y-%m-%d}"
 
 
 class PriceOverrideQuerySet(models.QuerySet):

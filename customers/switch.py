@@ -295,9 +295,9 @@ def switch_now(
             is_trial=current.is_trial and keep_schedule,
         )
     if phase.is_trial:
-        subscription.phases.kept().filter(starts_at__gt=at, version=current.version).update(
-            version=version, quantity=quantity, bought=phase.bought, **phase.brings()
-        )
+        for following in subscription.phases.kept().filter(starts_at__gt=at, version=current.version):
+            following.version, following.quantity, following.bought = version, quantity, phase.bought
+            following.save(update_fields=["version", "quantity", "bought"])
     _set_period_of(subscription, phase, at)
     subscription.save()
     return phase

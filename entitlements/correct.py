@@ -10,12 +10,14 @@ from django.db import transaction
 from django.db.models import Q
 
 from catalog.money import grouped
+from catalog.terms import ALLOCATED
 from customers.holdings import contracts_at
 from customers.journal import Actor, record, require_reason
 from customers.models import Customer, Operation
 from entitlements.balances import Bucket, Mode, burn
 from entitlements.events import write_event
 from entitlements.late import WindowBilled, add, main_of
+from entitlements.levels import tell_levels
 from entitlements.metered import (
     RECOUNT,
     counted_of,
@@ -110,6 +112,8 @@ def void_event(
         row.voided_at, row.void_operation = now, operation
         row.save(update_fields=["voided_at", "void_operation"])
         _count_anew(customer, row, giving, is_billed, now=now)
+    levels = [returned.balance for returned in giving.returned if returned.event.feature.usage == ALLOCATED]
+    tell_levels(customer, [balance.subscription_id for balance in levels if balance.is_promised], now=now)
     return Voided(tuple(rows), operation, tuple(giving.returned))
 
 

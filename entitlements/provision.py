@@ -17,12 +17,14 @@ from entitlements.accrual import MONTH, Piece, dates_of, gauges_of, next_piece
 from entitlements.allowances import contributions_of
 from entitlements.balances import Bucket, BucketMove, Contribution, Fate, Kind, Standing, fresh
 from entitlements.events import write_event
+from entitlements.levels import tell_levels
 from entitlements.meters import Gauge, rounded
 from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, Grant, MeterMember, UsageEvent
 from entitlements.pool import Beside, Pool, is_level
 from entitlements.readings import (
     bucket_of,
     came_back,
+    feature_terms,
     gauge_of,
     grant_terms,
     item_terms,
@@ -264,12 +266,23 @@ def settle(
     where something has to be written.
     """
     by_id = {row.pk: row for row in rows}
+    moved = [standing.bucket.owner[0] for standing in there.standings if _moves_level(standing, by_id)]
     for bucket in there.over:
         if bucket.id in by_id:
             _move_level_out(by_id[bucket.id], bucket, now=now, operation=operation)
             close(by_id[bucket.id], ended_at=bucket.ends_at, now=now, operation=operation)
     written = [_settle_standing(customer, standing, by_id, now, operation) for standing in there.standings]
-    return written + [_settle_beside(customer, beside, by_id, now, operation) for beside in there.beside]
+    written += [_settle_beside(customer, beside, by_id, now, operation) for beside in there.beside]
+    tell_levels(customer, moved, now=now)
+    return written
+
+
+def _moves_level(standing: Standing, by_id: dict[int, Balance]) -> bool:
+    """Whether it changes what the plan's own bucket holds of a level."""
+    bucket = standing.bucket
+    if not is_level(bucket):
+        return False
+    return bool(bucket.used) if bucket.id is None else by_id[bucket.id].used != bucket.used
 
 
 def _settle_standing(
@@ -403,6 +416,19 @@ def apply_moves(
             level = gauge_of(row) if row and move.after.gauge else None
             gauge = level.carried(move.after.starts_at) if level else None
             open_bucket(customer, replace(move.after, used=later, gauge=gauge), now=now, operation=operation)
+    tell_levels(customer, _with_levels_moved(moves), now=now)
+
+
+def _with_levels_moved(moves: Sequence[BucketMove]) -> set[int | None]:
+    """The contracts in which a level comes or goes; what is only put under another item stays as it is."""
+    found: set[int | None] = set()
+    for move in moves:
+        before, after = move.before, move.after
+        stays = before is not None and after is not None and before.id == after.id
+        for bucket in (before, after):
+            if bucket is not None and is_level(bucket) and not stays and (before is not None or bucket.used):
+                found.add(bucket.owner[0])
+    return found
 
 
 def _roll_on(
@@ -501,10 +527,19 @@ def _write_piece(customer: Customer, piece: Piece, rows: Sequence[Balance], *, n
 
 def close_all(customer: Customer, subscription_id: int, *, ended_at: datetime, now: datetime) -> None:
     """End the buckets of a contract that has ended. Buckets of assigned plans stay: coming back resumes them."""
-    for row in locked(open_rows(customer).select_related("withheld_by").filter(subscription_id=subscription_id)):
+    rows = locked(open_rows(customer).select_related("withheld_by").filter(subscription_id=subscription_id))
+    for row in rows:
         if came_back(row, ended_at):
             give_back(row, now=now)
         close(row, ended_at=ended_at, now=now)
+    tell_of_closed(customer, rows, now=ended_at)
+
+
+def tell_of_closed(customer: Customer, rows: Iterable[Balance], *, now: datetime) -> None:
+    """What was held of levels in the plans' own buckets that were closed is no longer in use there."""
+    own = [row for row in rows if row.is_promised and row.used]
+    features = feature_terms(row.feature_id for row in own)
+    tell_levels(customer, [row.subscription_id for row in own if features[row.feature_id].is_allocated], now=now)
 
 
 def reanchor(customer: Customer, contracts: list[Contract], *, now: datetime, operation: Operation) -> list[Balance]:

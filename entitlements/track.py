@@ -20,6 +20,7 @@ from entitlements.allowances import sources_of
 from entitlements.balances import Bucket, Mode, burn
 from entitlements.check import UnknownFeature, check
 from entitlements.events import first_event, write_event
+from entitlements.levels import tell_levels
 from entitlements.models import UNITS, Balance, UsageEvent
 from entitlements.provision import held_until, hold, settle
 from entitlements.readings import find_feature, locked, open_rows, pool
@@ -236,6 +237,9 @@ def count_on(
         counts_key=asked.counts_key,
     )
     asked.keep(None if main is None else written[main], at, amount - burnt.taken)
+    if feature.is_allocated:
+        counted = [written[places[i]] for i, _ in burnt.parts]
+        tell_levels(customer, [row.subscription_id for row in counted if row.is_promised], now=now)
     after = [
         replace(bucket, id=written[place].pk, used=written[place].used)
         for place, bucket in zip(places, buckets, strict=True)

@@ -23,7 +23,7 @@ from customers.holdings import contracts_at
 from customers.journal import CLOCKWORK, record
 from customers.models import Customer, Operation, Phase, Subscription
 from customers.states import SubscriptionState
-from entitlements.provision import close, close_all, held_until, settle
+from entitlements.provision import close, close_all, held_until, settle, tell_of_closed
 from entitlements.readings import locked, open_rows, pool
 from entitlements.reset import bring_up_to_date
 from invoicing.commitment import Commitment
@@ -297,6 +297,7 @@ def _close_windows(customer: Customer, subscription: Subscription, *, at: dateti
     there = pool(customer, own, rows, at, merges=False)
     settle(customer, there, rows, now=now)
     kept = {bucket.id for bucket in there.buckets}
-    for row in rows:
-        if row.closed_at is None and row.pk not in kept:
-            close(row, ended_at=at, now=now)
+    over = [row for row in rows if row.closed_at is None and row.pk not in kept]
+    for row in over:
+        close(row, ended_at=at, now=now)
+    tell_of_closed(customer, over, now=at)

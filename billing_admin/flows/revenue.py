@@ -1,8 +1,9 @@
-"""Reading: monthly recurring revenue and its movements, from the phases of contracts. Nothing is kept beside them.
+"""Reading: monthly recurring revenue and its movements, from the phases of contracts and the levels in use in them.
 
-A customer's recurring revenue at an instant is the sum of `Phase.monthly` over what is in force then: no trial, nothing
-that waits for a payment. A month is of UTC, `[first, next first)`; a customer moves at most once in it, from what they
-brought when it began to what they brought when it ended. So opening and movements always make the closing.
+A customer's recurring revenue at an instant is the sum over what is in force then of `Phase.monthly` and of what levels
+(seats) add to it, `LevelRevenue.monthly`: no trial, nothing that waits for a payment. A month is of UTC, `[first, next
+first)`; a customer moves at most once in it, from what they brought when it began to what they brought when it ended.
+So opening and movements always make the closing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from django.db import connection
-from django.db.models import Sum
 
-from catalog.models import Plan
 from catalog.periods import Cadence, boundary, count_until
-from customers.models import Phase, PhaseQuerySet
-from customers.states import SubscriptionState
 
 MONTH = Cadence.parse("P1M")
 ORIGIN = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,25 +86,40 @@ class Moved:
 
 # The statement, in parts. What counts has one address, and what a movement is called another.
 BROUGHT = """
-WITH brought AS NOT MATERIALIZED (
-  SELECT s.customer_id, p.starts_at, p.ends_at, p.monthly
+WITH counting AS NOT MATERIALIZED (
+  SELECT p.id, s.customer_id, l.currency, p.starts_at, p.ends_at, p.monthly
   FROM customers_phase p
   JOIN customers_subscription s ON s.id = p.subscription_id
   JOIN catalog_planversion v ON v.id = p.version_id
   JOIN catalog_plan l ON l.id = v.plan_id
-  WHERE p.withdrawn_at IS NULL AND p.pending_since IS NULL AND NOT p.is_trial AND p.monthly <> 0
-    AND s.state <> 'pending_payment' AND l.kind = 'billed' AND l.currency = %(currency)s
+  WHERE p.withdrawn_at IS NULL AND p.pending_since IS NULL AND NOT p.is_trial
+    AND s.state <> 'pending_payment' AND l.kind IN ('billed', 'stripe')
+), brought AS NOT MATERIALIZED (
+  SELECT customer_id, currency, starts_at, ends_at, monthly FROM counting WHERE monthly <> 0
+  UNION ALL
+  SELECT c.customer_id, c.currency, greatest(c.starts_at, r.starts_at), least(c.ends_at, r.ends_at), r.monthly
+  FROM counting c JOIN customers_levelrevenue r ON r.phase_id = c.id
+  WHERE r.starts_at < coalesce(c.ends_at, 'infinity') AND coalesce(r.ends_at, 'infinity') > c.starts_at
 )"""
-EVERYBODY = ", chosen AS NOT MATERIALIZED (SELECT * FROM brought)"
+IN_FORCE = " starts_at <= %(at)s AND (ends_at IS NULL OR ends_at > %(at)s)"
+OF_CURRENCY = " AND currency = %(currency)s"
+EVERYBODY = ", chosen AS NOT MATERIALIZED (SELECT * FROM brought WHERE currency = %(currency)s)"
 # Those of whom anything began or ended in the month: nobody else can have moved in it.
-TOUCHED = """, chosen AS (
-  SELECT * FROM brought WHERE customer_id IN (
-    SELECT customer_id FROM brought WHERE starts_at >= %(first)s AND starts_at < %(until)s
-    UNION
-    SELECT customer_id FROM brought WHERE ends_at >= %(first)s AND ends_at < %(until)s
-  )
+TOUCHED = """, touched AS (
+  SELECT customer_id FROM counting WHERE starts_at >= %(first)s AND starts_at < %(until)s
+  UNION
+  SELECT customer_id FROM counting WHERE ends_at >= %(first)s AND ends_at < %(until)s
+  UNION
+  SELECT s.customer_id
+  FROM customers_levelrevenue r
+  JOIN customers_phase p ON p.id = r.phase_id
+  JOIN customers_subscription s ON s.id = p.subscription_id
+  WHERE (r.starts_at >= %(first)s AND r.starts_at < %(until)s) OR (r.ends_at >= %(first)s AND r.ends_at < %(until)s)
+), chosen AS (
+  SELECT * FROM brought WHERE currency = %(currency)s AND customer_id IN (SELECT customer_id FROM touched)
 )"""
-# Each phase adds when it begins and takes away when it ends; the running sum of a customer by month is what they bring.
+# What brings something adds it when it begins and takes it away when it ends; the running sum of a customer by month is
+# what they bring.
 MOVED = """, change AS (
   SELECT customer_id, date_trunc('month', d.at, 'UTC') AS month, sum(d.amount) AS change
   FROM chosen CROSS JOIN LATERAL (VALUES (starts_at, monthly), (ends_at, -monthly)) AS d(at, amount)
@@ -181,36 +193,38 @@ def _rows(parts: Sequence[str], **values: Any) -> Sequence[tuple[Any, ...]]:
 # What is in force ----------------------------------------------------------------------------------------------------
 
 
-def counted(currency: str, until: datetime) -> PhaseQuerySet:
-    """The phases that bring something just before an instant: what an opening or a closing is the sum of."""
-    rows: PhaseQuerySet = Phase.objects.in_force(until - INSTANT)
-    return (
-        rows.filter(is_trial=False, version__plan__kind=Plan.Kind.BILLED, version__plan__currency=currency)
-        .exclude(monthly=0)
-        .exclude(subscription__state=SubscriptionState.PENDING_PAYMENT)
-    )
+HELD = (
+    BROUGHT,
+    " SELECT customer_id, sum(monthly)::bigint FROM brought WHERE",
+    IN_FORCE,
+    OF_CURRENCY,
+    """ AND (%(before)s::bigint IS NULL OR customer_id < %(before)s)
+GROUP BY customer_id ORDER BY customer_id DESC LIMIT %(most)s""",
+)
+TOTAL = (BROUGHT, " SELECT coalesce(sum(monthly), 0)::bigint FROM brought WHERE", IN_FORCE, OF_CURRENCY)
+TOTALS = (
+    BROUGHT,
+    " SELECT currency, sum(monthly)::bigint FROM brought WHERE",
+    IN_FORCE,
+    " GROUP BY 1 ORDER BY 2 DESC, 1",
+)
 
 
 def held(
     currency: str, until: datetime, *, before: int | None = None, most: int | None = None
 ) -> list[tuple[int, int]]:
     """`(customer, minor units a month)` just before an instant, the newest customer first."""
-    rows = counted(currency, until).order_by("-subscription__customer_id").values_list("subscription__customer_id")
-    if before is not None:
-        rows = rows.filter(subscription__customer_id__lt=before)
-    found = rows.annotate(brings=Sum("monthly"))
-    return list(found if most is None else found[:most])
+    found = _rows(HELD, currency=currency, at=until - INSTANT, before=before, most=most)
+    return [(customer_id, brings) for customer_id, brings in found]
 
 
 def monthly_total(currency: str, until: datetime) -> int:
     """Recurring revenue just before an instant, minor units."""
-    found: int | None = counted(currency, until).order_by().aggregate(sum=Sum("monthly"))["sum"]
-    return found or 0
+    [(found,)] = _rows(TOTAL, currency=currency, at=until - INSTANT)
+    total: int = found
+    return total
 
 
 def by_currency(now: datetime) -> dict[str, int]:
     """Recurring revenue now, in each currency that has any; what is sold in most comes first."""
-    rows = Phase.objects.in_force(now).filter(is_trial=False, version__plan__kind=Plan.Kind.BILLED)
-    rows = rows.exclude(subscription__state=SubscriptionState.PENDING_PAYMENT).exclude(monthly=0).order_by()
-    sums = rows.values_list("version__plan__currency").annotate(brings=Sum("monthly"))
-    return dict(sorted(sums, key=lambda row: (-row[1], row[0])))
+    return dict(_rows(TOTALS, at=now))

@@ -65,7 +65,7 @@ def test_fees_in_arrears_count_and_set_up_fees_do_not():
     assert brought(on(terms)) == (4000, 4000, 0)
 
 
-def test_use_and_levels_do_not_count():
+def test_use_does_not_count_and_a_level_is_not_part_of_what_a_phase_brings_by_itself():
     assert brought(on(plan("pro", fee(50), allowance(100, price="0.10"), paid_seats(2)))) == (5000, 5000, 0)
 
 
