@@ -184,6 +184,7 @@ def _phase_begins(subscription: Subscription, phase: Phase) -> Coming:
         kind,
         phase.starts_at,
         change_words(phase, before),
+        start_words(subscription) if kind is Kind.START else "",
         currency=phase.version.plan.currency,
         amount=0 if phase.is_trial else phase.fees,
     )
@@ -201,6 +202,11 @@ def phase_words(phase: Phase) -> str:
     custom = " (custom)" if phase.version.tailored else ""
     times = f" × {phase.quantity}" if phase.quantity > 1 else ""
     return f"{phase.version.plan.title}{custom}{times}"
+
+
+def start_words(subscription: Subscription) -> str:
+    """What access of a contract to come waits for; nothing where it begins by its date."""
+    return "access waits for its payment" if subscription.waits_for_payment else ""
 
 
 def end_words(subscription: Subscription) -> str:

@@ -8,7 +8,6 @@ from django.db.models import Exists, OuterRef, Q
 from catalog.models import Plan, terms_of
 from customers.contracts import MULTIPLYING, Contract, order
 from customers.models import Customer, Phase, PhaseQuerySet, Subscription, SubscriptionQuerySet
-from customers.states import APPLYING
 
 
 def contract_of(phase: Phase, customer: Customer) -> Contract:
@@ -57,7 +56,7 @@ def contracts_of_all(customers: Sequence[Customer], at: datetime) -> dict[int, l
 def next_edges(customers: Iterable[Customer], at: datetime) -> dict[int, datetime]:
     """By customer, when dates alone change next what applies: a phase begins or ends, a contract ends; one query."""
     coming_or_in_force = Q(ends_at=None) | Q(ends_at__gt=at) | Q(subscription__ends_at__gt=at)
-    phases = Phase.objects.kept().filter(coming_or_in_force, subscription__state__in=APPLYING)
+    phases = Phase.objects.kept().giving_access().filter(coming_or_in_force)
     dates = phases.filter(subscription__customer__in=list(customers)).values_list(
         "subscription__customer_id", "starts_at", "ends_at", "subscription__ends_at"
     )
@@ -70,7 +69,7 @@ def next_edges(customers: Iterable[Customer], at: datetime) -> dict[int, datetim
 
 
 def _applying(at: datetime) -> PhaseQuerySet:
-    phases = Phase.objects.in_force(at).filter(subscription__state__in=APPLYING)
+    phases = Phase.objects.in_force(at).giving_access()
     return phases.exclude(Q(subscription__add_on=True) & Exists(_main_plan_over(at))).select_related(
         "subscription", "version__plan"
     )

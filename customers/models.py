@@ -143,6 +143,11 @@ class PhaseQuerySet(models.QuerySet):
         """Those that begin once their invoice is paid."""
         return self.filter(withdrawn_at=None, pending_since__isnull=False)
 
+    def giving_access(self) -> "PhaseQuerySet":
+        """Those of contracts that give access by their dates alone: not of one whose first payment is still to come."""
+        waits = Q(subscription__state=SubscriptionState.SCHEDULED, subscription__waits_for_payment=True)
+        return self.filter(subscription__state__in=APPLYING).exclude(waits)
+
     def in_force(self, now: datetime) -> "PhaseQuerySet":
         return self.kept().filter(Q(ends_at=None) | Q(ends_at__gt=now), starts_at__lte=now)
 
@@ -222,6 +227,9 @@ class Subscription(models.Model):
     parked_at = models.DateTimeField(null=True)
     parked_because = models.CharField(max_length=500, blank=True)
     trial_ends_at = models.DateTimeField(null=True, help_text="Use before it is never billed.")
+    waits_for_payment = models.BooleanField(
+        default=False, help_text="Of a start on a day to come: access comes with the first payment, not by date."
+    )
     net_terms_days = models.PositiveSmallIntegerField(null=True, help_text="Days to pay; empty: the account's.")
     payment_window_hours = models.PositiveSmallIntegerField(null=True, help_text="Empty: the account's.")
     approve_first_invoice = models.BooleanField(null=True, help_text="Empty: as the account does.")

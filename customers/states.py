@@ -31,7 +31,7 @@ LIVE = (SubscriptionState.TRIALING, SubscriptionState.ACTIVE, SubscriptionState.
 
 
 # Those whose phases apply by their dates alone: a contract that was agreed for a day to come gives access from that day
-# on, whether or not a worker has begun it by then.
+# on, whether or not a worker has begun it by then, unless it waits for its first payment.
 APPLYING = (*LIVE, SubscriptionState.SCHEDULED)
 
 

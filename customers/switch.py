@@ -390,8 +390,12 @@ def plan_start(
     trial_ends_at: datetime | None,
     starts_at: datetime,
     ends_at: datetime | None,
+    waits_for_payment: bool = False,
 ) -> Subscription:
-    """A contract that begins on a day to come, by itself; nothing is billed before. A trial comes first, if any."""
+    """A contract that begins on a day to come, by itself; nothing is billed before. A trial comes first, if any.
+
+    `waits_for_payment`: from its day on it waits until its first invoice is paid.
+    """
     first = stages[0]
     subscription = Subscription.objects.create(
         customer=customer,
@@ -400,6 +404,7 @@ def plan_start(
         quantity=first.quantity,
         started_at=starts_at,
         trial_ends_at=trial_ends_at,
+        waits_for_payment=waits_for_payment,
         bills_at=starts_at,
         ends_at=ends_at,
         end_reason="term_ended" if ends_at else "",
@@ -420,9 +425,10 @@ def plan_start(
     return subscription
 
 
-def begin(subscription: Subscription, phase: Phase, *, at: datetime) -> None:
-    """Let a contract begin whose day has come."""
-    subscription.move_to(SubscriptionState.TRIALING if phase.is_trial else SubscriptionState.ACTIVE)
+def begin(subscription: Subscription, phase: Phase, *, at: datetime, pending: bool = False) -> None:
+    """Let a contract begin whose day has come, or wait for its first payment from then on."""
+    begun = SubscriptionState.TRIALING if phase.is_trial else SubscriptionState.ACTIVE
+    subscription.move_to(SubscriptionState.PENDING_PAYMENT if pending else begun)
     _set_period_of(subscription, phase, at)
     subscription.save()
 

@@ -31,7 +31,17 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast, TruncDay
 
-from billing_admin.coming import Coming, Kind, Sums, change_words, end_words, phase_words, runs_out_at, sums_by_day
+from billing_admin.coming import (
+    Coming,
+    Kind,
+    Sums,
+    change_words,
+    end_words,
+    phase_words,
+    runs_out_at,
+    start_words,
+    sums_by_day,
+)
 from billing_admin.flows.override_outlook import words_of
 from billing_admin.flows.position import levels_by_contract
 from billing_admin.flows.upcoming import Upcoming, upcoming
@@ -265,7 +275,7 @@ def _tell_renewal(row: Phase) -> Coming:
 
 
 def _tell_start(row: Phase) -> Coming:
-    why = "on trial" if row.is_trial else ""
+    why = "on trial" if row.is_trial else start_words(row.subscription)
     return _coming(Kind.START, row, phase_words(row), why, customer=row.subscription.customer)
 
 

@@ -24,7 +24,7 @@ from customers.journal import Actor
 from customers.models import Customer, Operation
 from deals.models import Deal, DealVersion
 from deals.states import DealState, refuse_move
-from deals.terms import NOW, DealTerms, describe_override, describe_price, said
+from deals.terms import DealTerms, describe_override, describe_price, said
 from invoicing.tongue import DESK
 
 DISCOUNT, VALUE, MONTHS = "discount", "value", "months"
@@ -38,17 +38,6 @@ class CustomerMoved(ValidationError):
             f"What {deal.customer} has of this product is not what {deal.name} was written for any more."
             " Look at its calendar and save it again.",
             code="deal_customer_moved",
-        )
-
-
-class StartsInTheFuture(ValidationError):
-    """Access on a day to come cannot wait for a payment."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "A contract that begins on a day to come gives access on that day. Let it begin at once, or say that access"
-            " does not wait for the first payment.",
-            code="start_to_come",
         )
 
 
@@ -189,7 +178,6 @@ def submit(deal: Deal, *, reason: str = "", actor: Actor, now: datetime) -> Deal
     terms = read_terms(version)
     check(deal, terms)
     refuse_customer_moved(deal, terms)
-    refuse_gated_start(terms, held=terms.stands_on.version_id is not None, now=now)
     for coupon in terms.coupons:
         coupon_for_act(deal.customer, coupon.code, now, plan=deal.base_version.plan)
     freeze(version, now)
@@ -217,13 +205,6 @@ def approved(deal: Deal, version: DealVersion, *, actor: Actor, now: datetime, r
     by = f"{actor.approved_by} approved" if actor.approved_by else "No approval was needed for"
     summary = f"{by} the deal {deal.name}"
     return note(deal, "approved", summary, version=version, actor=actor, now=now, reason=reason)
-
-
-def refuse_gated_start(terms: DealTerms, *, held: bool, now: datetime) -> None:
-    """Raises `StartsInTheFuture` for a first contract on a day to come whose access would wait for a payment."""
-    later = terms.starts_at is not None and terms.starts_at > now
-    if later and not held and terms.activation != NOW and not terms.net_terms_days:
-        raise StartsInTheFuture
 
 
 def refuse_customer_moved(deal: Deal, terms: DealTerms) -> None:

@@ -138,6 +138,16 @@ class DealCalendar:
         return self.term.ends_at
 
     @property
+    def is_gated(self) -> bool:
+        """Whether access waits until the first invoice is paid."""
+        return self.change is not None and self.change.is_gated
+
+    @property
+    def payment_window(self) -> timedelta | None:
+        """How long that invoice may stay unpaid; None where nothing waits for it."""
+        return self.change.position.gate.payment_window if self.change is not None and self.is_gated else None
+
+    @property
     def net(self) -> int:
         return sum(invoice.net for invoice in self.invoices)
 

@@ -16,7 +16,7 @@ from django.db import transaction
 
 from billing_admin.flows.change import restarts_cycle
 from billing_admin.flows.coupons import apply_new, coupon_for_act
-from billing_admin.flows.deal_approval import VersionMoved, refuse_customer_moved, refuse_gated_start
+from billing_admin.flows.deal_approval import VersionMoved, refuse_customer_moved
 from billing_admin.flows.deal_calendar import first_boundary, new_specials, running_trial
 from billing_admin.flows.deal_use import Term, term_from
 from billing_admin.flows.deals import NotATemplate, check, hold, newest, note, read_terms
@@ -42,6 +42,8 @@ from deals.states import DealState, refuse_move
 from deals.terms import CUSTOMER, NOW, DealTerms
 from entitlements.models import FeatureOverride
 from entitlements.override import override
+from invoicing.lines import opening_lines, total
+from invoicing.models import BillingSettings
 from invoicing.special import REPLACE
 
 
@@ -80,8 +82,8 @@ class Done:
 def execute(deal: Deal, *, reason: str = "", actor: Actor, now: datetime) -> Deal:
     """Apply what was approved and signed; done already, nothing is done again.
 
-    Everything that is written carries the approval. Raises `CannotMoveDeal`, `VersionMoved`, `CustomerMoved`,
-    `StartsInTheFuture`, and whatever the acts refuse: a plan that is no longer offered, a coupon that is used up.
+    Everything that is written carries the approval. Raises `CannotMoveDeal`, `VersionMoved`, `CustomerMoved`, and
+    whatever the acts refuse: a plan that is no longer offered, a coupon that is used up.
     """
     deal = hold(deal)
     if deal.state == DealState.EXECUTED:
@@ -196,7 +198,6 @@ def _plan_start(order: Order) -> Done:
     """A first contract that begins by itself on its day."""
     terms, starts_at = order.terms, order.terms.starts_at
     assert starts_at is not None
-    refuse_gated_start(terms, held=False, now=order.now)
     days = order.base.terms().trial_days if terms.trial_days is None else terms.trial_days
     trial_ends_at = starts_at + timedelta(days=days) if days else None
     term = term_from(terms, opens_at=starts_at, anchor=trial_ends_at or starts_at, trial_ends_at=trial_ends_at)
@@ -206,12 +207,24 @@ def _plan_start(order: Order) -> Done:
         trial_ends_at=trial_ends_at,
         starts_at=starts_at,
         ends_at=None if terms.renews else term.ends_at,
+        waits_for_payment=_waits(order, term, trial_ends_at),
     )
     if order.customer.currency != terms.currency:
         order.customer.currency = terms.currency
         order.customer.save(update_fields=["currency"])
     _beside(order, subscription, new_specials(terms, term))
     return Done(subscription, term)
+
+
+def _waits(order: Order, term: Term, trial_ends_at: datetime | None) -> bool:
+    """Whether access comes with the first payment, as far as it is known before the day: terms to pay are trust, and a
+    trial, or a phase that costs nothing on its first day, has nothing to wait for."""
+    terms, card = order.terms, order.terms.phase_terms(order.terms.phases[0], order.base.terms())
+    days = BillingSettings.present().net_terms_days if terms.net_terms_days is None else terms.net_terms_days
+    if terms.activation == NOW or days or trial_ends_at is not None or card.billing_version == 0:
+        return False
+    wanted = card.sold(_quantity(order, 0), _bought(order, 0))
+    return wanted.is_invoiced and total(opening_lines(wanted, term.anchor, term.starts_at)) > 0
 
 
 def _beside(order: Order, subscription: Subscription, specials: Sequence[NewSpecial]) -> None:

@@ -130,6 +130,7 @@ def _activate(invoice: Invoice, *, actor: Actor, now: datetime, reason: str = ""
         switch.activate(subscription, phase)
         own = [c for c in contracts_at(customer, at) if c.subscription_id == subscription.pk]
         open_missing(customer, own, now=now)
+        put_under_overrides(customer, now=now, operation=operation)
         catch_up(customer, now=now)  # a period may have ended while the contract waited
         return
     _begin_pending(customer, subscription, phase, at=at, now=now, operation=operation)

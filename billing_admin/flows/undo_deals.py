@@ -39,6 +39,8 @@ class DealExecuted:
         starts_at = datetime.fromisoformat(operation.effects["phases"][0]["startsAt"])
         if contract.state in (SubscriptionState.ENDED, SubscriptionState.WITHDRAWN):
             return "The subscription is over."
+        if contract.state == SubscriptionState.PENDING_PAYMENT:
+            return "It waits for its first payment. Void that invoice, or cancel the plan."
         return f"It took effect on {starts_at:%-d %b %Y}. Amend it instead." if _began(operation, contract, now) else ""
 
     def look(self, operation: Operation, now: datetime) -> TakenBack:

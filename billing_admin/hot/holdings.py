@@ -21,7 +21,7 @@ from catalog.models import Feature, Plan, PlanItem, PlanVersion, terms_of
 from customers.contracts import Contract, order
 from customers.holdings import contract_of, default_contract_on
 from customers.models import Customer, Phase, Subscription
-from customers.states import APPLYING
+from customers.states import APPLYING, SubscriptionState
 from entitlements.models import FeatureOverride
 from entitlements.overrides import Override
 from entitlements.readings import feature_terms, override_of, remember_items
@@ -74,6 +74,7 @@ FROM unnest($1::text[]) WITH ORDINALITY AS n(name, ord)
 {_CUSTOMER}
 LEFT JOIN customers_subscription s
   ON s.customer_id = c.id AND s.state IN ({", ".join(f"'{state}'" for state in sorted(APPLYING))})
+  AND NOT (s.state = '{SubscriptionState.SCHEDULED}' AND s.waits_for_payment)
 LEFT JOIN customers_phase p ON p.subscription_id = s.id AND p.withdrawn_at IS NULL AND p.pending_since IS NULL
   AND (p.ends_at IS NULL OR p.ends_at > $2::timestamptz)
 LEFT JOIN catalog_planversion v ON v.id = p.version_id

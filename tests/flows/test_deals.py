@@ -11,7 +11,7 @@ from billing_admin.flows import deals
 from billing_admin.flows.approvals import approve, refuse
 from billing_admin.flows.cancel import cancel
 from billing_admin.flows.customers import deletion_blockers
-from billing_admin.flows.deal_approval import CustomerMoved, StartsInTheFuture, VersionMoved, submit
+from billing_admin.flows.deal_approval import CustomerMoved, VersionMoved, submit
 from billing_admin.flows.deal_execute import execute
 from billing_admin.flows.deal_past import deal_at
 from billing_admin.flows.deals import (
@@ -345,15 +345,6 @@ def test_a_template_is_the_beginning_of_many_deals():
 def draft_template() -> Deal:
     made = plan("pro", fee(100), allowance(100, price="0.10"))
     return create_deal(None, made.current_version, name="Ramp", actor=STAFF, now=MARCH_1)
-
-
-def test_a_start_to_come_does_not_wait_for_a_payment():
-    deal = draft()
-    terms = ramp(deal, 80, starts_at=APRIL_1)
-    save_version(deal, replace(terms, activation="after_payment"), actor=STAFF, now=MARCH_1)
-
-    with pytest.raises(StartsInTheFuture):
-        submit(deal, actor=STAFF, now=MARCH_1)
 
 
 def test_a_template_is_not_submitted():
