@@ -22,6 +22,7 @@ from customers.models import Customer, Phase, Subscription
 from customers.states import SubscriptionState
 
 MONTH = Cadence(months=1)
+CALENDAR = ("period_starts_at", "period_ends_at", "bills_at")
 
 
 class NothingScheduled(ValidationError):
@@ -232,8 +233,16 @@ def drop_pending(subscription: Subscription, *, now: datetime) -> None:
     subscription.phases.pending().update(withdrawn_at=now)
 
 
-def set_period(subscription: Subscription, terms: PlanTerms, anchor: datetime, at: datetime) -> None:
-    """The present period and the next instant of work; a planned end comes first."""
+def set_period(
+    subscription: Subscription,
+    terms: PlanTerms,
+    anchor: datetime,
+    at: datetime,
+    *,
+    coming: Sequence[Phase] | None = None,
+) -> None:
+    """The present period and the next instant of work; a planned end comes first. `coming` spares a query where the
+    phases after the one in force are known."""
     period = plan_period(terms, anchor, at)
     subscription.period_starts_at = period.starts_at if period else None
     subscription.period_ends_at = period.ends_at if period else None
@@ -241,9 +250,9 @@ def set_period(subscription: Subscription, terms: PlanTerms, anchor: datetime, a
         subscription.bills_at = subscription.ends_at
         return
     stops = [next_bill(terms, anchor, at), subscription.ends_at]
-    switch = subscription.phases.kept().filter(starts_at__gt=at).first() if subscription.pk else None
-    if switch:
-        stops.append(switch.starts_at)
+    if coming is None and subscription.pk:
+        coming = list(subscription.phases.kept().filter(starts_at__gt=at)[:1])
+    stops += [phase.starts_at for phase in coming or ()][:1]
     subscription.bills_at = min((stop for stop in stops if stop), default=None)
 
 
@@ -264,9 +273,10 @@ def switch_now(
 
     `pending` is a phase that waited for its payment: it begins now, with the periods that were paid for.
     """
-    current = _current(subscription, at)
+    course = _course(subscription, at)
+    current = course.current
     if not keep_schedule:
-        _drop_next(subscription, at=at, now=now)
+        _drop_next(subscription, course, now=now)
         subscription.ends_at, subscription.end_reason, subscription.settled_at = None, "", None
         current.ends_at = None
     ends_at = current.ends_at
@@ -468,9 +478,11 @@ def schedule(
     bought: Mapping[str, Decimal] | None = None,
 ) -> Phase:
     """The next phase: it begins when the one in force ends. What was scheduled before is replaced."""
-    _drop_next(subscription, at=at, now=now)
+    course = _course(subscription, at)
+    _drop_next(subscription, course, now=now)
+    has_end = (subscription.ends_at, subscription.end_reason, subscription.settled_at) != (None, "", None)
     subscription.ends_at, subscription.end_reason, subscription.settled_at = None, "", None
-    current = _current(subscription, at)
+    current = course.current
     current.ends_at = starts_at
     current.save(update_fields=["ends_at"])
     phase = Phase.objects.create(
@@ -481,18 +493,23 @@ def schedule(
         bought=as_json(bought),
         starts_at=starts_at,
     )
-    _set_period_of(subscription, current, at)
-    subscription.save()
+    _set_period_of(subscription, current, at, coming=[phase])
+    if has_end:
+        subscription.save()
+    else:
+        _save_calendar(subscription)
     return phase
 
 
-def _set_period_of(subscription: Subscription, current: Phase, at: datetime) -> None:
+def _set_period_of(
+    subscription: Subscription, current: Phase, at: datetime, *, coming: Sequence[Phase] | None = None
+) -> None:
     if current.is_trial:
         _set_trial_period(subscription, current)
         if subscription.ends_at is not None and subscription.bills_at is not None:
             subscription.bills_at = min(subscription.bills_at, subscription.ends_at)
     else:
-        set_period(subscription, current.terms(), current.anchor, at)
+        set_period(subscription, current.terms(), current.anchor, at, coming=coming)
 
 
 def withdraw_next(subscription: Subscription, *, at: datetime, now: datetime) -> Phase | None:
@@ -500,30 +517,53 @@ def withdraw_next(subscription: Subscription, *, at: datetime, now: datetime) ->
 
     Returns the first of them.
     """
-    scheduled = _drop_next(subscription, at=at, now=now)
+    course = _course(subscription, at)
+    scheduled = _drop_next(subscription, course, now=now)
     if scheduled is None:
         return None
-    current = _current(subscription, at)
+    current = course.current
     if current.is_trial and subscription.ends_at is None:
         _follow_trial(subscription, current)
-    _set_period_of(subscription, current, at)
-    subscription.save()
+    _set_period_of(subscription, current, at, coming=())
+    _save_calendar(subscription)
     return scheduled
 
 
-def _drop_next(subscription: Subscription, *, at: datetime, now: datetime) -> Phase | None:
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """The phases of a contract around an instant, in order: those that have begun and not ended before it, and those
+    that begin after it."""
+
+    begun: list[Phase]
+    coming: list[Phase]
+
+    @property
+    def current(self) -> Phase:
+        assert self.begun, "a live contract has a phase in force"
+        return self.begun[-1]
+
+
+def _course(subscription: Subscription, at: datetime) -> _Course:
+    """One query."""
+    kept = subscription.phases.kept().filter(Q(ends_at=None) | Q(ends_at__gte=at))
+    course = _Course([], [])
+    for phase in kept.select_related("version__plan").order_by("starts_at", "id"):
+        (course.begun if phase.starts_at <= at else course.coming).append(phase)
+    return course
+
+
+def _drop_next(subscription: Subscription, course: _Course, *, now: datetime) -> Phase | None:
     """Withdraw all that is to come, and say what came first; the present phase then ends with the contract, a trial
     where it was going to."""
-    coming: list[Phase] = list(subscription.phases.kept().filter(starts_at__gt=at).order_by("starts_at", "id"))
-    if not coming:
+    if not course.coming:
         return None
-    for phase in coming:
+    for phase in course.coming:
         phase.withdrawn_at = now
         phase.save(update_fields=["withdrawn_at"])
-    current = _current(subscription, at)
+    current = course.current
     current.ends_at = subscription.trial_ends_at if current.is_trial else subscription.ends_at
     current.save(update_fields=["ends_at"])
-    return coming[0]
+    return course.coming[0]
 
 
 def _follow_trial(subscription: Subscription, trial: Phase) -> Phase:
@@ -551,9 +591,10 @@ def cancel_at(
     unused: str = Subscription.Unused.NOTHING,
 ) -> None:
     """Plan the end of the contract; what was scheduled beyond it is withdrawn. The answers hold when it comes."""
-    _drop_next(subscription, at=at, now=now)
+    course = _course(subscription, at)
+    _drop_next(subscription, course, now=now)
     subscription.bills_use_at_end, subscription.unused_at_end = bill_use, unused
-    current = _current(subscription, at)
+    current = course.current
     current.ends_at = ends_at
     current.save(update_fields=["ends_at"])
     subscription.ends_at, subscription.end_reason = ends_at, reason
@@ -599,7 +640,7 @@ def uncancel(subscription: Subscription, *, at: datetime) -> None:
 
 def end(subscription: Subscription, *, at: datetime, reason: str, now: datetime) -> None:
     """End the contract at the instant; history stays."""
-    _drop_next(subscription, at=at, now=now)
+    _drop_next(subscription, _course(subscription, at), now=now)
     drop_pending(subscription, now=now)
     begun = subscription.phases.kept().filter(starts_at__lte=at)
     if subscription.state == SubscriptionState.PENDING_PAYMENT:
@@ -619,12 +660,15 @@ def roll(subscription: Subscription, phase: Phase, *, at: datetime) -> None:
     if subscription.state == SubscriptionState.TRIALING and not phase.is_trial:
         subscription.move_to(SubscriptionState.ACTIVE)
     _set_period_of(subscription, phase, at)
-    columns = ["state", "quantity", "period_starts_at", "period_ends_at", "bills_at"]
     if (subscription.state, subscription.quantity) != present:
-        subscription.save(update_fields=columns)
-        return
-    # Only the calendar moved on: that is no change of the contract, so its history keeps no version of it.
-    values = {column: getattr(subscription, column) for column in columns}
+        subscription.save(update_fields=["state", "quantity", *CALENDAR])
+    else:
+        _save_calendar(subscription)
+
+
+def _save_calendar(subscription: Subscription) -> None:
+    """Where only the calendar moved: that is no change of the contract, so its history keeps no version of it."""
+    values = {column: getattr(subscription, column) for column in CALENDAR}
     Subscription.objects.filter(pk=subscription.pk).update(**values)
 
 

@@ -8,11 +8,13 @@ from datetime import datetime
 import structlog
 from django.core.exceptions import ValidationError
 from django.db import OperationalError, transaction
+from django.db.models import Prefetch, prefetch_related_objects
 
 from billing_admin.flows.enable_plan import Told
 from billing_admin.flows.migrate_order import Order, Timing, differing
 from billing_admin.flows.migrate_outlook import Look, proposal_for
 from billing_admin.flows.migrate_row import (
+    OUTCOME,
     BilledMeanwhile,
     Carried,
     PricesDiffer,
@@ -70,12 +72,10 @@ def take_back_one(
     why = reason or migration.take_back_reason
     try:
         with transaction.atomic():
-            customer = hold(row, now, wait=alone)
-            rows = MigrationRow.objects.select_for_update(of=("self",)).filter(pk=row.pk, state__in=states)
-            if customer is None or not rows.exists():
+            subscription = hold(row, now, wait=alone)
+            if subscription is None or not _claim(row, states):
                 return None
-            row.refresh_from_db()
-            operation = _back(row, customer, by, why, now)
+            operation = _back(row, subscription, by, why, now)
             write(row, State.TAKEN_BACK, now)
     except (OperationalError, BilledMeanwhile):
         raise
@@ -97,15 +97,28 @@ def take_back_one(
     return operation
 
 
-def _back(row: MigrationRow, customer: Customer, actor: Actor, reason: str, now: datetime) -> Operation | None:
+def _claim(row: MigrationRow, states: Sequence[str]) -> bool:
+    """Hold the row and read what became of it until now; False when there is nothing to take back any more. The caller
+    holds the customer."""
+    present = MigrationRow.objects.select_for_update(of=("self",)).select_related("operation").filter(state__in=states)
+    try:
+        row.refresh_from_db(fields=OUTCOME, from_queryset=present)
+    except MigrationRow.DoesNotExist:
+        return False
+    return True
+
+
+def _back(row: MigrationRow, subscription: Subscription, actor: Actor, reason: str, now: datetime) -> Operation | None:
     """Undo what the row did. Raises `Kept`, and what keeps a contract from being changed."""
-    if row.phase is None:
+    if row.phase_id is None:
         return None
+    customer = subscription.customer
     catch_up(customer, now=now)
-    phase = Phase.objects.select_related("subscription", "version__plan").get(pk=row.phase.pk)
+    subscription.refresh_from_db()
+    prefetch_related_objects([subscription], Prefetch("phases", Phase.objects.select_related("version__plan")))
+    phase = next(phase for phase in subscription.phases.all() if phase.pk == row.phase_id)
     if phase.withdrawn_at is not None:
         return None  # somebody withdrew it, or replaced it by another change
-    subscription = Subscription.objects.get(pk=row.subscription_id)
     refuse_kept(row, phase, subscription, now)
     if phase.starts_at > now:
         return _withdraw(row, customer, subscription, phase, actor, reason, now)
@@ -118,7 +131,7 @@ def refuse_kept(row: MigrationRow, phase: Phase, subscription: Subscription, now
         raise Kept("ended")
     switch.refuse_parked(subscription)
     if phase.starts_at > now:
-        following = subscription.phases.kept().filter(starts_at__gt=now).order_by("starts_at", "id").first()
+        following = next((p for p in subscription.kept_phases() if p.starts_at > now), None)
         if following is None or following.pk != phase.pk:
             raise Kept("changed_since")
         return

@@ -34,8 +34,9 @@ class BilledMeanwhile(ValidationError):
         super().__init__("This contract was billed in this very moment. Try again.", "billed_meanwhile")
 
 
-def hold(row: MigrationRow, now: datetime, *, wait: bool) -> Customer | None:
-    """Hold the customer's row; None when somebody else does and nobody waits.
+def hold(row: MigrationRow, now: datetime, *, wait: bool) -> Subscription | None:
+    """Hold the customer's row and read the contract, with that customer; None when somebody else holds it and nobody
+    waits.
 
     A pass looks at the clock once, and renewals go on beside it. A contract whose period began after `now` is left for
     the next pass: seen from `now` that boundary is still to come, and it would be billed twice. Whoever waits is told
@@ -44,16 +45,24 @@ def hold(row: MigrationRow, now: datetime, *, wait: bool) -> Customer | None:
     customer: Customer | None = (
         Customer.objects.select_for_update(skip_locked=not wait).filter(pk=row.customer_id).first()
     )
-    if customer is None or not Subscription.objects.filter(pk=row.subscription_id, period_starts_at__gt=now).exists():
-        return customer
+    if customer is None:
+        return None
+    subscription = Subscription.objects.get(pk=row.subscription_id)
+    subscription.customer = customer
+    if subscription.period_starts_at is None or subscription.period_starts_at <= now:
+        return subscription
     if wait:
         raise BilledMeanwhile
     return None
 
 
+# What becomes of a row; the rest was written when it began.
+OUTCOME = ("state", "code", "problem", "old_price", "new_price", "lost", "at", "phase", "operation", "done_at")
+
+
 def write(row: MigrationRow, state: str, now: datetime, *, code: str = "", problem: str = "") -> None:
     row.state, row.code, row.problem, row.done_at = state, code, problem[:500], now
-    row.save()
+    row.save(update_fields=OUTCOME)
 
 
 class PricesDiffer(ValidationError):

@@ -125,20 +125,21 @@ def move_one(
     alone = State.WAITING not in from_states
     try:
         with transaction.atomic():
-            customer = hold(row, now, wait=alone)
-            if customer is None or not _claim(row, from_states, alone=alone):
+            subscription = hold(row, now, wait=alone)
+            if subscription is None or not _claim(row, from_states, alone=alone):
                 return
             seen = ready.of(row) if ready else None
             if seen is None:
-                catch_up(customer, now=now)
+                catch_up(subscription.customer, now=now)
+                subscription.refresh_from_db()
                 [seen] = look.at([row.subscription_id], now)
             if seen.code:
                 write(row, State.SKIPPED, now, code=seen.code, problem=seen.problem)
                 carried.skipped += 1
             elif look.order.timing == Timing.NOW:
-                _move_now(row, customer, look, seen, now)
+                _move_now(row, subscription.customer, look, seen, now)
             else:
-                _schedule(row, customer, look, seen, now)
+                _schedule(row, subscription, look, seen, now)
             carried.done += 1
     except (OperationalError, BilledMeanwhile):
         raise  # not the contract's fault: it is tried again
@@ -167,8 +168,7 @@ def _actor(migration: PlanMigration) -> Actor:
     )
 
 
-def _schedule(row: MigrationRow, customer: Customer, look: Look, seen: RowOutlook, now: datetime) -> None:
-    subscription = Subscription.objects.get(pk=row.subscription_id)
+def _schedule(row: MigrationRow, subscription: Subscription, look: Look, seen: RowOutlook, now: datetime) -> None:
     assert seen.at is not None and seen.anchor is not None
     phase = switch.schedule(
         subscription,
@@ -181,7 +181,7 @@ def _schedule(row: MigrationRow, customer: Customer, look: Look, seen: RowOutloo
         bought=dict(seen.bought),
     )
     operation = record(
-        customer,
+        subscription.customer,
         "plan.migration_scheduled",
         f"Moves to {look.order.to_version} on {seen.at:%-d %b %Y}",
         actor=_actor(row.migration),

@@ -1,20 +1,15 @@
 """A custom plan on a newer version of its base: what the customer has of their own stays, the rest follows the base.
 
 A merge of three cards, cell by cell: the base it was made from, the base to come, the custom plan. Where both sides
-changed the same cell the customer's own change wins, and it is said. Nobody is moved by it: it makes a proposal, which
-is previewed and enabled like any other.
+changed the same cell the customer's own change wins, and it is said. Nobody is moved by it: its outcome is previewed
+and enabled like any other change of plan.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
-from billing_admin.flows.enable_plan import propose
-from billing_admin.flows.plan_change import Proposal, Timing
-from catalog.models import Plan, PlanVersion
 from catalog.terms import ItemDifference, ItemTerms, PlanTerms, differences
-from customers.models import CustomPlan, Phase
 
 # What only makes sense together is taken from one side together.
 CELLS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -61,9 +56,6 @@ class Rebased:
     def is_standard(self) -> bool:
         """Whether nothing of their own is left: they would be on the standard version again."""
         return not self.kept
-
-
-# The merge ------------------------------------------------------------------------------------------------------------
 
 
 def merge(base: PlanTerms, new: PlanTerms, own: PlanTerms) -> Rebased:
@@ -172,40 +164,3 @@ def _conditions(base: PlanTerms, new: PlanTerms, own: PlanTerms, conflicts: list
                 conflicts.append(Conflict(name, label, "", str(theirs[name]), str(becomes[name])))
         found |= theirs
     return found
-
-
-# For one customer -----------------------------------------------------------------------------------------------------
-
-
-def rebase(
-    custom: CustomPlan, to_version: PlanVersion, *, now: datetime, timing: Timing | None = None
-) -> tuple[Proposal, Rebased]:
-    """What to preview and enable, so that the customer is on the new base with their own changes on top.
-
-    Raises what `propose` raises for items that cannot be sold so any more.
-    """
-    found = merge(custom.base_version.terms(), to_version.terms(), custom.version.terms())
-    plan = Plan.objects.select_related("product", "current_version").get(pk=to_version.plan_id)
-    phase = _phase(custom, now)
-    proposal = propose(
-        custom.customer,
-        plan,
-        items=found.terms.items,
-        cadence=found.terms.cadence,
-        conditions=found.terms.conditions,
-        version=to_version,
-        quantity=phase.quantity if phase else 1,
-        bought=_still_sold(phase, found.terms),
-        timing=timing,
-    )
-    return proposal, found
-
-
-def _phase(custom: CustomPlan, now: datetime) -> Phase | None:
-    found: Phase | None = Phase.objects.in_force(now).filter(version=custom.version_id).first()
-    return found
-
-
-def _still_sold(phase: Phase | None, terms: PlanTerms) -> dict:
-    sold = {item.key for item in terms.items if item.is_prepaid}
-    return {key: units for key, units in phase.bought_units().items() if key in sold} if phase else {}

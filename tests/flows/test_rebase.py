@@ -5,13 +5,12 @@ from decimal import Decimal
 
 import pytest
 
-from billing_admin.flows.enable_plan import confirmation, enable_plan, preview_plan
-from billing_admin.flows.rebase import merge, rebase
+from billing_admin.flows.rebase import merge
 from catalog.terms import PlanTerms
 from customers.models import CustomPlan
 from tests import builders as a
 from tests.flows.migrations_world import second_version
-from tests.instants import APRIL_1, MARCH_16
+from tests.instants import APRIL_1
 
 pytestmark = pytest.mark.django_db
 
@@ -137,19 +136,3 @@ def test_a_newer_base_changes_nothing_for_them(acme):
 
     assert a.totals(acme)[-1] == 5500
     assert a.left(acme, now=APRIL_1) == 100
-
-
-def test_the_offer_is_previewed_and_enabled_like_any_change(acme):
-    custom = CustomPlan.objects.get()
-    plan = custom.version.plan
-    second_version(plan, a.fee(50), a.allowance(250))
-    target = a.reread(plan).current_version
-
-    proposal, found = rebase(custom, target, now=MARCH_16)
-    change = preview_plan(acme, proposal, now=MARCH_16)
-    enable_plan(acme, proposal, reason="the new base", actor=a.STAFF, now=MARCH_16, confirmed=confirmation(change))
-
-    newest = CustomPlan.objects.latest("version_id")
-    assert (newest.base_version, newest.customer) == (target, acme)
-    assert [d.sentence("USD") for d in found.kept] == ["Base fee: $50.00 / month → $55.00 / month"]
-    assert (a.left(acme, now=MARCH_16), change.total) == (250, 0)
