@@ -37,7 +37,7 @@ class Kind(StrEnum):
 WORDS: dict[str, tuple[str, str, str]] = {
     Kind.START: ("Contract begins", "contracts begin", "good"),
     Kind.TRIAL_END: ("Trial ends", "trials end", "info"),
-    Kind.CHANGE: ("Plan changes", "plans change", "wait"),
+    Kind.CHANGE: ("Plan changes", "plan changes", "wait"),
     Kind.RENEWAL: ("Renews", "renewals", "good"),
     Kind.DRAFT: ("Draft is issued", "drafts are issued", "good"),
     Kind.END: ("Contract ends", "contracts end", "bad"),
@@ -114,7 +114,7 @@ def _added(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
 
 
 def _one(kind: Kind) -> str:
-    singular = {Kind.RENEWAL: "renewal", Kind.DRAFT: "draft is issued"}
+    singular = {Kind.RENEWAL: "renewal", Kind.CHANGE: "plan change", Kind.DRAFT: "draft is issued"}
     return singular.get(kind, WORDS[kind][0].lower())
 
 

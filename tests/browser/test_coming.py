@@ -45,7 +45,7 @@ def test_a_person_goes_from_a_month_to_a_day_to_a_customer(signed_in: SignIn):
 
     page.select_option("[name=kind]", label="Plan changes")
     expect(first).to_have_count(0)
-    expect(page.locator(".coming-grid td", has_text="1 plan changes")).to_contain_text("$50.00")
+    expect(page.locator(".coming-grid td", has_text="1 plan change")).to_contain_text("$50.00")
     page.get_by_role("link", name="The month before").click()
     expect(page.get_by_text("Nothing matches in this month")).to_be_visible()
     page.get_by_role("link", name="The month after").click()
