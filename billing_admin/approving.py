@@ -5,9 +5,10 @@ An act is registered with `@guarded`. Its verb calls `flows.approvals.guard(act,
 transaction, so that pages, API and bulk acts meet the same rule. Where the act calls the verb from another module, the
 verb names it instead: `guard_as("coupon.applied", actor=…, now=…, customer=…, …)` with the fields of its dataclass.
 
-Three things more an act may have: `ruled_as`, the key of the act whose rules it goes by; `also_ruled_as`, keys of acts
-that it carries out without asking again, whose rules hold besides its own; and `prepare(reason, actor, now)`, what has
-to be done over the network first, outside of any transaction and safe to do again.
+More that an act may have: `ruled_as`, the key of the act whose rules it goes by; `also_ruled_as`, keys of acts whose
+rules hold for its sizes besides its own; `parts`, acts that it carries out on its way, each with its own sizes
+(`Contains`); `was`, how large one was that stands in the journal (`AddsUp`); and `prepare(reason, actor, now)`, what
+has to be done over the network first, outside of any transaction and safe to do again.
 """
 
 import hashlib
@@ -92,6 +93,35 @@ class TakesMore(Protocol):
     """An act that takes other permissions, too, from case to case."""
 
     def more_permissions(self, now: datetime) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An act that another one carries out on its way: by its key, with how big it is."""
+
+    key: str
+    sizes: Sequence[Size] = ()
+
+
+@runtime_checkable
+class Contains(Protocol):
+    """An act with others inside, which nobody is asked about again. `contains` are their keys, `parts` those that are
+    inside this time."""
+
+    contains: ClassVar[tuple[str, ...]]
+
+    def parts(self, now: datetime) -> Sequence[Part]: ...
+
+
+class AddsUp:
+    """An act whose sizes add up with those of others of its kind: `together` are the measures."""
+
+    together: ClassVar[tuple[str, ...]] = ("amount",)
+
+    @classmethod
+    def was(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
+        """How big it was, from its line in the journal."""
+        raise NotImplementedError
 
 
 class GivenUp(Protocol):

@@ -19,7 +19,10 @@ class BillingAdminConfig(AppConfig):
     def ready(self) -> None:
         from billing_admin import checks  # noqa: F401  registers them
         from billing_admin.flows import (  # noqa: F401  they register acts that can need approval, and how acts are taken back
+            acts_contracts,
             acts_customers,
+            acts_features,
+            acts_invoices,
             acts_money,
             acts_overrides,
             acts_plans,

@@ -128,6 +128,9 @@ class ApprovalRule(models.Model):
         Group, blank=True, related_name="+", help_text="Whose acts need it; empty: everybody's."
     )
     approver = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="approves")
+    within_hours = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="Counted together with what the same person did for the customer in so long."
+    )
     expires_hours = models.PositiveSmallIntegerField(default=72)
     is_active = models.BooleanField(default=True)
     created_by = models.CharField(max_length=150, blank=True, editable=False)
@@ -275,6 +278,11 @@ class Export(models.Model):
 
     def __str__(self) -> str:
         return self.public_id
+
+    @property
+    def asked_by(self) -> str:
+        """As the journal names them. Reads `user` and `key`, which should be joined."""
+        return f"api:{self.key.name}" if self.key else self.user.get_username() if self.user else ""
 
 
 class Batch(models.Model):

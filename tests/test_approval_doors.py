@@ -2,7 +2,8 @@
 
 At each door the act is not done, and can be asked for; once somebody else has approved it, it is done. Doors that do
 not exist: money for the next invoices is given through the API alone; payouts, corrections, credit notes, refunds,
-special prices, balance edits, custom plans and deletions have no bulk act. Migrations and deals are tested by
+special prices, balance edits, custom plans, trials, pauses, invoices that are given up and deletions have no bulk act;
+overrides of many have rows of their own kind (`test_approvals_inside.py`). Migrations and deals are tested by
 themselves.
 """
 
@@ -20,6 +21,7 @@ from billing_admin.approving import ACTS
 from billing_admin.flows import batches
 from billing_admin.flows.approval_rules import ruled_acts
 from billing_admin.flows.approvals import approve
+from billing_admin.flows.plan_change import Activation
 from billing_admin.models import ApprovalRequest, Batch, BatchRow
 from billing_admin.pages import ASK
 from customers.models import Customer
@@ -28,7 +30,7 @@ from tests.admin.customer_desk import CustomerDesk, Page
 from tests.admin.enable_desk import Desk, person
 from tests.api.conftest import Answer, Caller, caller_with
 from tests.approving import coupon, rule
-from tests.instants import MARCH_16
+from tests.instants import APRIL_1, MARCH_16
 
 pytestmark = pytest.mark.django_db
 MONTHLY = "RRULE:FREQ=MONTHLY;INTERVAL=1"
@@ -57,6 +59,35 @@ def on_pro() -> Customer:
 def nobody_yet() -> Customer:
     a.pro(50)
     return a.customer()
+
+
+def owing() -> Customer:
+    """Somebody whose first invoice is open, and who has their plan already."""
+    who = a.customer()
+    a.enable(who, a.pro(50))
+    return who
+
+
+def waiting_to_pay() -> Customer:
+    """Somebody whose plan waits for its first invoice."""
+    who = a.customer()
+    a.enable(who, a.pro(50), now=MARCH_16, activation=Activation.AFTER_PAYMENT)
+    return who
+
+
+def on_trial() -> Customer:
+    """Until 31 March."""
+    who = a.customer()
+    a.enable(who, a.plan("pro", a.fee(50), trial_days=30))
+    return who
+
+
+def contract(who: Customer) -> str:
+    return a.the_subscription(who).public_id
+
+
+def state_of(who: Customer) -> str:
+    return str(invoice(who).state)
 
 
 def with_wallet() -> Customer:
@@ -192,6 +223,100 @@ CASES = [
         api=lambda api, who: api.post(
             f"subscriptions/{a.the_subscription(who).public_id}/cancel",
             {"atOnce": True, "unused": "refund", "reason": "they leave"},
+        ),
+    ),
+    Case(
+        "invoice.voided",
+        {"measure": "amount", "above": "20"},
+        owing,
+        lambda who: state_of(who) == "void",
+        page=lambda desk, who, more: desk.post("invoice_void", invoice(who).pk, reason="goodwill", **more),
+        api=lambda api, who: api.post(f"invoices/{invoice(who).public_id}/void", {"reason": "goodwill"}),
+    ),
+    Case(
+        "invoice.uncollectible",
+        {"measure": "amount", "above": "20"},
+        owing,
+        lambda who: state_of(who) == "uncollectible",
+        page=lambda desk, who, more: desk.post("invoice_give_up", invoice(who).pk, reason="insolvent", **more),
+        api=lambda api, who: api.post(f"invoices/{invoice(who).public_id}/uncollectible", {"reason": "insolvent"}),
+    ),
+    Case(
+        "plan.activated",
+        {"measure": "amount", "above": "20"},
+        waiting_to_pay,
+        lambda who: who.subscriptions.get().state == "active",
+        page=lambda desk, who, more: desk.post("invoice_activate", invoice(who).pk, reason="by cheque", **more),
+        api=lambda api, who: api.post(f"invoices/{invoice(who).public_id}/activate", {"reason": "by cheque"}),
+    ),
+    Case(
+        "trial.extended",
+        {"measure": "days", "above": "30"},
+        on_trial,
+        lambda who: a.the_subscription(who).trial_ends_at > APRIL_1,
+        page=lambda desk, who, more: desk.post(
+            "extend_trial", contract(who), days="20", until="", reason="needs time", **more
+        ),
+        api=lambda api, who: api.post(
+            f"subscriptions/{contract(who)}/trial/extend", {"days": 20, "reason": "needs time"}
+        ),
+    ),
+    Case(
+        "collection.paused",
+        {"measure": "days", "above": "30"},
+        on_pro,
+        lambda who: a.the_subscription(who).collection_paused_at is not None,
+        page=lambda desk, who, more: desk.post(
+            "pause_collection", contract(who), behavior="keep_as_draft", resumes_on="", reason="dispute", **more
+        ),
+        api=lambda api, who: api.post(
+            f"subscriptions/{contract(who)}/collection/pause",
+            {"behavior": "void", "resumesAt": "2026-06-01T00:00:00Z", "reason": "dispute"},
+        ),
+    ),
+    Case(
+        "override.given",
+        {"measure": "units", "above": "100"},
+        on_pro,
+        lambda who: who.feature_overrides.exists(),
+        page=lambda desk, who, more: desk.post(
+            "override_give",
+            who.pk,
+            feature="credits",
+            what="value",
+            value="500",
+            level="customer",
+            starts="",
+            until="2026-05-01",
+            reason="outage",
+            **more,
+        ),
+        api=lambda api, who: api.post(
+            f"customers/{who.customer_id}/overrides",
+            {"featureSlug": "credits", "value": 500, "effectiveUntil": "2026-05-01T00:00:00Z", "reason": "outage"},
+        ),
+    ),
+    Case(
+        "price.overridden",
+        {"measure": "amount", "above": "20", "currency": "USD"},
+        on_pro,
+        lambda who: a.the_subscription(who).price_overrides.exists(),
+        api=lambda api, who: api.post(
+            f"subscriptions/{contract(who)}/price-overrides",
+            {"priceId": "base", "components": [SPECIAL], "expiresAfterBillingCycles": 2, "reason": "a deal"},
+        ),
+    ),
+    Case(
+        "wallet.topped_up",
+        {"measure": "amount", "above": "100"},
+        with_wallet,
+        lambda who: a.wallet_balance(who) == 700,
+        page=lambda desk, who, more: desk.post(
+            "wallet_top_up", who.pk, amount="200", currency="USD", reference="wire 7", key="k1", **more
+        ),
+        api=lambda api, who: api.post(
+            f"customers/{who.customer_id}/wallet/top-ups",
+            {"amount": "200", "currency": "USD", "reference": "wire 7", "idempotencyKey": "k1"},
         ),
     ),
     Case(

@@ -301,10 +301,17 @@ class RuleForm(forms.Form):
         required=False,
         max_digits=24,
         decimal_places=6,
-        help_text="Percent, an amount in major units (250.00), units, or customers. Empty: every such act.",
+        help_text="Percent, an amount in major units (250.00), units, days, or customers. Empty: every such act.",
         widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
     )
     currency = forms.ChoiceField(label="Currency", required=False, help_text="Of an amount.")
+    within_hours = forms.IntegerField(
+        label="Together with others of so many hours",
+        required=False,
+        min_value=1,
+        help_text="Amounts and units: what the same person did for the same customer in that time counts along. "
+        "Empty: each act by itself.",
+    )
     for_roles = forms.ModelMultipleChoiceField(
         Group.objects.order_by("name"),
         label="Asked of",
@@ -349,6 +356,7 @@ class RuleForm(forms.Form):
             currency=said["currency"],
             for_roles=list(said["for_roles"]),
             expires_hours=said["expires_hours"],
+            within_hours=said["within_hours"],
         )
 
 
@@ -386,7 +394,7 @@ class EditRule(RulePage):
 
     def get_initial(self) -> dict[str, Any]:
         rule = self.find()
-        fields = ("act", "measure", "above", "currency", "approver", "expires_hours")
+        fields = ("act", "measure", "above", "currency", "within_hours", "approver", "expires_hours")
         return {name: getattr(rule, name) for name in fields} | {"for_roles": rule.for_roles.all()}
 
     def act(self, form: RuleForm) -> str:

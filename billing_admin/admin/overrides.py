@@ -18,6 +18,7 @@ from billing_admin.admin.acts import CustomerAct, find_customer, moment
 from billing_admin.admin.links import customer_link, link
 from billing_admin.flows.customers import CustomerClosed
 from billing_admin.flows.override_outlook import Outlook, Wanted, misfit, outlook, planned, words_of
+from billing_admin.flows.overrides import give_override
 from billing_admin.pages import ActPage
 from billing_admin.site import page
 from billing_admin.typed import Wrong, number
@@ -27,7 +28,7 @@ from customers.contracts import Contract
 from customers.journal import Actor
 from customers.models import Customer, Subscription
 from entitlements.models import UNITS, FeatureOverride
-from entitlements.override import BadOverride, Overlaps, overlapping, override, refuse_bad_dates, revoke, value_of
+from entitlements.override import BadOverride, Overlaps, overlapping, refuse_bad_dates, revoke, value_of
 
 # Whoever may give concessions gives them for a limited time; the other permission has no such bound.
 GIVE, CONCESSION = "entitlements.add_featureoverride", "entitlements.give_concession"
@@ -362,7 +363,7 @@ class GiveOverride(CustomerAct):
             met = overlapping(self.customer, wanted.feature, wanted.subscription, wanted.starts_at, wanted.ends_at)
             require_giving(self.request, ends=all(other.effective_until is not None for other in met))
         try:
-            override(
+            give_override(
                 self.customer,
                 wanted.feature,
                 form.raw_value,

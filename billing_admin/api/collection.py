@@ -3,6 +3,7 @@
 from ninja import Router
 from pydantic import Field
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.finding import find_subscription
 from billing_admin.api.operations import OperationOut
@@ -39,6 +40,7 @@ class CollectionOut(Answer):
     "/subscriptions/{subscription_id}/collection/pause",
     needs=PAUSE,
     gives=CollectionOut,
+    also=ASKED,
     refuses=[404, 409],
     example={"behavior": "keep_as_draft", "resumesAt": "2026-06-01T00:00:00Z", "reason": "dispute about May"},
 )

@@ -69,6 +69,7 @@ class ForecastOut(Answer):
     "/subscriptions/{subscription_id}/trial/extend",
     needs=EXTEND,
     gives=TrialOut,
+    also=ASKED,
     refuses=[404, 409],
     example={"days": 14, "reason": "needs more time"},
 )

@@ -233,6 +233,7 @@ def pay_out_refund(request: ApiRequest, credit_note_id: Id, body: PayOutIn) -> R
     "/invoices/{invoice_id}/void",
     needs=VOID,
     gives=InvoiceDetail,
+    also=ASKED,
     refuses=[404, 409],
     example={"reason": "goodwill"},
 )
@@ -267,6 +268,7 @@ def reissue_an_invoice(request: ApiRequest, invoice_id: Id, body: Why) -> Invoic
     "/invoices/{invoice_id}/uncollectible",
     needs="invoicing.write_off_invoice",
     gives=InvoiceDetail,
+    also=ASKED,
     refuses=[404, 409],
     example={"reason": "insolvent"},
 )
@@ -298,6 +300,7 @@ def approve_invoice(request: ApiRequest, invoice_id: Id) -> InvoiceDetail:
     "/invoices/{invoice_id}/activate",
     needs="customers.activate_unpaid",
     gives=ActivatedOut,
+    also=ASKED,
     refuses=[404, 409],
     example={"reason": "purchase order 4711"},
 )

@@ -9,17 +9,19 @@ from django.db.models.functions import Coalesce
 from ninja import Query, Router
 from pydantic import AfterValidator, Field, WithJsonSchema
 
+from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, Caller, endpoint
 from billing_admin.api.finding import find_customer, page_of
 from billing_admin.api.refusals import NotFound
 from billing_admin.api.shapes import Answer, Body, Id, Instant, Page, Reason, Slug, as_number
 from billing_admin.flows.override_batch import typed
+from billing_admin.flows.overrides import give_override
 from catalog.models import Feature
 from catalog.terms import BOOLEAN
 from customers.models import Customer, Subscription
 from entitlements.allowances import as_number as number_in
 from entitlements.models import FeatureOverride, FeatureOverrideQuerySet
-from entitlements.override import overlapping, override, revoke
+from entitlements.override import overlapping, revoke
 
 router = Router(tags=["Overrides"])
 
@@ -161,6 +163,7 @@ def told() -> FeatureOverrideQuerySet:
     needs=(GIVE, CONCESSION),
     gives=OverrideOut,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example=EXAMPLE,
 )
@@ -177,7 +180,7 @@ def create_override(request: ApiRequest, customer_id: Id, body: OverrideIn) -> O
     if body.supersede:
         for other in overlapping(customer, feature, subscription, starts_at, body.effective_until):
             refuse_what_stays(request.auth, other.effective_until)
-    row = override(
+    row = give_override(
         customer,
         feature,
         typed(feature, body.value),

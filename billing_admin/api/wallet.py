@@ -17,7 +17,7 @@ from billing_admin.flows import wallets as verbs
 from catalog.items import check_currency
 from customers.models import Customer
 from invoicing.models import Wallet, WalletEntry
-from invoicing.wallet import signed_rate, top_up, wallet_of
+from invoicing.wallet import signed_rate, wallet_of
 
 router = Router(tags=["Wallet"])
 
@@ -160,6 +160,7 @@ def list_wallet_entries(
     needs=TOP_UP,
     gives=ToppedUp,
     status=201,
+    also=ASKED,
     refuses=[404, 409],
     example={"amount": "50.00", "currency": "USD", "reference": "wire 2026-03-14/0815", "idempotencyKey": "tx-4711"},
 )
@@ -175,7 +176,7 @@ def top_up_wallet(request: ApiRequest, customer_id: Id, body: TopUpIn) -> Topped
     customer = find_customer(customer_id)
     if not customer.currency:
         check_currency(body.currency, settings.CURRENCIES)
-    done = top_up(
+    done = verbs.top_up_wallet(
         customer,
         body.amount,
         body.currency,

@@ -1,7 +1,7 @@
 """What acts of this desk have in common: whom they are about, and how they find again what was asked for."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +10,11 @@ from django.core.exceptions import ValidationError
 from billing_admin.approving import Effect, Size
 from catalog.models import Feature
 from catalog.money import grouped, to_major
-from customers.models import Customer, Subscription
+from customers.models import Customer, Operation, Subscription
 from invoicing.models import Invoice
+
+# What has no end lasts longer than any rule can say.
+FOREVER = Decimal(1_000_000)
 
 
 class Gone(ValidationError):
@@ -57,6 +60,17 @@ def text(at: datetime | None) -> str | None:
 
 def day(at: datetime | None, otherwise: str) -> str:
     return f"{at:%-d %b %Y}" if at else otherwise
+
+
+def days_between(start: datetime, end: datetime | None) -> Decimal:
+    """To a hundredth; without an end, for ever."""
+    return FOREVER if end is None else round(Decimal((end - start) / timedelta(days=1)), 2)
+
+
+def last_of(customer: Customer, verb: str) -> Operation | None:
+    """The line that a verb has just written; the customer's row is held."""
+    found: Operation | None = customer.operations.filter(verb=verb).order_by("-id").first()
+    return found
 
 
 def money(measure: str, minor: int, currency: str) -> Size:

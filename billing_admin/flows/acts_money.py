@@ -6,11 +6,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Self
 
-from billing_admin.approving import Effect, Shown, Size, guarded
+from billing_admin.approving import AddsUp, Effect, Shown, Size, guarded
 from billing_admin.flows.acts import about, customer_again, instant, invoice_again, money, subscription_again, text
 from billing_admin.flows.cancel import Cancellation, cancel, preview_cancel
 from billing_admin.flows.corrections import credit_invoice
-from billing_admin.flows.wallets import correct_wallet, pay_out_wallet
+from billing_admin.flows.wallets import correct_wallet, pay_out_wallet, top_up_wallet
 from catalog.money import format_minor, format_rate, plain
 from customers.journal import Actor
 from customers.models import Customer, Operation, Subscription
@@ -24,7 +24,7 @@ WALLET = ("invoicing.top_up_wallet",)
 
 @guarded
 @dataclass(frozen=True)
-class CreditInvoice:
+class CreditInvoice(AddsUp):
     """A credit note of lines, of an amount, or of all that is left. Amounts in minor units."""
 
     invoice: Invoice
@@ -37,6 +37,7 @@ class CreditInvoice:
     key: ClassVar[str] = "invoice.credited"
     title: ClassVar[str] = "A credit note"
     measures: ClassVar[Mapping[str, str]] = {"amount": "amount", "refund": "refund"}
+    together: ClassVar[tuple[str, ...]] = ("amount", "refund")
     permissions: ClassVar[tuple[str, ...]] = CREDIT
 
     @classmethod
@@ -64,6 +65,13 @@ class CreditInvoice:
         size = preview_credit(self.invoice, **self._asked()).amount
         measures = ["amount"] + ["refund"] * (self.settlement == Invoice.Settlement.REFUND)
         return [money(measure, size, self.invoice.currency) for measure in measures]
+
+    @classmethod
+    def was(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
+        """A note that was voided since gives nothing any more, but gave it then."""
+        refunded = operation.inputs.get("settlement") == Invoice.Settlement.REFUND
+        measures = ["amount"] + ["refund"] * refunded
+        return [money(measure, -operation.effects["total"], customer.currency) for measure in measures]
 
     def shown(self, now: datetime) -> Shown:
         planned = preview_credit(self.invoice, **self._asked())
@@ -128,9 +136,66 @@ class CancelWithRefund:
         return operation
 
 
+class OfWallet(AddsUp):
+    """Acts on a wallet say in the journal how much, and in which currency."""
+
+    @classmethod
+    def was(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
+        return [Size("amount", abs(Decimal(operation.inputs["amount"])), operation.inputs["currency"])]
+
+
 @guarded
 @dataclass(frozen=True)
-class PayOutWallet:
+class TopUpWallet(OfWallet):
+    """Money that is said to have arrived: major units."""
+
+    who: Customer
+    amount: Decimal
+    currency: str
+    reference: str
+    idempotency_key: str | None = None
+
+    key: ClassVar[str] = "wallet.topped_up"
+    title: ClassVar[str] = "A top-up of a wallet by hand"
+    measures: ClassVar[Mapping[str, str]] = {"amount": "amount"}
+    permissions: ClassVar[tuple[str, ...]] = WALLET
+
+    @classmethod
+    def from_json(cls, inputs: Mapping[str, Any]) -> Self:
+        amount, currency = Decimal(inputs["amount"]), inputs["currency"]
+        return cls(customer_again(inputs), amount, currency, inputs["reference"], inputs["key"])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "customer": self.who.public_id,
+            "amount": plain(self.amount),
+            "currency": self.currency,
+            "reference": self.reference,
+            "key": self.idempotency_key,
+        }
+
+    def customer(self) -> Customer:
+        return self.who
+
+    def sizes(self, now: datetime) -> Sequence[Size]:
+        return [Size("amount", self.amount, self.currency)]
+
+    def shown(self, now: datetime) -> Shown:
+        wallet, amount = wallet_of(self.who), format_rate(self.amount, self.currency)
+        holds = _holds(self.who, wallet, self.amount) if wallet else (about(self.who),)
+        effects = (*holds, Effect("Reference", "", self.reference))
+        sentence = f"Top up the wallet of {self.who.name} by {amount}"
+        return Shown(sentence, effects, facts={"currency": self.currency})
+
+    def carry_out(self, *, reason: str, actor: Actor, now: datetime) -> Operation | None:
+        reference, key = self.reference, self.idempotency_key
+        done = top_up_wallet(self.who, self.amount, self.currency, reference=reference, key=key, actor=actor, now=now)
+        return done.entry.operation
+
+
+@guarded
+@dataclass(frozen=True)
+class PayOutWallet(OfWallet):
     """Major units; no amount is all of it."""
 
     who: Customer
@@ -173,7 +238,7 @@ class PayOutWallet:
 
 @guarded
 @dataclass(frozen=True)
-class CorrectWallet:
+class CorrectWallet(OfWallet):
     """By an exact amount, in major units."""
 
     who: Customer

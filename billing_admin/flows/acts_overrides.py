@@ -7,16 +7,19 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, ClassVar, Self
 
-from billing_admin.approving import Effect, Shown, Size, guarded
-from billing_admin.flows.acts import about, subscription_again
-from billing_admin.flows.override_batch import MOST, Outcome, Row, begin, dry_run, lasting
+from billing_admin.approving import Effect, Part, Shown, Size, guarded
+from billing_admin.flows.acts import about, money, subscription_again
+from billing_admin.flows.override_batch import MOST, Outcome, Row, begin, dry_run, lasting, typed
+from billing_admin.flows.overrides import sizes_of_override
 from billing_admin.flows.reprice import Beside, Wanted, how_long, override_price, preview_override
 from billing_admin.flows.upcoming import Upcoming
 from catalog.after import after_commit
+from catalog.models import Feature
 from catalog.money import format_minor, grouped
 from catalog.off_list import WHOLE, share_off
 from customers.journal import Actor
 from customers.models import Customer, Operation, Subscription
+from entitlements.override import BadOverride, value_of
 from invoicing.special import REPLACE
 
 SHOWN_ROWS = 50
@@ -30,7 +33,7 @@ class OverridePrice:
 
     key: ClassVar[str] = "price.overridden"
     title: ClassVar[str] = "A special price"
-    measures: ClassVar[Mapping[str, str]] = {"discount": "discount, in percent"}
+    measures: ClassVar[Mapping[str, str]] = {"discount": "discount, in percent", "amount": "amount"}
     permissions: ClassVar[tuple[str, ...]] = ("customers.override_price",)
 
     @classmethod
@@ -51,7 +54,12 @@ class OverridePrice:
         return self.subscription.customer
 
     def sizes(self, now: datetime) -> Sequence[Size]:
-        return [Size("discount", self._discount(preview_override(self.subscription, self.wanted, now=now)))]
+        """The amount is what comes off the next invoices, so far as they are known now."""
+        coming = preview_override(self.subscription, self.wanted, now=now)
+        before, after = (sum(map(self._item_of, side), Fraction(0)) for side in _sides(coming))
+        currency = next((invoice.currency for side in _sides(coming) for invoice in side if invoice), "")
+        off = [money("amount", int(before - after), currency)] if currency and before > after else []
+        return [Size("discount", self._discount(coming)), *off]
 
     def _discount(self, coming: Sequence[Beside]) -> Decimal:
         """Of the item, over the next invoices beside themselves without it. An item that they do not name (its use
@@ -112,6 +120,7 @@ class OverrideMany:
 
     key: ClassVar[str] = "override_batch.begun"
     title: ClassVar[str] = "A batch of overrides"
+    contains: ClassVar[tuple[str, ...]] = ("override.given",)
     measures: ClassVar[Mapping[str, str]] = {"customers": "number of customers"}
     permissions: ClassVar[tuple[str, ...]] = ("entitlements.bulk_override",)
 
@@ -124,6 +133,12 @@ class OverrideMany:
 
     def customer(self) -> None:
         return None
+
+    def parts(self, now: datetime) -> Sequence[Part]:
+        """Each row is an override by itself; one that says what cannot be is refused by itself."""
+        features = Feature.objects.in_bulk({row.feature for row in self.rows}, field_name="slug")
+        known = [(row, features[row.feature]) for row in self.rows if row.feature in features]
+        return [part for row, feature in known if (part := _part(row, feature, now))]
 
     def more_permissions(self, now: datetime) -> tuple[str, ...]:
         return ("entitlements.add_featureoverride",) if lasting(self.rows, now) else ()
@@ -151,6 +166,14 @@ class OverrideMany:
         batch = begin(self.rows, reason, actor, now)
         after_commit(_hand_over, batch.public_id)
         return Operation.objects.filter(verb=self.key, inputs__batch=batch.public_id).order_by("-id").first()
+
+
+def _part(row: Row, feature: Feature, now: datetime) -> Part | None:
+    try:
+        asked = value_of(feature, typed(feature, row.value))
+    except BadOverride:
+        return None
+    return Part("override.given", sizes_of_override(asked, row.starts or now, row.until))
 
 
 def _outcome(outcome: Outcome) -> Effect:

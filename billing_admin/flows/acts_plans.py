@@ -7,8 +7,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, ClassVar, Self
 
-from billing_admin.approving import Effect, Shown, Size, guarded
-from billing_admin.flows.acts import Gone, about, coupons_beside, customer_again, day, instant, percent, text
+from billing_admin.approving import Effect, Part, Shown, Size, guarded
+from billing_admin.flows.acts import Gone, about, coupons_beside, customer_again, day, instant, money, percent, text
 from billing_admin.flows.coupons import coupon_for_act
 from billing_admin.flows.enable_plan import enable_plan, preview_plan, propose
 from billing_admin.flows.plan_change import Activation, FirstPeriod, NewCoupon, PlanChange, Proposal, Timing
@@ -33,6 +33,7 @@ class EnablePlan:
     key: ClassVar[str] = "plan.enabled"
     title: ClassVar[str] = "A plan below its list price"
     measures: ClassVar[Mapping[str, str]] = {"discount": "discount, in percent"}
+    contains: ClassVar[tuple[str, ...]] = ("trial.extended", "plan.activated")
     permissions: ClassVar[tuple[str, ...]] = ("customers.enable_plan",)
 
     @classmethod
@@ -50,12 +51,23 @@ class EnablePlan:
     def sizes(self, now: datetime) -> Sequence[Size]:
         return [Size("discount", discount(self.who, self._proposal(now), now))]
 
+    def parts(self, now: datetime) -> Sequence[Part]:
+        """A trial that is longer than the plan's own, and access that does not wait for its payment."""
+        proposal, found = self._proposal(now), []
+        if days := given_trial(proposal):
+            found.append(Part("trial.extended", [Size("days", Decimal(days))]))
+        if proposal.activation is Activation.NOW:
+            change = preview_plan(self.who, proposal, now=now)
+            if change.could_wait:
+                found.append(Part("plan.activated", [money("amount", change.total, change.currency)]))
+        return found
+
     def shown(self, now: datetime) -> Shown:
         proposal = self._proposal(now)
         change = preview_plan(self.who, proposal, now=now)
         off = discount(self.who, proposal, now)
         return Shown(
-            f"Put {self.who.name} on {_name(proposal)}, {percent(off)} below list",
+            f"Put {self.who.name} on {_name(proposal)}{_below(off)}",
             effects=tuple(_effects(self.who, change, off)),
             warnings=(f"It replaces {change.replaces}.",) if change.replaces else (),
             facts=_facts(change, off) | {"other coupons": coupons_beside(self.who)},
@@ -68,6 +80,16 @@ class EnablePlan:
         return self.proposal or proposal_from_json(self.who, self.asked, now)
 
 
+def given_trial(proposal: Proposal) -> int:
+    """Days of a trial that is longer than the plan's own; 0 where there is none."""
+    days = proposal.terms.trial_days if proposal.trial_days is None else proposal.trial_days
+    return days if days and days > (proposal.standard.trial_days or 0) else 0
+
+
+def _below(off: Decimal) -> str:
+    return f", {percent(off)} below list" if off else ""
+
+
 def _name(proposal: Proposal) -> str:
     return f"{proposal.plan_name}{' (custom)' if proposal.is_custom else ''}"
 
@@ -78,6 +100,10 @@ def _effects(customer: Customer, change: PlanChange, off: Decimal) -> list[Effec
     found += [Effect(d.key, "", d.sentence(change.currency)) for d in change.differences]
     found.append(Effect("Below list", "", percent(off)))
     found += [Effect(f"Coupon {c.terms.label}", "", "with this plan") for c in change.proposal.coupons]
+    if change.trial_ends_at:
+        found.append(Effect("Trial until", "", f"{change.trial_ends_at:%-d %b %Y}", is_passing=True))
+    if change.proposal.activation is Activation.NOW:
+        found.append(Effect("Access", "", "before the first payment"))
     due = format_minor(change.total, change.currency)
     return [*found, Effect("Due at once, if it were done at this moment", "", due, is_passing=True)]
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, ClassVar, Self
 
-from billing_admin.approving import Effect, Shown, Size, guarded
+from billing_admin.approving import AddsUp, Effect, Shown, Size, guarded
 from billing_admin.flows.acts import (
     Gone,
     about,
@@ -132,7 +132,7 @@ def _operation(applied: AppliedCoupon) -> Operation | None:
 
 @guarded
 @dataclass(frozen=True)
-class GiveInvoiceCredit:
+class GiveInvoiceCredit(AddsUp):
     who: Customer
     amount: int
     currency: str
@@ -167,6 +167,10 @@ class GiveInvoiceCredit:
     def sizes(self, now: datetime) -> Sequence[Size]:
         return [money("amount", self.amount, self.currency)]
 
+    @classmethod
+    def was(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
+        return [money("amount", operation.inputs["amount"], operation.inputs["currency"])]
+
     def shown(self, now: datetime) -> Shown:
         words = format_minor(self.amount, self.currency)
         ends = day(self.expires_at, "until it is used up")
@@ -196,7 +200,7 @@ class GiveInvoiceCredit:
 
 @guarded
 @dataclass(frozen=True)
-class AddCreditLine:
+class AddCreditLine(AddsUp):
     """A line below zero, on a draft or on the next invoice of a subscription: by the rules of invoice credits."""
 
     description: str
@@ -238,6 +242,11 @@ class AddCreditLine:
 
     def sizes(self, now: datetime) -> Sequence[Size]:
         return [money("amount", -self.amount, self.currency)]
+
+    @classmethod
+    def was(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
+        """Lines above zero charge something, and make up for nothing."""
+        return [money("amount", max(0, -operation.inputs["amount"]), customer.currency)]
 
     def shown(self, now: datetime) -> Shown:
         """The draft is drawn up anew with it, so what that comes to decorates."""

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self
 
 from dateutil.relativedelta import relativedelta
 
-from billing_admin.approving import Effect, Shown, Size, guarded
-from billing_admin.flows.acts import Gone, about, customer_again, day, feature_again, instant, text
+from billing_admin.approving import AddsUp, Effect, Shown, Size, guarded
+from billing_admin.flows.acts import Gone, about, customer_again, day, feature_again, instant, last_of, text
 from billing_admin.flows.balances import Wanted, set_balance
 from billing_admin.flows.grants import Wanted as WantedUnits
 from billing_admin.flows.grants import change_units, give_units
@@ -27,13 +27,14 @@ UNITS = {"units": "units"}
 
 @guarded
 @dataclass(frozen=True)
-class EditBalance:
+class EditBalance(AddsUp):
     who: Customer
     wanted: Wanted
 
     key: ClassVar[str] = "balance.edited"
     title: ClassVar[str] = "A balance edit"
-    measures: ClassVar[Mapping[str, str]] = {"units": "units"}
+    measures: ClassVar[Mapping[str, str]] = UNITS
+    together: ClassVar[tuple[str, ...]] = ("units",)
     permissions: ClassVar[tuple[str, ...]] = ("entitlements.change_balance",)
 
     @classmethod
@@ -75,6 +76,10 @@ class EditBalance:
     def sizes(self, now: datetime) -> Sequence[Size]:
         return [Size("units", max(ZERO, self._planned(now).adjusts))]
 
+    @classmethod
+    def was(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
+        return [Size("units", max(ZERO, Decimal(operation.effects["adjusted"])))]
+
     def shown(self, now: datetime) -> Shown:
         """Use goes on meanwhile, so what is left before decorates; what is left afterwards counts."""
         planned, feature = self._planned(now), feature_again(self.wanted.feature)
@@ -96,7 +101,7 @@ class EditBalance:
 
 @guarded
 @dataclass(frozen=True)
-class GiveUnits:
+class GiveUnits(AddsUp):
     who: Customer
     wanted: WantedUnits
     idempotency_key: str | None = None
@@ -104,6 +109,7 @@ class GiveUnits:
     key: ClassVar[str] = "grant.given"
     title: ClassVar[str] = "A grant"
     measures: ClassVar[Mapping[str, str]] = UNITS
+    together: ClassVar[tuple[str, ...]] = ("units",)
     permissions: ClassVar[tuple[str, ...]] = ("entitlements.add_grant",)
 
     @classmethod
@@ -143,6 +149,13 @@ class GiveUnits:
     def sizes(self, now: datetime) -> Sequence[Size]:
         """Of units that come again: all that come within a year."""
         return [Size("units", self.wanted.units * windows(self.wanted, now))]
+
+    @classmethod
+    def was(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
+        said = operation.inputs
+        starts, ends = instant(said["from"]), instant(said["until"])
+        units = Decimal(said["units"])
+        return [Size("units", units * windows_until(said["recurs"], starts or operation.at, ends))]
 
     def shown(self, now: datetime) -> Shown:
         asked = self.wanted
@@ -227,17 +240,14 @@ class ChangeUnits:
 
 def windows(asked: WantedUnits, now: datetime) -> int:
     """How many windows open until the end, or within a year."""
-    if not asked.recurs:
+    return windows_until(asked.recurs, asked.starts_at or now, asked.ends_at)
+
+
+def windows_until(recurs: str, start: datetime, ends_at: datetime | None) -> int:
+    if not recurs:
         return 1
-    start = asked.starts_at or now
     year = start + relativedelta(years=1)
-    until = min(asked.ends_at, year) if asked.ends_at else year
-    cadence = Cadence.parse(asked.recurs)
+    until = min(ends_at, year) if ends_at else year
+    cadence = Cadence.parse(recurs)
     whole = count_until(start, cadence, until)
     return max(1, whole if boundary(start, cadence, whole) == until else whole + 1)
-
-
-def last_of(customer: Customer, verb: str) -> Operation | None:
-    """The line that a verb has just written; the customer's row is held."""
-    found: Operation | None = customer.operations.filter(verb=verb).order_by("-id").first()
-    return found

@@ -10,13 +10,14 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from billing_admin.approving import ACTS, Act
+from billing_admin.approving import ACTS, Act, AddsUp
 from billing_admin.flows.approvals import DECIDE, ruled_as, why
 from billing_admin.models import ApprovalRule
 from catalog.money import plain
 from customers.journal import Actor, record
 
 MOST_HOURS = 24 * 90
+MOST_HOURS_TOGETHER = 24 * 30
 MONEY = ("amount", "refund", "value")
 PERCENT = "discount"
 
@@ -32,7 +33,8 @@ class BadRule(ValidationError):
 @dataclass(frozen=True, slots=True)
 class RuleTerms:
     """A rule as it was asked for. Without a measure it is about every such act; `above` is in major units, percent or
-    numbers; without roles it is for everybody."""
+    numbers; without roles it is for everybody. `within_hours`: counted together with what the same person did for the
+    customer in so long."""
 
     act: str
     approver: Group
@@ -41,6 +43,7 @@ class RuleTerms:
     currency: str = ""
     for_roles: Iterable[Group] = ()
     expires_hours: int = 72
+    within_hours: int | None = None
 
 
 def ruled_acts() -> dict[str, type[Act]]:
@@ -56,7 +59,7 @@ def write_rule(terms: RuleTerms, *, rule: ApprovalRule | None = None, actor: Act
     row = ApprovalRule.objects.select_for_update().get(pk=rule.pk) if rule else ApprovalRule(created_by=actor.name)
     before = said(row) if rule else ""
     row.act, row.measure, row.above, row.currency = terms.act, terms.measure, terms.above, terms.currency
-    row.approver, row.expires_hours = terms.approver, terms.expires_hours
+    row.approver, row.expires_hours, row.within_hours = terms.approver, terms.expires_hours, terms.within_hours
     row.save()
     row.for_roles.set(terms.for_roles)
     verb = "changed" if rule else "added"
@@ -75,6 +78,7 @@ def write_rule(terms: RuleTerms, *, rule: ApprovalRule | None = None, actor: Act
             "approver": row.approver.name,
             "forRoles": sorted(role.name for role in row.for_roles.all()),
             "expiresHours": row.expires_hours,
+            "withinHours": row.within_hours,
         },
         effects={"before": before} if before else {},
     )
@@ -123,10 +127,25 @@ def _check(terms: RuleTerms) -> None:
         raise BadRule("above", "No discount is above 100 %.")
     if terms.currency and (terms.measure not in MONEY or terms.currency not in settings.CURRENCIES):
         raise BadRule("currency", "Only an amount has a currency, and it is one of those this account uses.")
+    _check_window(terms, kind)
     if not 1 <= terms.expires_hours <= MOST_HOURS:
         raise BadRule("expires_hours", f"Give 1 to {MOST_HOURS:,} hours.")
     if not _may_decide(terms.approver):
         raise BadRule("approver", f"Nobody of {terms.approver.name} may decide: the role lacks the permission to.")
+
+
+def adding_up(kind: type[Act]) -> tuple[str, ...]:
+    """The measures by which acts of a kind can be counted together."""
+    return kind.together if issubclass(kind, AddsUp) else ()
+
+
+def _check_window(terms: RuleTerms, kind: type[Act]) -> None:
+    if terms.within_hours is None:
+        return
+    if not terms.measure or terms.measure not in adding_up(kind):
+        raise BadRule("within_hours", "Only amounts of money and units of one kind of act add up.")
+    if not 1 <= terms.within_hours <= MOST_HOURS_TOGETHER:
+        raise BadRule("within_hours", f"Give 1 to {MOST_HOURS_TOGETHER:,} hours, or nothing.")
 
 
 def _may_decide(role: Group) -> bool:

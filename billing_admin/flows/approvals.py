@@ -21,7 +21,7 @@ from django.db.models import Q, QuerySet
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from billing_admin.approving import ACTS, Act, Effect, GivenUp, Shown, Size, TakesMore
+from billing_admin.approving import ACTS, Act, AddsUp, Contains, Effect, GivenUp, Shown, Size, TakesMore
 from billing_admin.models import ApiKey, ApprovalRequest, ApprovalRequestQuerySet, ApprovalRule
 from catalog.after import after_commit
 from catalog.money import grouped
@@ -31,6 +31,7 @@ from customers.models import Customer, Operation
 DECIDE = "billing_admin.decide_approval"
 BY_KEY = "api:"
 State = ApprovalRequest.State
+ALSO = "also"  # in what a request shows: the further roles that whoever decides it has, by their keys
 # Sizes as rules say them; a measure that only one act has is said in its own words.
 PHRASES = {
     "discount": "a discount above {} %",
@@ -38,14 +39,16 @@ PHRASES = {
     "refund": "a refund above {}",
     "units": "more than {} units",
     "customers": "more than {} customers",
+    "days": "more than {} days",
 }
 
 
 class ApprovalNeeded(ValidationError):
-    """Nothing was done: somebody else has to approve it first. `act` and `rule` say what and who."""
+    """Nothing was done: somebody else has to approve it first. `act` and `rule` say what and who; `also` are the rules
+    that it exceeds besides, by other measures: whoever approves has the roles of those, too."""
 
-    def __init__(self, act: Act, rule: ApprovalRule, why: str, reason: str = ""):
-        self.act, self.rule, self.why, self.reason = act, rule, why, reason
+    def __init__(self, act: Act, rule: ApprovalRule, why: str, reason: str = "", also: Sequence[ApprovalRule] = ()):
+        self.act, self.rule, self.why, self.reason, self.also = act, rule, why, reason, also
         super().__init__(f"{why} Ask for approval; nothing has been done yet.", code="approval_required")
 
 
@@ -82,7 +85,8 @@ def guard(act: Act, *, actor: Actor, now: datetime, reason: str = "") -> None:
     """Refuse an act that a rule wants a second person for. Raises `ApprovalNeeded`.
 
     What the clockwork does was decided before, an actor with an approval carries out what was approved, and who takes
-    an act back restores what was there.
+    an act back restores what was there. A row of an approved batch is free of the rules that whoever approved the
+    batch could have decided, and of no others.
     """
     if _needs_nobody(actor):
         return
@@ -92,39 +96,105 @@ def guard(act: Act, *, actor: Actor, now: datetime, reason: str = "") -> None:
 
 def guard_as(key: str, *, actor: Actor, now: datetime, reason: str = "", **parts: Any) -> None:
     """The same for a verb that its act calls: the act is made from its parts, by name, only where there is a rule."""
+    _guard(key, parts, actor, now, reason)
+
+
+def guard_done(key: str, *, actor: Actor, now: datetime, reason: str = "", **parts: Any) -> None:
+    """The same for a verb that asks last, so that what cannot be is refused rather than asked for: its line stands in
+    the journal already, and goes with all the rest when the transaction is rolled back."""
+    _guard(key, parts, actor, now, reason, is_written=True)
+
+
+def _guard(
+    key: str, parts: Mapping[str, Any], actor: Actor, now: datetime, reason: str, *, is_written: bool = False
+) -> None:
     if _needs_nobody(actor):
         return
     kind = ACTS[key]
     if rules := rules_of(kind):
-        _refuse_by(rules, cast(Callable[..., Act], kind)(**parts), actor, now, reason)
+        act = cast(Callable[..., Act], kind)(**parts)
+        _refuse_by(rules, act, actor, now, reason, is_written=is_written)
 
 
 def _needs_nobody(actor: Actor) -> bool:
-    return bool(actor.approval) or actor == CLOCKWORK or actor.takes_back is not None
+    was_approved = bool(actor.approval) and not actor.batch
+    return was_approved or actor == CLOCKWORK or actor.takes_back is not None
 
 
 def rules_of(kind: type[Act]) -> list[ApprovalRule]:
-    """Those in force for an act, one query where there are none; an act may go by the rules of others, too."""
-    acts = [ruled_as(kind), *getattr(kind, "also_ruled_as", ())]
+    """Those in force for an act and for what it carries out on its way, one query where there are none."""
+    acts = [*_names(kind), *getattr(kind, "contains", ())]
     rows = ApprovalRule.objects.filter(act__in=acts, is_active=True)
     return list(rows.select_related("approver").prefetch_related("for_roles"))
+
+
+def _names(kind: type[Act]) -> tuple[str, ...]:
+    """The acts whose rules hold for the sizes of this one."""
+    return (ruled_as(kind), *getattr(kind, "also_ruled_as", ()))
 
 
 def ruled_as(kind: type[Act]) -> str:
     return getattr(kind, "ruled_as", "") or kind.key
 
 
-def _refuse_by(rules: Sequence[ApprovalRule], act: Act, actor: Actor, now: datetime, reason: str) -> None:
-    found = strictest(rules, act.sizes(now), actor)
-    if found is not None:
-        raise ApprovalNeeded(act, found, why(found), reason)
+def _refuse_by(
+    rules: Sequence[ApprovalRule], act: Act, actor: Actor, now: datetime, reason: str, *, is_written: bool = False
+) -> None:
+    found = met(rules, act, actor=actor, now=now, is_written=is_written)
+    if actor.approval:
+        found = _undecided(found, actor.approved_by)
+    if found:
+        rule, *also = found
+        raise ApprovalNeeded(act, rule, " ".join(map(why, found)), reason, also)
 
 
-def strictest(rules: Sequence[ApprovalRule], sizes: Sequence[Size], actor: Actor) -> ApprovalRule | None:
-    """The rule with the highest bar among those that the act exceeds: who may approve most has to."""
+def _undecided(rules: Sequence[ApprovalRule], approver: str) -> list[ApprovalRule]:
+    """The rules that somebody could not have decided."""
+    user = User.objects.filter(username=approver).first()
+    if user is not None and user.is_superuser:
+        return []
+    roles = set(user.groups.values_list("pk", flat=True)) if user else set()
+    return [rule for rule in rules if rule.approver_id not in roles]
+
+
+def met(
+    rules: Sequence[ApprovalRule], act: Act, *, actor: Actor, now: datetime, is_written: bool = False
+) -> list[ApprovalRule]:
+    """The rules that an act exceeds, the one with the highest bar first.
+
+    Of several by one measure the highest bar counts alone: who may approve most has to. Bars of different measures
+    cannot be compared, so each of them counts.
+    """
+    rules, names = _for_actor(rules, actor), _names(type(act))
+    past = _Past(act.customer(), actor, written=act.key if is_written else "")
+    found = _highest([rule for rule in rules if rule.act in names], act.sizes(now), past, now)
+    if isinstance(act, Contains) and any(rule.act in act.contains for rule in rules):
+        for part in act.parts(now):
+            found += _highest([rule for rule in rules if rule.act == part.key], part.sizes, past, now)
+    return sorted(dict.fromkeys(found), key=_bar, reverse=True)
+
+
+def _highest(rules: Sequence[ApprovalRule], sizes: Sequence[Size], past: "_Past", now: datetime) -> list[ApprovalRule]:
+    """Of the rules that the sizes exceed, the one with the highest bar of each measure. A rule without a bar is only
+    about what none with a bar is about."""
+    highest: dict[str, ApprovalRule] = {}
+    for rule in rules:
+        if _exceeds(rule, sizes, past, now) and (
+            rule.measure not in highest or _bar(rule) > _bar(highest[rule.measure])
+        ):
+            highest[rule.measure] = rule
+    if len(highest) > 1:
+        highest.pop("", None)
+    return list(highest.values())
+
+
+def _bar(rule: ApprovalRule) -> tuple[bool, Decimal, int]:
+    return rule.above is not None, rule.above or Decimal(0), rule.pk
+
+
+def _for_actor(rules: Sequence[ApprovalRule], actor: Actor) -> list[ApprovalRule]:
     roles = roles_of(actor)
-    met = [rule for rule in rules if _applies(rule, roles) and _exceeds(rule, sizes)]
-    return max(met, key=lambda rule: (rule.above is not None, rule.above or 0, rule.pk), default=None)
+    return [rule for rule in rules if _applies(rule, roles)]
 
 
 def roles_of(actor: Actor) -> set[int]:
@@ -144,11 +214,50 @@ def _applies(rule: ApprovalRule, roles: set[int]) -> bool:
     return not wanted or bool(wanted & roles)
 
 
-def _exceeds(rule: ApprovalRule, sizes: Sequence[Size]) -> bool:
+def _exceeds(rule: ApprovalRule, sizes: Sequence[Size], past: "_Past", now: datetime) -> bool:
     if not rule.measure or rule.above is None:
         return True
     measured = [size for size in sizes if size.measure == rule.measure and rule.currency in ("", size.currency)]
-    return any(size.value > rule.above for size in measured)
+    return any(size.value > rule.above or _exceeds_together(rule, size, past, now) for size in measured)
+
+
+def _exceeds_together(rule: ApprovalRule, size: Size, past: "_Past", now: datetime) -> bool:
+    """What gives nothing more does not add up with what was given."""
+    if not rule.within_hours or size.value <= 0:
+        return False
+    assert rule.above is not None
+    return size.value + past.sum_of(rule.act, size, since=now - timedelta(hours=rule.within_hours)) > rule.above
+
+
+class _Past:
+    """What somebody did for a customer before, without a second person, and what still holds of it. `written`: the
+    verb of the act that is asked about, where its line is the newest in the journal."""
+
+    def __init__(self, customer: Customer | None, actor: Actor, *, written: str = ""):
+        self.customer, self.actor, self.written = customer, actor, written
+
+    def sum_of(self, act: str, size: Size, *, since: datetime) -> Decimal:
+        """By the same measure, in the same currency."""
+        if self.customer is None:
+            return Decimal(0)
+        kinds = {kind.key: kind for kind in ACTS.values() if ruled_as(kind) == act and issubclass(kind, AddsUp)}
+        rows = self.customer.operations.filter(
+            verb__in=kinds, at__gt=since, approval="", actor__in=_names_of(self.actor)
+        )
+        found = list(rows.filter(reverses=None, reversed_by=None).order_by("-id"))
+        before = found[1:] if found and found[0].verb == self.written else found
+        sizes = [known for row in before for known in kinds[row.verb].was(row, self.customer)]
+        same = [known.value for known in sizes if (known.measure, known.currency) == (size.measure, size.currency)]
+        return sum(same, Decimal(0))
+
+
+def _names_of(actor: Actor) -> set[str]:
+    """A person with the keys that they made, as the journal names them: one hand, whichever door it uses."""
+    by_key = actor.name.startswith(BY_KEY)
+    person = _keys_of(actor.name).values_list("created_by", flat=True).first() if by_key else actor.name
+    keys = ApiKey.objects.filter(created_by=person).exclude(created_by="") if person else ApiKey.objects.none()
+    names = {f"{BY_KEY}{name}" for name in keys.values_list("name", flat=True)}
+    return {actor.name, *names, *([person] if person else [])}
 
 
 def why(rule: ApprovalRule) -> str:
@@ -160,7 +269,9 @@ def why(rule: ApprovalRule) -> str:
     words = kind.measures.get(rule.measure, rule.measure) if kind else rule.measure
     size = f"{grouped(rule.above)} {rule.currency}".strip()
     phrase = PHRASES.get(rule.measure, f"{words} above {{}}").format(size)
-    return f"{title} with {phrase} needs approval by {rule.approver.name}."
+    hours = rule.within_hours
+    together = f", alone or together with others of {hours} {'hour' if hours == 1 else 'hours'}," if hours else ""
+    return f"{title} with {phrase}{together} needs approval by {rule.approver.name}."
 
 
 # Asking ---------------------------------------------------------------------------------------------------------------
@@ -175,7 +286,10 @@ def ask(
     The same thing asked again by the same person is the same request. Raises what the act's own preview refuses with.
     """
     act, rule = needed.act, needed.rule
-    customer, shown, inputs = act.customer(), act.shown(now), plain_json(act.to_json())
+    customer = act.customer()
+    _hold_customer(customer.pk if customer else None)
+    shown, inputs = act.shown(now), plain_json(act.to_json())
+    also = sorted({other.approver_id for other in needed.also} - {rule.approver_id})
     request = ApprovalRequest(
         act=act.key,
         title=shown.sentence[:200],
@@ -184,7 +298,7 @@ def ask(
         approver=rule.approver,
         customer=customer,
         inputs=inputs,
-        shown=kept(shown) | {"sizes": measured(act, now)},
+        shown=kept(shown) | {"sizes": measured(act, now)} | ({ALSO: also} if also else {}),
         fingerprint=fingerprint(shown, inputs),
         reason=(reason or needed.reason).strip(),
         requested_by=actor.name,
@@ -258,8 +372,6 @@ def approve(request: ApprovalRequest, *, user: User, now: datetime) -> ApprovalR
 def _apply(request: ApprovalRequest, user: User, now: datetime) -> ApprovalRequest:
     held = _held(request)
     refuse_decision(held, user, now)
-    if held.customer_id is not None:
-        Customer.objects.select_for_update().get(pk=held.customer_id)
     act = act_of(held)
     _refuse_requester(held, act, now)
     what = moved(held, act.shown(now)) or outgrown(held, act, now)
@@ -307,9 +419,11 @@ def expire_due(*, now: datetime, limit: int = 200) -> int:
     """Close requests that nobody decided in time; whoever asked is told. Returns how many; safe to run twice."""
     expired = 0
     due = ApprovalRequest.objects.filter(state=State.WAITING, expires_at__lte=now).order_by("expires_at")
-    for pk in list(due.values_list("pk", flat=True)[:limit]):
+    for pk, customer_pk in list(due.values_list("pk", "customer_id")[:limit]):
         with transaction.atomic():
-            held = due.select_for_update(skip_locked=True).filter(pk=pk).order_by().first()
+            is_free = customer_pk is None or _hold_customer(customer_pk, skip_locked=True)
+            rows = due.select_for_update(of=("self",), skip_locked=True).filter(pk=pk).order_by()
+            held = rows.first() if is_free else None
             if held is not None:
                 _expire(held, now)
                 expired += 1
@@ -322,7 +436,18 @@ def _expire(held: ApprovalRequest, now: datetime) -> None:
     _mail(_requester(held), "approval_expired", f"Expired: {held.title}", held)
 
 
+def _hold_customer(pk: int | None, *, skip_locked: bool = False) -> bool:
+    """The customer's row comes before that of a request, as before everything else: whoever asks for an act may hold
+    it already. False when somebody else has it and nobody waits."""
+    if pk is None:
+        return False
+    rows = Customer.objects.select_for_update(skip_locked=skip_locked).filter(pk=pk)
+    return rows.order_by().first() is not None
+
+
 def _held(request: ApprovalRequest) -> ApprovalRequest:
+    """Both rows, the customer's first."""
+    _hold_customer(request.customer_id)
     rows = ApprovalRequest.objects.select_for_update(of=("self",))
     return rows.select_related("approver", "customer", "user", "key__role").get(pk=request.pk)
 
@@ -364,10 +489,18 @@ def outgrown(request: ApprovalRequest, act: Act, now: datetime) -> str:
     grown = [size for size in act.sizes(now) if size.value > before.get((size.measure, size.currency), size.value)]
     if not grown:
         return ""
-    found = strictest(rules_of(type(act)), grown, Actor(request.requested_by, request.user_id))
-    if found is None or found.approver_id == request.approver_id:
-        return ""
-    return f"It is larger by now: {why(found)}"
+    actor = Actor(request.requested_by, request.user_id)
+    rules, names = _for_actor(rules_of(type(act)), actor), _names(type(act))
+    past = _Past(None, actor)
+    found = _highest([rule for rule in rules if rule.act in names], grown, past, now)
+    known = roles_for(request)
+    others = sorted((rule for rule in found if rule.approver_id not in known), key=_bar, reverse=True)
+    return f"It is larger by now: {why(others[0])}" if others else ""
+
+
+def roles_for(request: ApprovalRequest) -> set[int]:
+    """The roles, by their keys, that whoever decides a request has: each of them."""
+    return {request.approver_id, *request.shown.get(ALSO, ())}
 
 
 def moved(request: ApprovalRequest, now: Shown) -> str:
@@ -411,8 +544,15 @@ def refuse_decision(request: ApprovalRequest, user: User, now: datetime) -> None
         raise MayNotDecide("Your role does not include deciding what others ask for.")
     if is_requester(request, Actor.of(user)):
         raise MayNotDecide("You asked for this yourself; somebody else has to decide it.")
-    if not user.is_superuser and not user.groups.filter(pk=request.approver_id).exists():
-        raise MayNotDecide(f"Only {request.approver.name} can decide this.")
+    if not user.is_superuser and not roles_for(request) <= set(user.groups.values_list("pk", flat=True)):
+        raise MayNotDecide(f"Only {_who_can(request)} can decide this.")
+
+
+def _who_can(request: ApprovalRequest) -> str:
+    if not request.shown.get(ALSO):
+        return request.approver.name
+    names = Group.objects.filter(pk__in=roles_for(request)).order_by("name").values_list("name", flat=True)
+    return f"somebody who is {' and '.join(names)} at once"
 
 
 def _refuse_decided(request: ApprovalRequest, now: datetime) -> None:
@@ -452,7 +592,9 @@ def waiting_for_user(user: User, now: datetime) -> ApprovalRequestQuerySet:
     if not user.has_perm(DECIDE):
         return rows.none()
     if not user.is_superuser:
-        rows = rows.filter(approver__in=user.groups.values("pk"))
+        roles = list(user.groups.values_list("pk", flat=True))
+        enough = Q(shown__also__contained_by=roles) | ~Q(shown__has_key=ALSO)
+        rows = rows.filter(enough, approver__in=roles)
     own = Q(user=user) | Q(requested_by=user.get_username())
     made = ApiKey.objects.filter(created_by=user.get_username()).values("pk")
     return rows.exclude(own).filter(Q(key=None) | ~Q(key__in=made))
@@ -468,7 +610,9 @@ def waiting_for(user: User, now: datetime) -> int:
 
 def _approvers(request: ApprovalRequest) -> list[str]:
     """The addresses of everybody who can decide it."""
-    people = User.objects.filter(groups=request.approver_id, is_active=True, is_staff=True).exclude(email="")
+    people = User.objects.filter(is_active=True, is_staff=True).exclude(email="")
+    for role in sorted(roles_for(request)):
+        people = people.filter(groups=role)
     others = people.exclude(pk=request.user_id) if request.user_id else people
     return [person.email for person in others.order_by("pk") if not is_requester(request, Actor.of(person))]
 

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from billing_admin.flows.approvals import guard_as
 from customers.journal import Actor, record, require_reason
 from customers.mirrored import refuse_mirrored
 from customers.models import Customer, Operation, Phase, Subscription
@@ -104,8 +105,8 @@ def pause(
 ) -> Operation:
     """Collect nothing for a while: what becomes due is kept as a draft, voided, or marked as uncollectible.
 
-    The plan runs on and nobody is reminded. A second call changes how, or until when. Raises
-    `ReasonRequired`, `NotLive`, `ValidationError` for an unknown behaviour or an end that is not to come.
+    The plan runs on and nobody is reminded. A second call changes how, or until when. Raises `ReasonRequired`,
+    `NotLive`, `ApprovalNeeded`, `ValidationError` for an unknown behaviour or an end that is not to come.
     """
     reason = require_reason(reason, "pausing collection")
     if behavior not in Subscription.WhilePaused.values:
@@ -118,6 +119,8 @@ def pause(
     if not subscription.is_live:
         raise NotLive
     refuse_mirrored(subscription)
+    asked = {"subscription": subscription, "behavior": behavior, "resumes_at": resumes_at}
+    guard_as("collection.paused", actor=actor, now=now, reason=reason, **asked)
     before = pause_of(subscription) if pauses(subscription, now) else {}
     if not before:
         subscription.collection_paused_at = now

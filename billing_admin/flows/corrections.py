@@ -10,7 +10,7 @@ from datetime import datetime
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from billing_admin.flows.approvals import guard_as
+from billing_admin.flows.approvals import guard_as, guard_done
 from billing_admin.flows.collection import net_terms_of, recover
 from billing_admin.flows.gate import give_up_gate, settled, waits
 from billing_admin.flows.renew import phase_at
@@ -83,15 +83,20 @@ def credit_invoice(
 
 @transaction.atomic
 def void_invoice(invoice: Invoice, *, reason: str, actor: Actor, now: datetime) -> Invoice:
-    """Void a draft or an open invoice. Its period stays settled; a plan that waited for its payment is given up."""
+    """Void a draft or an open invoice. Its period stays settled; a plan that waited for its payment is given up.
+
+    Raises `ReasonRequired`, `CannotMove`, `ApprovalNeeded`.
+    """
     reason = require_reason(reason, "voiding an invoice")
-    invoice = _hold(invoice)
+    before = invoice = _hold(invoice)
     if waits(invoice):
         give_up_gate(invoice, reason=reason, end_reason="voided", actor=actor, now=now)
     else:
         void(invoice, reason=reason, actor=actor, now=now)
     invoice = _hold(invoice)
     recover(invoice, now=now)
+    # Last, so that what cannot be is refused rather than asked for; all of it is rolled back.
+    guard_done("invoice.voided", actor=actor, now=now, reason=reason, invoice=before)
     return invoice
 
 
@@ -106,13 +111,14 @@ def _hold(invoice: Invoice) -> Invoice:
 @transaction.atomic
 def mark_uncollectible(invoice: Invoice, *, reason: str, actor: Actor, now: datetime) -> Invoice:
     """Give up an open invoice: nobody is reminded any more, a payment is still taken. Raises `ReasonRequired`,
-    `CannotMove`, `CannotWriteOff`.
+    `CannotMove`, `CannotWriteOff`, `ApprovalNeeded`.
     """
     reason = require_reason(reason, "giving up an invoice")
     invoice = _hold(invoice)
     if waits(invoice):
         raise CannotWriteOff(f"A plan waits for the payment of {invoice}; void it instead.")
     invoice.move_to(InvoiceState.UNCOLLECTIBLE)
+    guard_as("invoice.uncollectible", actor=actor, now=now, reason=reason, invoice=Invoice.objects.get(pk=invoice.pk))
     invoice.next_reminder_at = None
     invoice.save(update_fields=["state", "next_reminder_at"])
     recover(invoice, now=now)

@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 
-from billing_admin.flows.approvals import guard_as
+from billing_admin.flows.approvals import guard_done
 from billing_admin.flows.boundary import INSTANT_BEFORE, commitment_of, committed_period, past_lines
 from billing_admin.flows.collection import finish, net_terms_of
 from billing_admin.flows.gate import settled
@@ -295,7 +295,7 @@ def add_line(
     if amount < 0:  # last, so that what cannot be is refused rather than asked for; all of it is rolled back
         own = row.currency if isinstance(row, PendingLine) else row.invoice.currency
         where: dict[str, Any] = {"draft": draft, "subscription": subscription, "currency": own}
-        guard_as("line.added", actor=actor, now=now, description=description, amount=amount, **where)
+        guard_done("line.added", actor=actor, now=now, description=description, amount=amount, **where)
     return row
 
 

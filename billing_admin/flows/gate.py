@@ -10,6 +10,7 @@ from datetime import datetime
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.change import moves_to
 from billing_admin.flows.collection import recover
 from billing_admin.flows.plan_change import Proposal
@@ -83,12 +84,15 @@ def approve(invoice: Invoice, *, actor: Actor, now: datetime) -> Invoice:
 
 @transaction.atomic
 def activate_now(invoice: Invoice, *, reason: str, actor: Actor, now: datetime) -> Operation:
-    """Give access before the first invoice is paid; it stays open and no longer expires."""
+    """Give access before the first invoice is paid; it stays open and no longer expires. Raises `ReasonRequired`,
+    `NothingToActivate`, `ApprovalNeeded`.
+    """
     reason = require_reason(reason, "access before the first payment")
     customer = Customer.objects.select_for_update().get(pk=invoice.customer_id)
     invoice = Invoice.objects.select_for_update(of=("self",)).select_related("customer").get(pk=invoice.pk)
     if invoice.state not in (InvoiceState.DRAFT, InvoiceState.OPEN) or not waits(invoice):
         raise NothingToActivate
+    guard_as("plan.activated", actor=actor, now=now, reason=reason, invoice=invoice)
     if invoice.state == InvoiceState.DRAFT:
         settle_issued(invoice, now=now)
     invoice.expires_at = None

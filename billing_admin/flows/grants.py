@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
-from billing_admin.flows.approvals import guard_as
+from billing_admin.flows.approvals import guard_done
 from billing_admin.flows.customers import CustomerClosed
 from catalog.models import Feature
 from catalog.money import grouped
@@ -89,7 +89,7 @@ def give_units(
     )
     if not repeated:  # last, so that what cannot be is refused rather than asked for; all of it is rolled back
         asked = {"who": customer, "wanted": wanted, "idempotency_key": key}
-        guard_as("grant.given", actor=actor, now=now, reason=reason, **asked)
+        guard_done("grant.given", actor=actor, now=now, reason=reason, **asked)
     return given
 
 
@@ -138,5 +138,5 @@ def change_units(given: Grant, changes: Mapping[str, Any], *, actor: Actor, now:
     wanted = {"ends_at": given.ends_at, **changes}
     changed = change_grant(given, **wanted, operation=operation, now=now)
     why = changes.get("reason") or given.reason
-    guard_as("grant.changed", actor=actor, now=now, reason=why, given=given, changes=changes)
+    guard_done("grant.changed", actor=actor, now=now, reason=why, given=given, changes=changes)
     return changed

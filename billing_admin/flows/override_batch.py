@@ -18,6 +18,7 @@ from django.db.models import Exists, OuterRef, Q
 from billing_admin.csv_table import BadRows, Line, Problem, read_table, to_instant
 from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.override_outlook import gives
+from billing_admin.flows.overrides import give_override
 from billing_admin.typed import to_number
 from catalog.models import Feature
 from catalog.money import plain
@@ -25,11 +26,11 @@ from catalog.terms import METERED
 from customers.contracts import Contract
 from customers.holdings import contracts_of_all
 from customers.journal import Actor, record, require_reason
-from customers.models import Customer, Subscription
+from customers.models import Customer, Operation, Subscription
 from entitlements.access import Access, decide
 from entitlements.allowances import sources_of
 from entitlements.models import Balance, FeatureOverride, OverrideBatch
-from entitlements.override import BadOverride, Overlaps, override, refuse_bad_dates, revoke, value_of
+from entitlements.override import BadOverride, Overlaps, refuse_bad_dates, revoke, value_of
 from entitlements.readings import override_of, pool_under
 
 log = structlog.get_logger("billing_admin.override_batch")
@@ -366,8 +367,8 @@ def carry_out(
 
     Safe to run twice, at once, and to kill: a row is given and counted in one transaction.
     """
-    rows = [Row.from_json(kept) for kept in batch.rows]
-    while (batch := _next(batch, rows, now)).finished_at is None:
+    rows, actor = [Row.from_json(kept) for kept in batch.rows], _actor_of(batch)
+    while (batch := _next(batch, rows, actor, now)).finished_at is None:
         if on_progress:
             on_progress(batch)
     if batch.revoked_at is not None:
@@ -378,7 +379,7 @@ def carry_out(
 
 
 @transaction.atomic
-def _next(batch: OverrideBatch, rows: Sequence[Row], now: datetime) -> OverrideBatch:
+def _next(batch: OverrideBatch, rows: Sequence[Row], actor: Actor, now: datetime) -> OverrideBatch:
     """Give the next row, or finish. The batch is locked first, so two who carry it out take turns."""
     batch = OverrideBatch.objects.select_for_update(no_key=True).defer("rows").get(pk=batch.pk)
     if batch.finished_at is not None:
@@ -387,7 +388,7 @@ def _next(batch: OverrideBatch, rows: Sequence[Row], now: datetime) -> OverrideB
         row = rows[batch.done]
         try:
             with transaction.atomic():
-                _give(row, batch, now)
+                _give(row, batch, actor, now)
         except OperationalError:
             raise  # not the row's fault: it is tried again
         except Exception as error:
@@ -399,7 +400,7 @@ def _next(batch: OverrideBatch, rows: Sequence[Row], now: datetime) -> OverrideB
     return batch
 
 
-def _give(row: Row, batch: OverrideBatch, now: datetime) -> FeatureOverride:
+def _give(row: Row, batch: OverrideBatch, actor: Actor, now: datetime) -> FeatureOverride:
     found = Customer.objects.open().filter(Q(customer_id=row.customer_id) | Q(public_id=row.customer_id))
     customer = min(found, key=lambda customer: customer.customer_id != row.customer_id, default=None)
     feature = Feature.objects.filter(slug=row.feature).first()
@@ -408,7 +409,7 @@ def _give(row: Row, batch: OverrideBatch, now: datetime) -> FeatureOverride:
     named = customer.subscriptions.filter(public_id=row.subscription) if row.subscription else []
     # A start that has come since the batch was confirmed is now.
     starts = row.starts if row.starts is None or row.starts < batch.created_at else max(row.starts, now)
-    return override(
+    return give_override(
         customer,
         feature,
         typed(feature, row.value),
@@ -418,9 +419,17 @@ def _give(row: Row, batch: OverrideBatch, now: datetime) -> FeatureOverride:
         reason=row.reason or batch.reason,
         supersede=row.supersede,
         batch=batch,
-        actor=Actor(batch.created_by, batch=batch.public_id),
+        actor=actor,
         now=now,
     )
+
+
+def _actor_of(batch: OverrideBatch) -> Actor:
+    """Whoever began it, with who approved it, as the journal says."""
+    at_once = Operation.objects.filter(at=batch.created_at, verb="override_batch.begun")
+    begun = at_once.filter(inputs__batch=batch.public_id).order_by("id").first()
+    approval, approved_by = (begun.approval, begun.approved_by) if begun else ("", "")
+    return Actor(batch.created_by, None, approval, approved_by, batch=batch.public_id)
 
 
 def _failure(row: Row, error: Exception) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.renew import catch_up
 from customers import switch
 from customers.holdings import contracts_at
@@ -67,12 +68,14 @@ def extend(
 ) -> Operation:
     """Let a running trial last longer; the first period, and its invoice, begin at the new end.
 
-    Raises `ReasonRequired`, `NotOnTrial`, `BadTrialEnd`.
+    Raises `ReasonRequired`, `NotOnTrial`, `BadTrialEnd`, `ApprovalNeeded`.
     """
     reason = require_reason(reason, "a longer trial")
     customer, subscription = _running(subscription, now)
     before = subscription.trial_ends_at
     end = new_end(subscription, until=until, days=days, now=now)
+    asked = {"subscription": subscription, "until": until, "days": days}
+    guard_as("trial.extended", actor=actor, now=now, reason=reason, **asked)
     _move_end(customer, subscription, end, now)
     return record(
         customer,

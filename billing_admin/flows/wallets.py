@@ -2,14 +2,34 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db import transaction
 
-from billing_admin.flows.approvals import guard_as
+from billing_admin.flows.approvals import guard_as, guard_done
 from customers.journal import Actor, require_reason
 from customers.models import Customer
 from invoicing.models import WalletEntry
-from invoicing.wallet import correct, withdraw
+from invoicing.wallet import TopUp, correct, top_up, withdraw
+
+
+@transaction.atomic
+def top_up_wallet(
+    customer: Customer,
+    amount: Decimal,
+    currency: str,
+    *,
+    reference: str,
+    key: str | None = None,
+    actor: Actor,
+    now: datetime,
+) -> TopUp:
+    """Put in money that somebody says has arrived; see `invoicing.wallet.top_up`. Raises `ApprovalNeeded`."""
+    done = top_up(customer, amount, currency, reference=reference, key=key, actor=actor, now=now)
+    if done.applied:  # last, so that what cannot be is refused rather than asked for; all of it is rolled back
+        asked: dict[str, Any] = {"who": customer, "amount": amount, "currency": currency, "reference": reference}
+        guard_done("wallet.topped_up", actor=actor, now=now, idempotency_key=key, **asked)
+    return done
 
 
 @transaction.atomic
