@@ -1,21 +1,24 @@
 """Taking a change of plan back before the next renewal: the former version goes on, as a phase of its own.
 
-What the change billed is given back: an invoice that is not paid is voided, of one that is paid all but use becomes
-account credit by a credit note. Use stays counted, under the former allowance.
+What the change billed is given back, and what it gave back is charged again (`undo_money`); use stays counted, under
+the former allowance (`undo_units`). A new cycle that the change began ends, and the former one goes on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from functools import cached_property
+from typing import Any
 
-from billing_admin.approving import Effect
 from billing_admin.flows.cancel import cancel
-from billing_admin.flows.corrections import credit_invoice, void_invoice
-from billing_admin.flows.position import Position, read_position
+from billing_admin.flows.corrections import void_invoice
+from billing_admin.flows.position import read_position
+from billing_admin.flows.renew import add_ons_of
 from billing_admin.flows.undo_contracts import (
     ASSIGN,
     ENABLE,
     contract_of,
+    instant,
     locked,
     permission_of,
     phase_with,
@@ -23,27 +26,70 @@ from billing_admin.flows.undo_contracts import (
     planned_before,
 )
 from billing_admin.flows.undo_contracts import words_of as planned_words
+from billing_admin.flows.undo_money import (
+    Ending,
+    billed_use,
+    documents_of,
+    effects_of,
+    endings_of,
+    facts_of,
+    give_back,
+    stays_of,
+)
+from billing_admin.flows.undo_units import UsedUnits, Windows, bring_back, moves_back, used_units
 from billing_admin.undoing import TakenBack, inverse, line_of, taking_back
-from catalog.money import format_minor
-from catalog.terms import ChangeKind
 from customers import holdings, switch
-from customers.contracts import MULTIPLYING, Contract
+from customers.contracts import MULTIPLYING
 from customers.journal import Actor, record
 from customers.models import AppliedCoupon, Customer, Operation, Phase, Subscription
 from customers.states import SubscriptionState
-from entitlements.allowances import contributions_of
-from entitlements.balances import BucketMove, keeps_for_ever, reprovision
-from entitlements.models import Balance, BalanceEntry, Grant
 from entitlements.override import put_under_overrides
-from entitlements.provision import apply_moves, enter
-from invoicing.credit_note import ACCOUNT_CREDIT, credit_room
-from invoicing.lines import USAGE
-from invoicing.models import Invoice
-from invoicing.readings import gross_of
-from invoicing.states import InvoiceState
+from entitlements.provision import apply_moves
 
-UNPAID = (InvoiceState.DRAFT, InvoiceState.OPEN, InvoiceState.UNCOLLECTIBLE)
-BEGINS = (ChangeKind.FIRST, ChangeKind.ADD_ON)
+
+@dataclass(frozen=True)
+class Change:
+    """A change of plan as it stands by now: what it made of the contract. `former` is None where that began with it."""
+
+    operation: Operation
+    contract: Subscription
+    phase: Phase
+    former: Phase | None
+
+    @classmethod
+    def of(cls, operation: Operation) -> "Change":
+        before = operation.effects.get("before") or {}
+        former = phase_with(before["phase"]) if before.get("phase") else None
+        return cls(operation, contract_of(operation), phase_with(operation.effects.get("phase")), former)
+
+    @property
+    def before(self) -> Mapping[str, Any]:
+        """What the journal keeps of the contract from before the act."""
+        return self.operation.effects.get("before") or {}
+
+    @property
+    def waits(self) -> bool:
+        """Whether it still waits for its first payment, so that the former plan never ended."""
+        return self.phase.pending_since is not None and self.phase.withdrawn_at is None
+
+    @property
+    def restarted(self) -> bool:
+        """Whether it began a new billing cycle: other dates, or windows that follow another calendar."""
+        if self.former is None:
+            return False
+        follows = [each.version.plan.kind in MULTIPLYING for each in (self.former, self.phase)]
+        moved = self.former.is_trial != self.phase.is_trial or self.former.anchor != self.phase.anchor
+        return follows[0] != follows[1] or (all(follows) and moved)
+
+    @cached_property
+    def windows(self) -> Windows:
+        return Windows(self.operation, self.contract, self.former)
+
+    def used(self, now: datetime) -> list[UsedUnits]:
+        return used_units(self.windows, now)
+
+    def endings(self, used: list[UsedUnits]) -> list[Ending]:
+        return endings_of(self.operation, {each.line.pk: each.charge for each in used})
 
 
 @inverse
@@ -56,71 +102,73 @@ class PlanEnabled:
         return permission_of(phase_with(operation.effects.get("phase")))
 
     def why_not(self, operation: Operation, now: datetime) -> str:
-        phase, contract = phase_with(operation.effects.get("phase")), contract_of(operation)
-        return _over(operation, phase, contract, now) or _billed_apart(operation, phase, contract)
+        change = Change.of(operation)
+        return _over(change, now) or _came_after(change, now)
 
     def look(self, operation: Operation, now: datetime) -> TakenBack:
-        phase, former = phase_with(operation.effects["phase"]), _former(operation)
-        name = f"{phase.version.plan.name} {phase.version.label}"
-        said = f"{name} ends." if former is None else f"Back to {former.version.plan.name} {former.version.label}."
-        if _waits(phase):
-            said = f"{name} no longer waits for its first payment."
-        invoices = list(_invoices(operation))
-        stays = [f"{_use(i)} for use on {i} stays billed." for i in invoices if _use_of(i) and not _unpaid(i)]
-        stays += ["What was used since stays used, and counts under the former allowance."] * (former is not None)
-        planned = planned_words(*planned_before(operation, now)) if former else []
+        change = Change.of(operation)
+        used = change.used(now)
+        endings = change.endings(used)
+        planned = planned_words(*planned_before(operation, now)) if change.former else []
+        stays = [*billed_use(endings), *(each.sentence for each in used)]
+        if change.former is not None:
+            stays.append("What was used since stays used, and counts under the former allowance.")
         return TakenBack(
-            " ".join([said, *planned]),
-            effects=tuple(effect for invoice in invoices for effect in _given_back(invoice)),
-            stays=(*stays, *_money_stays(invoices)),
+            " ".join([_said(change), *planned]),
+            effects=tuple(effects_of(endings)),
+            stays=(*stays, *stays_of(endings)),
             facts={
-                "phase": phase.pk,
-                "former": former.pk if former else None,
-                "invoices": [(i.public_id, i.state, i.total, i.paid, i.credit_applied, i.offset) for i in invoices],
+                "phase": change.phase.pk,
+                "former": change.former.pk if change.former else None,
+                "invoices": facts_of(endings),
             },
         )
 
     def take_back(self, operation: Operation, *, reason: str, actor: Actor, now: datetime) -> Operation:
         customer, contract = locked(operation, now)
-        phase, former = phase_with(operation.effects["phase"]), _former(operation)
-        if _waits(phase) and former is not None:
+        change = Change.of(operation)
+        if change.waits and change.former is not None:
             by = taking_back(actor, operation, "invoice.voided")
-            for invoice in _invoices(operation):
+            for invoice in documents_of(operation):
                 void_invoice(invoice, reason=reason, actor=by, now=now)
             return line_of(operation)
-        if former is None:
+        used = change.used(now)
+        endings = change.endings(used)
+        if change.former is None:
             by = taking_back(actor, operation, "subscription.canceled")
             nothing = Subscription.Unused.NOTHING
             cancel(contract, at_once=True, bill_use=False, unused=nothing, reason=reason, actor=by, now=now)
-            made = line_of(operation)
+            made, back = line_of(operation), None
         else:
-            made = _go_back(customer, contract, phase, former, operation, reason=reason, actor=actor, now=now)
+            made, back = _go_back(customer, contract, change, reason=reason, actor=actor, now=now)
+            bring_back(change.windows, endings, used, made, now=now)
+            put_under_overrides(customer, now=now, operation=made)
         _drop_coupons(operation, contract, actor=actor, now=now)
-        for invoice in _invoices(operation):
-            _give_back(invoice, reason=reason, actor=actor, now=now)
+        give_back(endings, phase=back, reason=reason, actor=actor, now=now)
         return made
+
+
+def _said(change: Change) -> str:
+    name = f"{change.phase.version.plan.name} {change.phase.version.label}"
+    if change.waits:
+        return f"{name} no longer waits for its first payment."
+    if change.former is None:
+        return f"{name} ends."
+    back = f"Back to {change.former.version.plan.name} {change.former.version.label}."
+    return f"{back} Its billing dates are the former ones again." if change.restarted else back
 
 
 # Whether it can be ----------------------------------------------------------------------------------------------------
 
 
-def _former(operation: Operation) -> Phase | None:
-    """What the customer was on in this contract; None where it began with the act."""
-    before = operation.effects.get("before") or {}
-    return phase_with(before["phase"]) if before.get("phase") else None
-
-
-def _waits(phase: Phase) -> bool:
-    return phase.pending_since is not None and phase.withdrawn_at is None
-
-
-def _over(operation: Operation, phase: Phase, contract: Subscription, now: datetime) -> str:
+def _over(change: Change, now: datetime) -> str:
     """Why there is nothing to go back from."""
+    phase, contract = change.phase, change.contract
     if phase.withdrawn_at is not None:
         return f"It was given up on {phase.withdrawn_at:%-d %b %Y}."
     if contract.state in (SubscriptionState.ENDED, SubscriptionState.WITHDRAWN):
         return "The subscription is over."
-    if _waits(phase) or contract.state == SubscriptionState.PENDING_PAYMENT:
+    if change.waits or contract.state == SubscriptionState.PENDING_PAYMENT:
         return ""
     if contract.parked_at is not None:
         return f"The subscription is parked: {contract.parked_because}"
@@ -131,76 +179,32 @@ def _over(operation: Operation, phase: Phase, contract: Subscription, now: datet
         return "The plan was changed, or began a period of its own, since. Take that back first, or enable the plan."
     if contract.period_starts_at is not None and contract.period_starts_at > phase.starts_at:
         return f"It was renewed on {contract.period_starts_at:%-d %b %Y}. Change the plan instead."
+    billed = None if phase.is_trial else switch.next_bill(phase.terms(), phase.anchor, phase.starts_at)
+    if billed is not None and billed <= now:
+        return f"It was billed again on {billed:%-d %b %Y}. Change the plan instead."
     return ""
 
 
-def _billed_apart(operation: Operation, phase: Phase, contract: Subscription) -> str:
-    """Why its money or its windows cannot be put back as they were."""
-    former = _former(operation)
-    if former is None or _waits(phase):
+def _came_after(change: Change, now: datetime) -> str:
+    """Why what was there before cannot go on as it was."""
+    former = change.former
+    if change.waits or change.contract.state == SubscriptionState.PENDING_PAYMENT:
         return ""
-    follows = [each.version.plan.kind in MULTIPLYING for each in (former, phase)]
-    restarted = former.is_trial != phase.is_trial or former.anchor != phase.anchor
-    if follows[0] != follows[1] or (all(follows) and restarted):
-        return "It began a new billing cycle. Enable the former plan instead, and correct the invoice."
-    note = next((i for i in _invoices(operation) if i.kind == Invoice.Kind.CREDIT_NOTE), None)
-    if note is not None:
-        return f"It gave {format_minor(-note.total, note.currency)} back ({note}). Enable the former plan instead."
-    if Grant.objects.filter(balances__entries__operation=operation).exists():
-        return "Units that were bought once became a purchase. Enable the former plan instead."
+    if former is None:
+        beside = add_ons_of(change.contract)
+        return "An add-on runs beside it, and would end with it. Take that back first." if beside else ""
+    if not change.restarted:
+        return ""
+    if former.is_trial and not change.phase.is_trial:
+        return "It ended a trial, and a trial does not begin again. Enable the plan anew, with a trial of its own."
+    terms, name = former.terms(), former.version.plan.name
+    missed = None if terms.is_free else switch.next_bill(terms, former.anchor, change.phase.starts_at)
+    if missed is not None and missed <= now:
+        return (
+            f"{name} would have been billed on {missed:%-d %b %Y}, which nobody did. "
+            f"Enable {name} again; it is priced anew from then on."
+        )
     return ""
-
-
-# Its money ------------------------------------------------------------------------------------------------------------
-
-
-def _invoices(operation: Operation) -> Iterator[Invoice]:
-    """What the act issued and nobody corrected as a whole."""
-    rows = Invoice.objects.filter(operation=operation).exclude(state=InvoiceState.VOID).order_by("id")
-    yield from rows.select_related("customer", "subscription", "gates")
-
-
-def _unpaid(invoice: Invoice) -> bool:
-    return invoice.state in UNPAID
-
-
-def _use_of(invoice: Invoice) -> int:
-    """What it charges for use with tax, minor units."""
-    return sum(gross_of(line) for line in invoice.lines.filter(kind=USAGE))
-
-
-def _use(invoice: Invoice) -> str:
-    return format_minor(_use_of(invoice), invoice.currency)
-
-
-def _creditable(invoice: Invoice) -> int:
-    """All but use, as far as it was paid and not given back yet."""
-    room = credit_room(invoice)
-    return max(0, min(room.rest - _use_of(invoice), room.most(ACCOUNT_CREDIT)))
-
-
-def _given_back(invoice: Invoice) -> Iterator[Effect]:
-    money = format_minor(invoice.total, invoice.currency)
-    if _unpaid(invoice):
-        yield Effect(str(invoice), f"{invoice.get_state_display().lower()}, {money}", "void")
-    elif amount := _creditable(invoice):
-        back = format_minor(amount, invoice.currency)
-        yield Effect(str(invoice), f"paid, {money}", f"paid, with a credit note of {back}")
-
-
-def _money_stays(invoices: list[Invoice]) -> Iterator[str]:
-    for invoice in invoices:
-        paid = invoice.paid if _unpaid(invoice) else min(invoice.paid, _creditable(invoice))
-        if paid:
-            money = format_minor(paid, invoice.currency)
-            yield f"{money} that was paid for {invoice} is not paid back: it becomes account credit."
-
-
-def _give_back(invoice: Invoice, *, reason: str, actor: Actor, now: datetime) -> None:
-    if _unpaid(invoice):
-        void_invoice(invoice, reason=reason, actor=actor, now=now)
-    elif amount := _creditable(invoice):
-        credit_invoice(invoice, amount=amount, settlement=ACCOUNT_CREDIT, reason=reason, actor=actor, now=now)
 
 
 def _drop_coupons(operation: Operation, contract: Subscription, *, actor: Actor, now: datetime) -> None:
@@ -216,19 +220,14 @@ def _drop_coupons(operation: Operation, contract: Subscription, *, actor: Actor,
 
 
 def _go_back(
-    customer: Customer,
-    contract: Subscription,
-    phase: Phase,
-    former: Phase,
-    operation: Operation,
-    *,
-    reason: str,
-    actor: Actor,
-    now: datetime,
-) -> Operation:
+    customer: Customer, contract: Subscription, change: Change, *, reason: str, actor: Actor, now: datetime
+) -> tuple[Operation, Phase]:
+    """The former version as a phase of its own, on its former dates, with the balances that are there."""
+    former, operation = change.former, change.operation
+    assert former is not None, "there is a plan to go back to"
     at = now.replace(microsecond=0)
     position = read_position(customer, former.version.plan, at=at, subscription=contract)
-    kept = contract.next_phase(now) is not None or (contract.ends_at is not None and contract.ends_at > now)
+    kept = _keeps_schedule(change, contract, now)
     back = switch.switch_now(
         contract,
         former.version,
@@ -239,13 +238,14 @@ def _go_back(
         keep_schedule=kept,
         bought=former.bought_units(),
     )
+    _restore_terms(contract, change)
     if not kept:
         plan_again(contract, *planned_before(operation, now), now)
     made = record(
         customer,
         "plan.taken_back",
         f"Back to {former.version.plan.name} {former.version.label} from "
-        f"{phase.version.plan.name} {phase.version.label}",
+        f"{change.phase.version.plan.name} {change.phase.version.label}",
         actor=actor,
         now=now,
         reason=reason,
@@ -254,47 +254,39 @@ def _go_back(
         reverses=operation,
     )
     back.subscription = contract
-    moves = _moves(position, holdings.contract_of(back, customer))
+    after = holdings.contract_of(back, customer)
+    moves = moves_back(change.windows, position, after, restarted=change.restarted)
     apply_moves(customer, moves, used_later={}, now=now, operation=made)
-    _bring_use_back(operation, made, customer, now=now)
-    put_under_overrides(customer, now=now, operation=made)
-    return made
+    return made, back
 
 
-def _moves(position: Position, after: Contract) -> list[BucketMove]:
-    """Use is carried, whichever plan it was; nothing is granted afresh."""
-    held = position.held
-    assert held is not None, "there is a plan to go back from"
-    follows = held.contract.follows_contract
-    owner = (held.subscription_id, None) if follows else (None, held.contract.plan_id)
-    rows = [bucket for bucket in position.buckets if bucket.owner == owner]
-    if not follows and held.contract.plan_id != after.plan_id:
-        rows = [row for row in rows if keeps_for_ever(row.item)]
-    contributions = contributions_of([after])
-    return reprovision(
-        rows, contributions, position.at, renew_consumables=False, new_cycle=False, waiting=position.waiting
-    )
+def _keeps_schedule(change: Change, contract: Subscription, now: datetime) -> bool:
+    """Whether what is planned by now stays: it was planned since the act, or the act had left it alone.
+
+    A trial that a change had taken over goes on as one.
+    """
+    former, following = change.former, contract.next_phase(now)
+    if former is not None and former.is_trial != change.phase.is_trial:
+        return False
+    if former is not None and former.is_trial:
+        return True
+    present = following.pk if following else None, contract.ends_at
+    after = change.operation.effects.get("after")
+    if after is None:
+        return following is not None or (contract.ends_at is not None and contract.ends_at > now)
+    left = after["next"], instant(after["endsAt"])
+    was = change.before.get("next"), instant(change.before.get("endsAt"))
+    return present != left or left == was
 
 
-def _bring_use_back(operation: Operation, made: Operation, customer: Customer, *, now: datetime) -> None:
-    """What was used, and edited, in windows that the change had closed counts again; but not what it billed of it."""
-    closed = BalanceEntry.objects.filter(operation=operation, kind=BalanceEntry.Kind.CLOSE).values("balance")
-    rows = Balance.objects.promised().filter(pk__in=closed, subscription__isnull=False).select_for_update()
-    paid = {
-        line.balance_id for invoice in _invoices(operation) if not _unpaid(invoice)
-        for line in invoice.lines.filter(kind=USAGE)
-    }  # fmt: skip
-    for row in rows.order_by("id"):
-        same = Balance.objects.promised().filter(customer=customer, feature=row.feature_id, closed_at=None)
-        target = same.filter(subscription=row.subscription_id).select_for_update().first()
-        if target is None or target.pk == row.pk:
-            continue
-        adjusted = row.adjusted + row.withheld
-        room = (row.granted or Decimal(0)) + adjusted
-        used = min(row.used, max(Decimal(0), room)) if row.pk in paid else row.used
-        for each, sign in ((row, -1), (target, 1)):
-            each.used, each.adjusted = each.used + sign * used, each.adjusted + sign * adjusted
-            each.save(update_fields=["used", "adjusted"])
-            if used != adjusted:
-                amount = sign * (adjusted - used)
-                enter(each, BalanceEntry.Kind.MOVED, amount, now=now, operation=made)
+def _restore_terms(contract: Subscription, change: Change) -> None:
+    """What the act had brought along beside the plan."""
+    before, fields = change.before, []
+    if "netTermsDays" in before and change.operation.inputs.get("netTermsDays") is not None:
+        contract.net_terms_days = before["netTermsDays"]
+        fields.append("net_terms_days")
+    if "trialEndsAt" in before and change.phase.is_trial:
+        contract.trial_ends_at = instant(before["trialEndsAt"])
+        fields.append("trial_ends_at")
+    if fields:
+        contract.save(update_fields=fields)

@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from billing_admin.flows.plan_change import Activation, Timing
+from billing_admin.flows.cancel import cancel
+from billing_admin.flows.plan_change import Activation
 from customers.models import Customer
 from invoicing.models import Invoice
 from invoicing.readings import account_credit
@@ -181,18 +182,31 @@ def test_a_change_under_a_later_one_waits_for_that_to_be_taken_back():
     assert "Take that back first" in why(first, now=MARCH_16)
 
 
-def test_a_change_that_gave_credit_says_what_to_do_instead():
-    who = a.on(a.team())
-    a.enable(who, a.pro(), now=MARCH_16, timing=Timing.NOW)
-
-    assert "Enable the former plan instead." in why(last(who, "plan.enabled"), now=MARCH_16)
-
-
-def test_a_change_of_the_interval_says_what_to_do_instead():
+def test_a_first_plan_waits_for_the_add_on_that_would_end_with_it():
     who = a.on(a.pro())
-    a.enable(who, a.plan("yearly", a.fee(900, cadence="P1Y"), a.allowance(100), cadence="P1Y"), now=MARCH_16)
+    first = last(who, "plan.enabled")
+    a.enable(who, a.plan("extra", a.fee(20), add_on=True), now=MARCH_16)
 
-    assert "new billing cycle" in why(last(who, "plan.enabled"), now=MARCH_16)
+    assert "Take that back first" in why(first, now=MARCH_16)
+
+
+def test_an_end_that_came_with_the_change_goes_with_it():
+    who = a.on(a.pro())
+    a.enable(who, a.team(), now=MARCH_16, ends_at=MAY_1)
+
+    take_back(last(who, "plan.enabled"), now=MARCH_16)
+
+    assert a.the_subscription(who).ends_at is None
+
+
+def test_an_end_that_was_planned_since_stays():
+    who = upgraded(pays=False)
+    operation = last(who, "plan.enabled")
+    cancel(a.the_subscription(who), reason="too dear", actor=a.STAFF, now=MARCH_16)
+
+    take_back(operation, now=MARCH_16)
+
+    assert a.the_subscription(who).ends_at == APRIL_1
 
 
 def test_an_assigned_plan_is_given_back_and_keeps_what_was_used_of_it():
