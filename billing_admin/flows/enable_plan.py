@@ -393,7 +393,7 @@ def carry_out_change(
     _give_up_pending(customer, plan, actor=actor, now=now)
     before = _before(change)
     subscription, phase = _switch(customer, change, version, now=now)
-    _keep(operation, subscription, phase, before)
+    _keep(operation, change, subscription, phase, before)
     if proposal.net_terms_days is not None:
         subscription.net_terms_days = proposal.net_terms_days
         subscription.save(update_fields=["net_terms_days"])
@@ -425,12 +425,31 @@ def _before(change: PlanChange) -> dict[str, Any]:
         return {}
     contract = Subscription.objects.get(pk=held.subscription_id)
     following = contract.next_phase(change.position.at)
-    return {"phase": held.phase_id, "next": following.pk if following else None, **switch.planned_end(contract)}
+    return {
+        "phase": held.phase_id,
+        "next": following.pk if following else None,
+        "windows": _windows(change),
+        "netTermsDays": contract.net_terms_days,
+        "trialEndsAt": contract.trial_ends_at,
+        **switch.planned_end(contract),
+    }
 
 
-def _keep(operation: Operation, subscription: Subscription, phase: Phase, before: Mapping[str, Any]) -> None:
-    """Say which rows the act wrote, now that they are there."""
-    rows = {"subscription": subscription.public_id, "phase": phase.pk, "before": before}
+def _windows(change: PlanChange) -> dict[str, datetime | None]:
+    """When the windows of the contract would have ended, by feature: the act may cut them short."""
+    held = change.position.held
+    own = (held.subscription_id, None) if held else None
+    buckets = [b for b in change.position.buckets if b.is_plan and b.owner == own]
+    return {bucket.item.feature.slug: bucket.ends_at for bucket in buckets if bucket.item.feature}
+
+
+def _keep(
+    operation: Operation, change: PlanChange, subscription: Subscription, phase: Phase, before: Mapping[str, Any]
+) -> None:
+    """Say which rows the act wrote, now that they are there, and what it left planned."""
+    kept = before.get("next") if change.keeps_schedule else None
+    after = {"next": kept, "endsAt": subscription.ends_at}
+    rows = {"subscription": subscription.public_id, "phase": phase.pk, "before": before, "after": after}
     operation.effects |= plain_json(rows)
     operation.save(update_fields=["effects"])
 
