@@ -73,7 +73,7 @@ class BatchIn(Body):
     act: str = Field(
         max_length=40,
         description="What each row does.",
-        json_schema_extra={"enum": sorted(ROW_ACTS)},
+        json_schema_extra={"enum": [*sorted(ROW_ACTS)]},
         examples=["grants"],
     )
     inputs: Cells = Field(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import structlog
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from ninja import Router
 from ninja.responses import Status
 from ninja.security.http import HttpAuthBase
@@ -91,19 +92,21 @@ def endpoint(
     also: Mapping[int, Any] | None = None,
     refuses: Iterable[int] = (),
     example: dict[str, Any] | None = None,
+    media: str = "",
 ) -> Callable[[Function], Function]:
     """Register a function as an endpoint. The first line of its docstring is the summary, the rest the description.
 
     With several permissions any one of them opens it; what takes which is for the function to say. `also` are other
-    statuses than `status` with what they give: the function answers with `Status` then.
+    statuses than `status` with what they give: the function answers with `Status` then. `media` is the type of a file
+    that is given in the place of JSON: the function answers with a response then, and `gives` is None.
     """
     permissions = (needs,) if isinstance(needs, str) else needs
 
     def declare(function: Function) -> Function:
         @wraps(function)
-        def called(request: ApiRequest, *args: Any, **kwargs: Any) -> Status[Any]:
+        def called(request: ApiRequest, *args: Any, **kwargs: Any) -> Status[Any] | HttpResponseBase:
             given = function(request, *args, **kwargs)
-            return given if isinstance(given, Status) else Status(status, given)
+            return given if isinstance(given, Status | HttpResponseBase) else Status(status, given)
 
         summary, _, more = cleandoc(function.__doc__ or "").partition("\n")
         named = " or ".join(f"`{permission}`" for permission in permissions)
@@ -118,15 +121,15 @@ def endpoint(
             description=description,
             operation_id=function.__name__,
             by_alias=True,
-            openapi_extra=_extra(refusals, example),
+            openapi_extra=_extra(refusals, example, {status: media} if media else {}),
         )(called)
         return function
 
     return declare
 
 
-def _extra(refusals: list[HTTPStatus], example: dict[str, Any] | None) -> dict[str, Any]:
-    responses = {}
+def _extra(refusals: list[HTTPStatus], example: dict[str, Any] | None, files: Mapping[int, str]) -> dict[str, Any]:
+    responses = {int(status): {"content": {media: {"schema": {"type": "string"}}}} for status, media in files.items()}
     for status in refusals:
         code, message, field = ONE_ERROR[status]
         shown = {"code": code, "message": message} | ({"field": field} if field else {})

@@ -23,6 +23,7 @@ from billing_admin.api import (
     errors,
     events,
     explain,
+    exports,
     grants,
     ingest,
     invoices,
@@ -108,6 +109,7 @@ for part in (
     stripe,
     stripe_collection,
     batches,
+    exports,
     approvals,
     undo,
 ):

@@ -66,7 +66,7 @@ class Caller:
                 query_params=query or None,
             )
         is_json = response.headers.get("Content-Type", "").startswith("application/json")
-        return Answer(response.status_code, response.json() if is_json else response.content, response.headers)
+        return Answer(response.status_code, response.json() if is_json else response.getvalue(), response.headers)
 
 
 def role(name: str) -> Group:
