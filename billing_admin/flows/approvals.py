@@ -270,7 +270,7 @@ def why(rule: ApprovalRule) -> str:
     size = f"{grouped(rule.above)} {rule.currency}".strip()
     phrase = PHRASES.get(rule.measure, f"{words} above {{}}").format(size)
     hours = rule.within_hours
-    together = f", alone or together with others of {hours} {'hour' if hours == 1 else 'hours'}," if hours else ""
+    together = f", alone or together with others within {hours} {'hour' if hours == 1 else 'hours'}," if hours else ""
     return f"{title} with {phrase}{together} needs approval by {rule.approver.name}."
 
 
