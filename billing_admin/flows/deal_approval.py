@@ -13,10 +13,11 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.urls import reverse
 
-from billing_admin.approving import Effect, Shown, Size, guarded
+from billing_admin.approving import Effect, Part, Shown, Size, guarded
 from billing_admin.flows.approvals import ApprovalNeeded, ask, guard
 from billing_admin.flows.coupons import coupon_for_act
 from billing_admin.flows.deal_calendar import DealCalendar, read_calendar
+from billing_admin.flows.deal_parts import CONTAINS, parts_of
 from billing_admin.flows.deals import NotATemplate, check, freeze, hold, newest, note, read_terms, reopen, stands_on
 from catalog.models import Plan
 from catalog.money import format_minor, plain, to_major
@@ -56,6 +57,7 @@ class ApproveDeal:
 
     key: ClassVar[str] = "deal.approved"
     also_ruled_as: ClassVar[tuple[str, ...]] = ("plan.enabled",)
+    contains: ClassVar[tuple[str, ...]] = CONTAINS
     title: ClassVar[str] = "A deal"
     measures: ClassVar[Mapping[str, str]] = {
         DISCOUNT: "a discount (%)",
@@ -85,6 +87,10 @@ class ApproveDeal:
             Size(VALUE, to_major(calendar.value, calendar.currency), calendar.currency),
             Size(MONTHS, Decimal(calendar.term.months)),
         )
+
+    def parts(self, now: datetime) -> Sequence[Part]:
+        terms, calendar = self._calendar(now)
+        return parts_of(terms, calendar, self.deal.base_version)
 
     def shown(self, now: datetime) -> Shown:
         terms, calendar = self._calendar(now)
