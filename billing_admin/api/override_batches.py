@@ -11,8 +11,10 @@ from billing_admin.api.asked import ASKED
 from billing_admin.api.endpoints import ApiRequest, endpoint
 from billing_admin.api.errors import OVERRIDE_FIELDS
 from billing_admin.api.overrides import GIVE, UNTIL, VALUE, OverrideRevokeIn, OverrideValue, refuse_what_stays
-from billing_admin.api.refusals import BadValue, NotFound
+from billing_admin.api.refusals import BadTable, BadValue, NotFound
 from billing_admin.api.shapes import Answer, Body, Id, Instant, Problem, Reason, Slug
+from billing_admin.csv_file import LARGEST
+from billing_admin.csv_table import BadRows
 from billing_admin.flows.override_batch import (
     MOST,
     Outcome,
@@ -22,6 +24,7 @@ from billing_admin.flows.override_batch import (
     carry_out,
     dry_run,
     lasting,
+    read_rows,
     results,
     revoke_batch,
 )
@@ -68,12 +71,17 @@ class OverrideBulkIn(Asked):
     rows: Annotated[list[OverrideRowIn], Field(min_length=1, max_length=MOST)] | None = Field(
         default=None, description="What a row leaves out is as beside `rows`."
     )
+    csv: Annotated[str, Field(max_length=LARGEST)] | None = Field(
+        default=None, description="Rows as a text that says everything; its first line names the columns."
+    )
     dry_run: bool = Field(default=False, description="Say what would happen; give nothing.")
 
     def wanted(self) -> list[Row]:
-        """The rows, numbered from 0. Raises `BadValue` for what is said nowhere."""
-        if (self.customers is None) == (self.rows is None):
-            raise BadValue("rows", "Send either customers or rows.")
+        """The rows, numbered from 0, of a text by its lines. Raises `BadValue` for what is said nowhere, `BadTable`."""
+        if sum(said is not None for said in (self.customers, self.rows, self.csv)) != 1:
+            raise BadValue("rows", "Send either customers, rows or csv.")
+        if self.csv is not None:
+            return _of_text(self.csv)
         if self.rows is None:
             return [self._row(OverrideRowIn(customer_id=name), n) for n, name in enumerate(self.customers or [])]
         return [self._row(row, n) for n, row in enumerate(self.rows)]
@@ -101,8 +109,19 @@ class OverrideBulkIn(Asked):
         )
 
 
+def _of_text(text: str) -> list[Row]:
+    try:
+        return read_rows(text)
+    except BadRows as refused:
+        problems = (
+            {"code": "bad_cell", "message": found.message, "field": f"csv.{found.line}.{found.column}"}
+            for found in refused.problems
+        )
+        raise BadTable(problems) from None
+
+
 class OverrideRowOut(Answer):
-    row: int = Field(description="Its place in the request, from 0.")
+    row: int = Field(description="Its place in the request, from 0; of `csv`, its line.")
     customer_id: str
     feature_slug: str
     state: Literal["would_give", "waiting", "given", "refused", "given_up"]

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
@@ -20,13 +20,15 @@ from pytest_django import DjangoDbBlocker
 from billing_admin.api.v1 import api as described
 from billing_admin.flows.accepted import Use, accept
 from billing_admin.flows.approvals import ApprovalNeeded, ask
+from billing_admin.flows.batches import begin_chosen, begin_trying
 from billing_admin.flows.corrections import credit_invoice
 from billing_admin.flows.deals import create_deal
 from billing_admin.flows.drafts import add_line
+from billing_admin.flows.exports import ask_for
 from billing_admin.flows.grants import Wanted, give_units
 from billing_admin.flows.migrate_order import Chosen
 from billing_admin.flows.override_batch import Row, begin
-from billing_admin.models import ApprovalRequest, ApprovalRule
+from billing_admin.models import ApprovalRequest, ApprovalRule, Batch
 from catalog.models import Feature, Meter, Plan, PromoCode
 from customers.models import Customer, PlanMigration
 from entitlements.grant import grant
@@ -149,6 +151,8 @@ def small_world() -> Ids:
         "tax_rate_id": [str(world.tax_rate().pk), "0", "-1", "x"],
         "override_id": [world.special_price(other).public_id, feature_override(other).public_id],
         "batch_id": [begin([Row(0, "globex", "sso", True, None)], "x", world.STAFF, MARCH_1).public_id],
+        "import_id": [an_import(who).public_id],
+        "export_id": [ask_for("customers", "", user=boss(), now=MARCH_1).public_id],
         "grant_id": [grant(other, feature("tokens"), Decimal(5), ends_at=None, label="x", now=MARCH_1).public_id],
         "event_id": [world.use(who, 1).event.public_id],
         "accepted_id": [accept([(who, Use("credits"))], now=MARCH_1)[0].public_id],
@@ -164,6 +168,16 @@ def small_world() -> Ids:
         "approval_id": [a_request(who).public_id],
         "operation_id": [who.operations.latest("id").public_id],
     }
+
+
+def boss() -> User:
+    return User.objects.get_or_create(username="boss", is_superuser=True)[0]
+
+
+def an_import(who: Customer) -> Batch:
+    said = {"title": "1 customer", "reason": "x", "user": boss(), "now": MARCH_1}
+    batch = begin_chosen("notes", [who.customer_id], {"text": "Called."}, **said)
+    return begin_trying(batch, MARCH_1)
 
 
 def bundle() -> Plan:

@@ -71,6 +71,29 @@ def test_rows_may_differ_and_one_that_is_refused_holds_up_no_other(api, three):
     assert (told["permanent"], told["reason"], told["batchId"]) == (True, "a promise", answer["id"])
 
 
+def test_rows_can_come_as_a_csv_text(api, three):
+    """L-30"""
+    text = f"customer_id,feature,value,until\n{three[0]},credits,500,2026-06-01\n{three[1]},credits,unlimited,permanent"
+
+    tried = api.post("overrides/bulk", {"csv": text, "reason": "pilot", "dryRun": True})
+    answer = api.post("overrides/bulk", {"csv": text, "reason": "pilot"})
+
+    assert [(row["row"], row["before"], row["after"]) for row in tried["rows"]] == [
+        (2, "100", "500"),
+        (3, "100", "unlimited"),
+    ]
+    assert ([row["state"] for row in answer["rows"]], answer["state"]) == (["given", "given"], "finished")
+
+
+def test_each_wrong_cell_of_a_csv_text_is_named_by_line_and_column(api):
+    text = "customer_id,feature,value,until\nacme,credits,500,soon\n,credits,500,permanent"
+
+    answer = api.post("overrides/bulk", {"csv": text, "reason": "pilot"})
+
+    assert (answer.status, answer["code"], answer["field"]) == (400, "bad_rows", "csv.2.until")
+    assert [problem["field"] for problem in answer["errors"]] == ["csv.2.until", "csv.3.customer_id"]
+
+
 @pytest.mark.parametrize(
     ("more", "code", "field"),
     [
