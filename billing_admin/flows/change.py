@@ -136,7 +136,8 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
     starts_at = held.period.ends_at if scheduled and held and held.period and held.period.ends_at else at
     trial_ends_at = None if scheduled else _trial_end(position, proposal, kind)
     anchor = trial_ends_at or _anchor(position, proposal, starts_at, new_cycle)
-    keeps_schedule = kind is ChangeKind.FEATURES and not scheduled and same_plan
+    leaves_cohort = proposal.is_custom and held is not None and held.of_cohort
+    keeps_schedule = kind is ChangeKind.FEATURES and not scheduled and same_plan and not leaves_cohort
     running = held.contract.trial_ends_at if held and keeps_schedule else None
     after = _contract(position, proposal, anchor, starts_at, trial_ends_at or running)
     moves: list[BucketMove] = []
@@ -176,7 +177,7 @@ def decide_change(position: Position, proposal: Proposal, kind: ChangeKind, timi
         differences=tuple(
             differences(held.terms if held else proposal.standard, proposal.card if held else proposal.terms)
         ),
-        replaces="" if keeps_schedule else _replaces(position),
+        replaces="" if keeps_schedule else _replaces(position, leaves_cohort=leaves_cohort),
         keeps_schedule=keeps_schedule,
         currency=proposal.terms.currency,
         account_credit=position.account_credit,
@@ -447,10 +448,13 @@ def _closed_overage(position: Position) -> list[Line]:
     return [line for use in position.closed_use for line in usage_lines(use, plan_name=name, currency=currency)]
 
 
-def _replaces(position: Position) -> str:
+def _replaces(position: Position, *, leaves_cohort: bool) -> str:
     held = position.held
     if held is None:
         return ""
+    if held.following and leaves_cohort:
+        on = f"{held.following.phase_starts_at:%-d %b %Y}"
+        return f"Takes away the move to another version on {on}: custom plans are not moved with the others."
     if held.following:
         more = f" and {len(held.later)} more after it" if held.later else ""
         on = f"{held.following.phase_starts_at:%-d %b %Y}"

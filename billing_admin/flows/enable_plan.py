@@ -21,6 +21,7 @@ from billing_admin.flows.collection import finish
 from billing_admin.flows.coupons import apply_new, begin_waiting
 from billing_admin.flows.drafts import as_if_issued, issue_drafts_of
 from billing_admin.flows.gate import give_up_gate
+from billing_admin.flows.migrate_leave import leave_cohort
 from billing_admin.flows.plan_change import (
     Activation,
     FirstPeriod,
@@ -313,7 +314,7 @@ def enable_plan(
     """Carry out what was previewed. Without a confirmation the change is decided and done at this moment.
 
     Raises `ReasonRequired` (custom plans, access before payment), `AlreadyOnPlan`, `PreviewOutdated` with what would
-    happen now, and `ApprovalNeeded` for a discount that takes a second person.
+    happen now, and `ApprovalNeeded` for a discount, a trial or an early access that takes a second person.
     """
     if proposal.is_custom:
         reason = require_reason(reason, "a custom plan")
@@ -393,6 +394,8 @@ def carry_out_change(
     _give_up_pending(customer, plan, actor=actor, now=now)
     before = _before(change)
     subscription, phase = _switch(customer, change, version, now=now)
+    if proposal.is_custom:
+        leave_cohort(subscription, now=now)
     _keep(operation, change, subscription, phase, before)
     if proposal.net_terms_days is not None:
         subscription.net_terms_days = proposal.net_terms_days

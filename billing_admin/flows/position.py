@@ -9,6 +9,7 @@ from typing import TypeGuard
 from django.db.models import prefetch_related_objects
 
 from billing_admin.flows.boundary import Stretch, committed_period
+from billing_admin.flows.migrate_leave import is_of_cohort
 from catalog.models import Plan
 from catalog.periods import Period
 from catalog.terms import ALLOCATED, PlanTerms
@@ -43,7 +44,7 @@ PREVIEW_LIVES = timedelta(minutes=30)
 @dataclass(frozen=True, slots=True)
 class Held:
     """The contract that a change would be made to; `following` is the one that is scheduled after it, `later` are
-    those after that."""
+    those after that. `of_cohort`: what is scheduled is a move of many customers to another version."""
 
     subscription_id: int
     public_id: str
@@ -55,6 +56,7 @@ class Held:
     following: Contract | None
     history: tuple[Stretch, ...] = ()
     later: tuple[Contract, ...] = ()
+    of_cohort: bool = False
 
     @property
     def coming(self) -> tuple[Contract, ...]:
@@ -268,7 +270,8 @@ def _held(customer: Customer, subscription: Subscription, at: datetime) -> Held 
     if current is None:
         return None
     contract = contract_of(current, customer)
-    coming = [contract_of(p, customer) for p in phases if p.starts_at > at and not p.continues(current)]
+    planned = [p for p in phases if p.starts_at > at and not p.continues(current)]
+    coming = [contract_of(p, customer) for p in planned]
     return Held(
         subscription_id=subscription.pk,
         public_id=subscription.public_id,
@@ -281,6 +284,7 @@ def _held(customer: Customer, subscription: Subscription, at: datetime) -> Held 
         ends_at=subscription.ends_at,
         following=coming[0] if coming else None,
         later=tuple(coming[1:]),
+        of_cohort=bool(planned) and is_of_cohort(planned[0]),
         history=_history(subscription, [stretch_of(p, levels) for p in phases if p.starts_at <= at]),
     )
 
