@@ -145,7 +145,14 @@ def _refuse_by(
         found = _undecided(found, actor.approved_by)
     if found:
         rule, *also = found
-        raise ApprovalNeeded(act, rule, " ".join(map(why, found)), reason, also)
+        raise ApprovalNeeded(act, rule, _why_all(found), reason, also)
+
+
+def _why_all(rules: Sequence[ApprovalRule]) -> str:
+    """Every rule as a sentence; and who that leaves, where they name several roles."""
+    names = sorted({rule.approver.name for rule in rules})
+    both = f" It takes somebody who is {' and '.join(names)} at once." if len(names) > 1 else ""
+    return f"{' '.join(map(why, rules))}{both}"
 
 
 def _undecided(rules: Sequence[ApprovalRule], approver: str) -> list[ApprovalRule]:

@@ -254,6 +254,29 @@ def test_a_rule_is_added_changed_and_switched_off(client):
     assert "A grant with more than 2,000 units needs approval by Finance." in desk.get("approval_rules").text
 
 
+def test_a_rule_can_count_acts_of_some_hours_together(client):
+    """A-53"""
+    desk = at(client, "Admin")
+    said = typed(act="invoice_credit.given", measure="amount", above="100", currency="USD")
+
+    desk.post("approval_rule_new", **said, within_hours="24")
+    [made] = ApprovalRule.objects.all()
+
+    assert made.within_hours == 24
+    assert desk.get("approval_rule", made.pk).answer.context["form"].initial["within_hours"] == 24
+    assert "above 100 USD, alone or together with others within 24 hours," in desk.get("approval_rules").text
+    assert list(
+        desk.post("approval_rule_new", **typed(act="trial.extended", measure="days"), within_hours="24").errors
+    ) == ["within_hours"]
+
+
+def test_the_rules_offer_every_act_in_plain_words(client):
+    page = at(client, "Admin").get("approval_rule_new").text
+
+    for title in ("Voiding an invoice", "A new or longer trial", "Pausing collection", "A feature override"):
+        assert title in page
+
+
 def test_a_rule_that_cannot_be_is_refused_at_its_field(client):
     desk = at(client, "Admin")
 

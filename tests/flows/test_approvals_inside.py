@@ -122,6 +122,7 @@ def test_a_deal_meets_the_rules_of_what_it_gives_besides_its_price():
     assert deal.state == "awaiting_approval"
     assert "A feature override with more than 1,000 units needs approval by Finance." in request.why
     assert TRIALS.format(20, "Admin") in request.why
+    assert request.why.endswith("It takes somebody who is Admin and Finance at once.")
 
 
 # Rules by several measures
