@@ -4,6 +4,7 @@ Nothing here waits for the contracts: what is begun is rows, and `migrate_run.ca
 moves them batch by batch. Past invoices never change.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ from decimal import Decimal
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Case, CharField, Count, F, Q, QuerySet, Value, When
 
 from billing_admin.approving import Effect, Shown, Size, guarded
@@ -30,6 +31,11 @@ MIGRATE = "customers.migrate_plan"
 REPLACED = "replaced"
 Is = PlanMigration.State
 RowIs = MigrationRow.State
+COPY_ROWS = f"""
+    COPY {MigrationRow._meta.db_table} (migration_id, customer_id, subscription_id, state, code, problem,
+        old_price, new_price, lost, at, done_at)
+    FROM STDIN
+"""
 
 
 class WrongState(ValidationError):
@@ -132,25 +138,7 @@ def _begin(
         approval=actor.approval,
         approved_by=actor.approved_by,
     )
-    MigrationRow.objects.bulk_create(
-        (
-            MigrationRow(
-                migration=migration,
-                customer_id=row.customer_id,
-                subscription_id=row.subscription_id,
-                state=RowIs.SKIPPED if row.code else RowIs.WAITING,
-                code=row.code,
-                problem=row.problem,
-                old_price=row.old_price,
-                new_price=row.new_price,
-                lost=[*row.lost, *row.above],
-                at=row.at,
-                done_at=now if row.code else None,
-            )
-            for row in outlook.rows
-        ),
-        batch_size=1_000,
-    )
+    _write_rows(migration, outlook, now)
     operation = record(
         None,
         MigratePlan.key,
@@ -164,6 +152,20 @@ def _begin(
     )
     _hand_over(migration)
     return migration, operation
+
+
+def _write_rows(migration: PlanMigration, outlook: Outlook, now: datetime) -> None:
+    """A row for each contract, by COPY: there may be a hundred thousand, and somebody waits for the page."""
+    with connection.cursor() as cursor, cursor.copy(COPY_ROWS) as copy:
+        for row in outlook.rows:
+            state, done_at = (RowIs.SKIPPED, now) if row.code else (RowIs.WAITING, None)
+            lost = json.dumps([*row.lost, *row.above])
+            copy.write_row(
+                (
+                    *(migration.pk, row.customer_id, row.subscription_id, str(state), row.code, row.problem),
+                    *(row.old_price, row.new_price, lost, row.at, done_at),
+                )
+            )
 
 
 def _hand_over(migration: PlanMigration) -> None:
@@ -203,7 +205,8 @@ def take_back(migration: PlanMigration, *, reason: str, actor: Actor, now: datet
     """Take the whole back, in batches: what is not invoiced yet is as before; what is, is kept and says so."""
     reason = require_reason(reason, "taking a migration back")
     PlanMigration.objects.filter(pk=migration.pk).update(take_back_reason=reason, taken_back_by=actor.name)
-    begun = Operation.objects.filter(verb=MigratePlan.key, inputs__migration=migration.public_id).first()
+    acts = Operation.objects.filter(customer=None, verb=MigratePlan.key)  # its index ends at those of no customer
+    begun = acts.filter(inputs__migration=migration.public_id).first()
     states = (Is.RUNNING, Is.PAUSED, Is.STOPPED, Is.FINISHED)
     migration, operation = _move_to(migration, Is.TAKING_BACK, states, "taken back", reason, actor, now, reverses=begun)
     _hand_over(migration)

@@ -33,6 +33,8 @@ from invoicing.overrides import specials_by_contract
 from invoicing.special import Special, priced_items
 
 CHUNK = 500
+# So many different cards, as sold, are kept while a cohort is looked at.
+MOST_KEPT = 1_000
 INSTANT = timedelta(microseconds=1)
 
 
@@ -183,6 +185,7 @@ class Look:
         self.old, self.new, self.keys = order.old, order.new, order.keys
         self.plan = order.plan
         self._lost: dict[tuple, tuple[str, ...]] = {}
+        self._as_sold: dict[tuple, tuple[PlanTerms, int]] = {}
 
     def at(self, contracts: Sequence[int], now: datetime) -> list[RowOutlook]:
         """The outlook of each of these contracts, in their order; those that are gone are left out."""
@@ -236,16 +239,17 @@ class Look:
     ) -> RowOutlook:
         contract = contract_of(phase, subscription.customer)
         present = phase.terms()
-        before = present.sold(phase.quantity, phase.bought_units() | self._levels(subscription, present, world))
-        price = price_of(before, present.cadence)
+        units = phase.bought_units() | self._levels(subscription, present, world)
+        before, price = self._sold(present, phase.quantity, units, present.cadence)
         row = replace(row, quantity=phase.quantity, old_price=price, new_price=price, phase_id=phase.pk)
         if phase.version.tailored:
             return _skipped(row, "custom_plan")
         proposal = proposal_for(self, contract)
-        after = self.new.sold(phase.quantity, dict(proposal.bought) | self._levels(subscription, self.new, world))
+        units = dict(proposal.bought) | self._levels(subscription, self.new, world)
+        after, new_price = self._sold(self.new, phase.quantity, units, present.cadence)
         row = replace(
             row,
-            new_price=price_of(after, present.cadence),
+            new_price=new_price,
             lost=self._lost_by(phase, proposal),
             above=self._above(subscription, proposal, phase, world),
             bought=proposal.bought,
@@ -260,6 +264,18 @@ class Look:
             return _skipped(row, "no_cycle")
         held = _held(subscription, phase, contract, world.now)
         return replace(row, at=at, anchor=at if restarts_cycle(held, proposal) else phase.anchor)
+
+    def _sold(
+        self, terms: PlanTerms, quantity: int, units: Mapping[str, Decimal], cadence: str
+    ) -> tuple[PlanTerms, int]:
+        """Terms as they are sold, with what a period of the cadence costs; most contracts have the same ones."""
+        made = (terms.version_id, quantity, tuple(sorted(units.items())), cadence)
+        if made not in self._as_sold:
+            if len(self._as_sold) == MOST_KEPT:
+                self._as_sold.clear()
+            card = terms.sold(quantity, units)
+            self._as_sold[made] = card, price_of(card, cadence)
+        return self._as_sold[made]
 
     def _levels(self, subscription: Subscription, terms: PlanTerms, world: _World) -> dict[str, Decimal]:
         """Levels (seats) in use, by the keys of these terms."""
