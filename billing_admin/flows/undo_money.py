@@ -14,12 +14,13 @@ from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.collection import net_terms_of
 from billing_admin.flows.corrections import credit_invoice, void_invoice
 from billing_admin.flows.gate import settled
+from catalog.models import Coupon
 from catalog.money import format_minor
 from customers.journal import Actor
 from customers.models import Operation, Phase
 from invoicing.credit_note import ACCOUNT_CREDIT, OFFSET, OWED, credit_room
-from invoicing.lines import USAGE
-from invoicing.models import BillingSettings, Invoice
+from invoicing.lines import TRUE_UP, USAGE
+from invoicing.models import BillingSettings, Invoice, InvoiceLine
 from invoicing.readings import account_credit, gross_of
 from invoicing.reversal import Reversal, charge_again, reversal_of, reverse, withdraw_note
 from invoicing.states import InvoiceState
@@ -38,7 +39,8 @@ class Fate(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What becomes of one document. `amount` is credited, withdrawn or charged again; `kept` is what stays charged for
-    use and used units, by the line's id; `spent` is account credit that was used. All minor units, with tax."""
+    use, elapsed time and used units, by the line's id; `spent` is account credit that was used. All in minor units,
+    with tax."""
 
     document: Invoice
     fate: Fate
@@ -71,14 +73,20 @@ def _ending(document: Invoice, units: Mapping[int, int]) -> Ending:
     if document.kind == Invoice.Kind.CREDIT_NOTE:
         return _ending_of_note(document)
     lines = list(document.lines.all())
-    used = {line.pk: units[line.pk] for line in lines if units.get(line.pk)}
-    if is_unpaid(document) and not (used and document.state in OWED):
+    earned = {line.pk: units[line.pk] for line in lines if units.get(line.pk)}
+    earned |= {line.pk: gross_of(line) for line in lines if _is_elapsed(line)}
+    if is_unpaid(document) and not (earned and document.state in OWED):
         return Ending(document, Fate.VOIDED)
-    kept = used | {line.pk: gross_of(line) for line in lines if line.kind == USAGE}
+    kept = earned | {line.pk: gross_of(line) for line in lines if line.kind == USAGE}
     room = credit_room(document)
     most = room.most(ACCOUNT_CREDIT) + room.most(OFFSET)
     amount = max(0, min(room.rest - sum(kept.values()), most))
     return Ending(document, Fate.CREDITED if amount else Fate.STAYS, amount, kept=kept)
+
+
+def _is_elapsed(line: InvoiceLine) -> bool:
+    """Whether it charges for the time before the change, which nobody bills again: fees in arrears, and minimums."""
+    return line.amount > 0 and (line.kind == TRUE_UP or "inArrears" in line.derivation)
 
 
 def _ending_of_note(note: Invoice) -> Ending:
@@ -119,18 +127,34 @@ def stays_of(endings: Iterable[Ending]) -> Iterator[str]:
             yield f"{money} of the account credit that {document} gave is used already; it stays with the customer."
         if document.kind != Invoice.Kind.INVOICE:
             continue
+        yield from () if ending.is_void else _taken_off(document)
         paid = document.paid if ending.is_void else min(document.paid, ending.amount)
         if paid:
             money = format_minor(paid, document.currency)
             yield f"{money} that was paid for {document} is not paid back: it becomes account credit."
 
 
+def _taken_off(document: Invoice) -> Iterator[str]:
+    """What reduced an invoice that stands, and is used up by that."""
+    for taken in document.deductions.select_related("applied_coupon__coupon"):
+        coupon = taken.applied_coupon.coupon if taken.applied_coupon else None
+        if coupon is None or coupon.duration != Coupon.Duration.FOREVER:
+            money = format_minor(taken.amount, document.currency)
+            yield f"{money} that {taken.label} took off {document} counts as used."
+
+
 def billed_use(endings: Iterable[Ending]) -> Iterator[str]:
-    """Use that the change had billed and that stays so."""
+    """Use, and time before the change, that it had billed and that stays so."""
     for ending in endings:
-        use = sum(gross_of(line) for line in ending.document.lines.filter(kind=USAGE))
-        if use and not ending.is_void:
-            yield f"{format_minor(use, ending.document.currency)} for use on {ending.document} stays billed."
+        if ending.is_void:
+            continue
+        lines, currency = list(ending.document.lines.all()), ending.document.currency
+        use = sum(gross_of(line) for line in lines if line.kind == USAGE)
+        elapsed = sum(gross_of(line) for line in lines if _is_elapsed(line))
+        if use:
+            yield f"{format_minor(use, currency)} for use on {ending.document} stays billed."
+        if elapsed:
+            yield f"{format_minor(elapsed, currency)} for the time before the change on {ending.document} stays billed."
 
 
 def facts_of(endings: Iterable[Ending]) -> list[tuple[object, ...]]:

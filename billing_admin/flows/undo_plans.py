@@ -113,6 +113,9 @@ class PlanEnabled:
         stays = [*billed_use(endings), *(each.sentence for each in used)]
         if change.former is not None:
             stays.append("What was used since stays used, and counts under the former allowance.")
+            if change.former.terms().arrears_fees and not change.waits:
+                name = change.phase.version.plan.name
+                stays.append(f"Fees in arrears are billed from now on, not for the time on {name}.")
         return TakenBack(
             " ".join([_said(change), *planned]),
             effects=tuple(effects_of(endings)),

@@ -223,3 +223,20 @@ def test_a_credit_note_of_staff_for_the_invoice_of_the_change_is_not_given_twice
     take_back(operation, now=MARCH_20)
 
     assert account_credit(who) == 7742
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_fees_in_arrears_for_the_time_before_the_change_stay_billed(pays: bool):
+    """L-47: 15 of 31 days of $31.00 were billed by the change, the 16 since are at the end of the month."""
+    who = a.on(a.plan("pro", a.in_arrears(31), a.allowance(100)))
+    a.enable(who, a.plan("team", a.in_arrears(62), a.fee(93, key="support"), a.allowance(500)), now=MARCH_16)
+    if pays:
+        a.pay_all(who, now=MARCH_16)
+
+    taken = seen(last(who, "plan.enabled"), now=MARCH_16)
+    take_back(last(who, "plan.enabled"), now=MARCH_16)
+    a.pass_time(who, to=APRIL_1)
+
+    assert taken.stays[0].startswith("$15.00 for the time before the change")
+    assert a.totals(who)[-1] == 1600
+    assert who.invoices.filter(kind=Invoice.Kind.CREDIT_NOTE).get().total == -4800
