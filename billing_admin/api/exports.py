@@ -166,11 +166,11 @@ def fetch_export(request: ApiRequest, export_id: Id) -> FileResponse:
 
 
 def refuse_unknown(one: ListExport, query: QueryDict, request: ApiRequest) -> None:
-    """Raises `BadValue` for a condition that the list does not ask for: a page shows that it is not narrowed, a file
-    does not."""
+    """Raises `BadValue` for a condition that the list does not ask for, and `BadCondition` for a value that it does not
+    know: a page shows that it is not narrowed, a file does not."""
     heard = Heard(query.urlencode())
     try:
-        one.rows(Asked(heard, request.auth.holder, request.now))
+        one.rows(Asked(heard, request.auth.holder, request.now, is_strict=True))
     except (IncorrectLookupParameters, SuspiciousOperation):
         raise BadValue("filters", "This list does not know these conditions.", "unknown_field") from None
     except Http404:

@@ -8,7 +8,9 @@ from django.contrib.auth.models import Permission
 
 from billing_admin.exports import EXPORTS
 from billing_admin.flows import exports
-from billing_admin.models import ApiKey, Export
+from billing_admin.flows.migrate_order import Chosen
+from billing_admin.models import ApiKey, Batch, Export, WorkerRun
+from customers.models import Customer, PlanMigration
 from tests import builders as a
 from tests.admin.enable_desk import person
 from tests.api.conftest import Answer, Caller, caller_with, role
@@ -67,13 +69,27 @@ def test_the_file_is_narrowed_as_its_list_would_be(api: Caller) -> None:
     assert b"Globex" in fetch(api, asked).body and b"acme" not in fetch(api, asked).body
 
 
+def whose(of: str, who: Customer) -> str:
+    """What a list of one thing is asked for with, as in the address of its page."""
+    version = a.the_subscription(who).phases.get().version
+    versions = {"plan": version.plan, "from_version": version, "to_version": version}
+    said = {"reason": "x", "created_by": "boss", "created_at": MARCH_16}
+    match of:
+        case "migration":
+            return PlanMigration.objects.create(**versions, **said, chosen=Chosen().to_json()).public_id
+        case "batch":
+            return Batch.objects.create(kind="notes", source="file", title="x", digest="x", total=0, **said).public_id
+        case "run":
+            return str(WorkerRun.objects.create(task="carry_out_rows", started_at=MARCH_16).pk)
+    return str({"customer": who, "feature": a.feature("credits"), "coupon": percent(20)}[of].pk)
+
+
 @pytest.mark.parametrize("kind", sorted(EXPORTS))
 def test_every_list_can_be_written_for_a_key(api: Caller, kind: str) -> None:
     who = a.on(a.pro(50))
-    rows = {"customer": who, "feature": a.feature("credits"), "coupon": percent(20)}
     of = EXPORTS[kind].of
 
-    asked = api.post("exports", {"list": kind, "filters": {of: str(rows[of].pk)} if of else {}})
+    asked = api.post("exports", {"list": kind, "filters": {of: whose(of, who)} if of else {}})
 
     assert asked.status == 201, asked.body
     assert write(asked).state == "done"
@@ -85,6 +101,13 @@ def test_a_condition_that_the_list_does_not_know_is_refused(api: Caller, kind: s
 
     assert (answer.status, answer["code"], answer["field"][:7]) == (400, "unknown_field", "filters")
     assert not Export.objects.exists()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("customers", "plan"), ("invoices", "state")])
+def test_a_value_that_the_list_does_not_know_is_refused(api: Caller, kind: str, name: str) -> None:
+    answer = api.post("exports", {"list": kind, "filters": {name: "prro"}})
+
+    assert (answer.status, answer["code"], answer["field"]) == (400, "bad_condition", f"filters.{name}")
 
 
 def test_a_list_that_is_not_there_is_refused(api: Caller) -> None:
