@@ -712,14 +712,14 @@ def product_facts(row: Mapping[str, Any]) -> ProductFacts:
 
 
 def price_facts(row: Mapping[str, Any]) -> PriceFacts:
-    recurring = row.get("recurring") or {}
+    recurring, exact = row.get("recurring") or {}, row.get("unit_amount_decimal")
     return PriceFacts(
         id=row["id"],
         product=_id(row["product"]),
         currency=row["currency"].upper(),
         active=bool(row["active"]),
         amount=row.get("unit_amount"),
-        exact_amount=str(row.get("unit_amount_decimal") or ""),
+        exact_amount="" if exact is None else str(exact),
         interval=recurring.get("interval") or "",
         count=recurring.get("interval_count") or 1,
         usage_type=recurring.get("usage_type") or "licensed",

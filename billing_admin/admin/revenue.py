@@ -32,8 +32,8 @@ from billing_admin.flows.invoiced import (
 from billing_admin.flows.revenue import (
     Kind,
     Month,
+    Present,
     Standing,
-    by_currency,
     held,
     month_after,
     month_of,
@@ -41,6 +41,7 @@ from billing_admin.flows.revenue import (
     months,
     moved_in,
     movements,
+    present,
     until_of,
 )
 from billing_admin.pages import dress, render_page
@@ -110,10 +111,15 @@ class RowsFilter(forms.Form):
         return min(datetime(int(text[:4]), int(text[5:]), 1, tzinfo=UTC), month_of(now))
 
 
+def told_present(now: datetime) -> dict[str, Present]:
+    """What is in force, by currency; the largest first."""
+    found: dict[str, Present] = kept("present", partial(present, now))
+    return found
+
+
 def told_currencies(now: datetime) -> dict[str, int]:
     """Recurring revenue by currency, minor units; the largest first."""
-    found: dict[str, int] = kept("currencies", partial(by_currency, now))
-    return found
+    return {currency: found.brings for currency, found in told_present(now).items() if found.brings}
 
 
 def usual_currency(now: datetime) -> str:
@@ -255,6 +261,7 @@ def revenue(request: HttpRequest) -> HttpResponse:
         chart=revenue_chart(currency, now),
         columns=[TITLES[kind] for kind in COLUMNS],
         months=month_rows(told_months(currency, now), currency),
+        left_out=found.left_out if (found := told_present(now).get(currency)) else 0,
         products=product_rows(told_products(currency, now), currency, now),
         features=None if used is None else feature_rows(used, now),
     )

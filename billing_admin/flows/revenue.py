@@ -87,7 +87,7 @@ class Moved:
 # The statement, in parts. What counts has one address, and what a movement is called another.
 BROUGHT = """
 WITH counting AS NOT MATERIALIZED (
-  SELECT p.id, s.customer_id, l.currency, p.starts_at, p.ends_at, p.monthly
+  SELECT p.id, s.customer_id, l.currency, l.kind, p.version_id, p.starts_at, p.ends_at, p.monthly
   FROM customers_phase p
   JOIN customers_subscription s ON s.id = p.subscription_id
   JOIN catalog_planversion v ON v.id = p.version_id
@@ -202,11 +202,16 @@ HELD = (
 GROUP BY customer_id ORDER BY customer_id DESC LIMIT %(most)s""",
 )
 TOTAL = (BROUGHT, " SELECT coalesce(sum(monthly), 0)::bigint FROM brought WHERE", IN_FORCE, OF_CURRENCY)
+# Beside the sums how many contracts follow Stripe at a price that depends on how many there are: it is not known here.
 TOTALS = (
     BROUGHT,
-    " SELECT currency, sum(monthly)::bigint FROM brought WHERE",
+    ", present AS (SELECT currency, monthly, 0 AS unknown FROM brought WHERE",
     IN_FORCE,
-    " GROUP BY 1 ORDER BY 2 DESC, 1",
+    " UNION ALL SELECT currency, 0, 1 FROM counting WHERE",
+    IN_FORCE,
+    """ AND kind = 'stripe' AND NOT EXISTS (
+    SELECT 1 FROM catalog_planitem i WHERE i.version_id = counting.version_id AND i.amount IS NOT NULL))
+SELECT currency, sum(monthly)::bigint, sum(unknown)::bigint FROM present GROUP BY currency ORDER BY 2 DESC, 1""",
 )
 
 
@@ -225,6 +230,19 @@ def monthly_total(currency: str, until: datetime) -> int:
     return total
 
 
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Of one currency: minor units a month, and how many contracts are left out: Stripe alone knows their price."""
+
+    brings: int
+    left_out: int
+
+
+def present(now: datetime) -> dict[str, Present]:
+    """What is in force in each currency that has anything; what is sold in most comes first."""
+    return {currency: Present(brings, left_out) for currency, brings, left_out in _rows(TOTALS, at=now)}
+
+
 def by_currency(now: datetime) -> dict[str, int]:
     """Recurring revenue now, in each currency that has any; what is sold in most comes first."""
-    return dict(_rows(TOTALS, at=now))
+    return {currency: found.brings for currency, found in present(now).items() if found.brings}

@@ -20,6 +20,7 @@ from customers.models import Customer, Operation, Phase, Subscription
 from entitlements.allowances import contributions_of
 from entitlements.balances import Bucket, BucketMove, Contribution, Fate, keeps_for_ever, reprovision
 from entitlements.grant import void_grant
+from entitlements.levels import tell_levels
 from entitlements.models import Balance, BalanceEntry, BalanceQuerySet, Grant
 from entitlements.provision import enter
 from entitlements.readings import item_terms
@@ -218,6 +219,7 @@ def bring_back(
         target = _target(windows, each.line.item.feature_id) if each.line.item else None
         if target is not None:
             _adjust(target, each.units, now=now, made=made)
+    tell_levels(windows.customer, [windows.contract.pk], now=now)
 
 
 def _target(windows: Windows, feature_id: int | None) -> Balance | None:

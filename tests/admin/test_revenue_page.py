@@ -12,7 +12,7 @@ from billing_admin.flows.cancel import cancel
 from catalog.money import format_minor
 from tests.admin.customer_desk import CustomerDesk
 from tests.admin.test_dashboard import follow, own_cache, rows  # noqa: F401  a fixture
-from tests.builders import STAFF, enable, fee, on, pass_time, plan, pro, team, the_subscription
+from tests.builders import STAFF, enable, fee, on, paid_seats, pass_time, plan, pro, team, the_subscription, use
 from tests.instants import APRIL_1, APRIL_16, MARCH_16, MAY_1
 
 pytestmark = pytest.mark.django_db
@@ -66,6 +66,15 @@ def test_every_figure_is_the_sum_of_the_list_that_it_leads_to(desk):
                 assert behind.answer.context["total"] == sum(amounts)
                 checked += 1
     assert checked == 9
+
+
+def test_seats_are_part_of_every_figure_and_of_its_list(desk):
+    who = on(plan("seated", fee(50), paid_seats(2)))
+    use(who, 5, of="seats", now=APRIL_16)
+
+    assert figures(desk)["2026-04"] == ["$50.00", "—", "+$30.00", "—", "—", "—", "$80.00"]
+    page = desk.get("revenue_movements", currency="USD", month="2026-04", kind="expansion")
+    assert "Acme Robotics $50.00 $80.00 $30.00" in page.text
 
 
 def test_a_movement_says_before_and_after(desk):

@@ -30,6 +30,7 @@ from tests.builders import (
     the_subscription,
     use,
 )
+from tests.flows.undo_world import last, take_back
 from tests.instants import APRIL_1, APRIL_16, JUNE_1, MARCH_1, MARCH_16, MAY_1
 
 pytestmark = pytest.mark.django_db
@@ -119,6 +120,16 @@ def test_a_plan_without_the_level_brings_none_of_it_and_coming_back_begins_with_
     enable(who, Plan.objects.get(key="pro"), now=MAY_1, timing=Timing.NOW)
 
     assert (brings(who, APRIL_16), brings(who, MAY_1)) == (20_000, 5000)
+
+
+def test_a_change_of_plan_that_is_taken_back_brings_the_seats_again():
+    who = paying(with_seats())
+    use(who, 5, of="seats", now=MARCH_16)
+    enable(who, plan("team", fee(200)), now=APRIL_1)
+    without = brings(who, APRIL_1)
+    take_back(last(who, "plan.enabled"), now=APRIL_16)
+
+    assert (without, brings(who, APRIL_16)) == (20_000, 8000)
 
 
 def test_a_contract_that_ends_takes_its_seats_with_it():

@@ -1,8 +1,10 @@
-"""Movements of recurring revenue, beside a reference that walks through the months of each customer."""
+"""Movements of recurring revenue, beside a reference that walks through the months of each customer. Levels come and go
+before, in and after each phase: only what is in it counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from django.db import transaction
@@ -23,6 +25,7 @@ from billing_admin.flows.revenue import (
     until_of,
 )
 from catalog.models import Plan
+from customers.levels import keep_levels
 from customers.models import Customer, Phase, Subscription
 from tests import builders as a
 from tests.instants import day
@@ -34,13 +37,14 @@ FIRST = month_of(NOW)
 
 @dataclass(frozen=True)
 class Stretch:
-    """A phase of a contract of its own: `length` in days, None without an end."""
+    """A phase of a contract of its own: `length` in days, None without an end. `levels`: units by day."""
 
     customer: int
     start: int
     length: int | None
     monthly: int
     fate: str = ""
+    levels: tuple[tuple[int, int], ...] = ()
 
     @property
     def starts_at(self) -> datetime:
@@ -52,18 +56,25 @@ class Stretch:
 
     def brings(self, at: datetime) -> int:
         counts = not self.fate and self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
-        return self.monthly if counts else 0
+        units = [held for start, held in self.levels if BEGIN + timedelta(days=start) <= at]
+        seats = SEAT * max(0, units[-1] - INCLUDED) if units else 0
+        return self.monthly + seats if counts else 0
 
+
+INCLUDED, SEAT = 2, 1000
+DAYS = st.one_of(st.sampled_from([0, 31, 59, 90, 365, 396]), st.integers(0, 500))
+LEVELS = st.dictionaries(DAYS, st.integers(0, 6), max_size=4).map(lambda found: tuple(sorted(found.items())))
 
 # Days 0, 31, 59, … are firsts of months: what begins or ends on a boundary has to fall on its right side.
 STRETCHES = st.lists(
     st.builds(
         Stretch,
         customer=st.integers(0, 2),
-        start=st.one_of(st.sampled_from([0, 31, 59, 90, 365, 396]), st.integers(0, 500)),
+        start=DAYS,
         length=st.one_of(st.none(), st.sampled_from([0, 31, 28, 59]), st.integers(0, 400)),
         monthly=st.sampled_from([0, 1000, 3000, 5000]),
         fate=st.sampled_from(["", "", "", "", "trial", "withdrawn", "pending", "unpaid"]),
+        levels=LEVELS,
     ),
     max_size=14,
 )
@@ -71,6 +82,7 @@ STRETCHES = st.lists(
 
 def written(stretches: Sequence[Stretch], customers: Sequence[Customer], plan: Plan) -> None:
     assert plan.current_version is not None
+    seats = a.feature("seats").pk
     for stretch in stretches:
         state = Subscription.State.PENDING_PAYMENT if stretch.fate == "unpaid" else Subscription.State.ACTIVE
         contract = Subscription.objects.create(
@@ -95,6 +107,8 @@ def written(stretches: Sequence[Stretch], customers: Sequence[Customer], plan: P
                 )
             ]
         )
+        for start, units in stretch.levels:
+            keep_levels(contract.pk, {seats: Decimal(units)}, at=BEGIN + timedelta(days=start))
 
 
 def told_slowly(stretches: Sequence[Stretch], customer: int, first: datetime) -> tuple[int, int, str]:
@@ -116,12 +130,12 @@ def told_slowly(stretches: Sequence[Stretch], customer: int, first: datetime) ->
 
 
 @pytest.mark.django_db
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(stretches=STRETCHES)
 def test_months_are_what_a_walk_through_them_finds_and_each_figure_is_the_sum_of_its_list(stretches: list[Stretch]):
     """Opening and movements make the closing; every figure of the chart is what its list adds up to."""
     with transaction.atomic():
-        plan = a.pro()
+        plan = a.plan("pro", a.fee(50), a.paid_seats(INCLUDED, price="10"))
         customers = [a.customer(f"Customer {n}") for n in range(3)]
         written(stretches, customers, plan)
         told = months("USD", now=NOW, most=MOST)
