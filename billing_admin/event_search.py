@@ -177,13 +177,13 @@ def newest(search: Search, *, after: Cursor | None, limit: int) -> tuple[list[Us
     return found[:limit], Cursor.of(found[limit - 1]) if len(found) > limit else None
 
 
-def oldest_first(search: Search, *, at_a_time: int = 5_000) -> Iterator[UsageEvent]:
+def newest_first(search: Search, *, at_a_time: int = 500) -> Iterator[UsageEvent]:
     """Every event of a search, with so many in memory at a time and no transaction open between them."""
-    rows = search.rows().select_related("feature", "customer").order_by("id")
-    last = 0
-    while batch := list(rows.filter(pk__gt=last)[:at_a_time]):
-        yield from batch
-        last = batch[-1].pk
+    rows, after = newest(search, after=None, limit=at_a_time)
+    yield from rows
+    while after is not None:
+        rows, after = newest(search, after=after, limit=at_a_time)
+        yield from rows
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """The lists of the desk as files: their columns, in the order of their pages, ids first."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.contrib.auth.models import Group, User
 from django.db.models import Count, Q, QuerySet
 
+# Lists that are no single table, and those of one customer.
+from billing_admin import export_reports, export_stripe, export_use, export_work  # noqa: F401  register theirs
 from billing_admin.admin.approvals import of_tab
 from billing_admin.admin.customer import CustomerFilter, customer_rows
 from billing_admin.admin.deals import DealFilter, with_newest
@@ -17,8 +19,9 @@ from billing_admin.admin.stripe_events import EventFilter
 from billing_admin.admin.stripe_links import CustomersFilter
 from billing_admin.admin.taxes import RateFilter
 from billing_admin.csv_table import Cell, in_major
-from billing_admin.exports import Asked, ListExport, exported, of_model
-from billing_admin.models import ApiKey, Batch, WorkerRun
+from billing_admin.exports import Asked, ListExport, each, exported, of_customer, of_model
+from billing_admin.holders import KeyHolder
+from billing_admin.models import ApiKey, ApprovalRequest, Batch, WorkerRun
 from catalog.coupons import gives, lasts
 from catalog.models import Coupon, Feature, Meter, Plan, Product
 from customers.models import Customer, MigrationRow, Operation, PlanMigration, PriceOverride
@@ -28,29 +31,11 @@ from invoicing.paper import is_overdue
 from invoicing.states import InvoiceState
 from payments.models import StripeEvent
 
-Cells = Callable[[Sequence[Any], Asked], Iterator[Sequence[Cell]]]
-
-
-def each(cells: Callable[[Any], Sequence[Cell]]) -> Cells:
-    """For rows that need nothing beside them."""
-
-    def of_all(rows: Sequence[Any], _asked: Asked) -> Iterator[Sequence[Cell]]:
-        return (cells(row) for row in rows)
-
-    return of_all
-
-
-def of_customer(rows: QuerySet, asked: Asked) -> QuerySet:
-    """A list that another page opens for one customer."""
-    of = asked.query.get("customer", "")
-    return rows.filter(customer_id=int(of)) if of.isdigit() and len(of) < 18 else rows
-
-
 # Who buys -------------------------------------------------------------------------------------------------------------
 
 
 def _customers(asked: Asked) -> QuerySet:
-    return CustomerFilter(asked.query).narrowed(Customer.objects.all(), asked.now)
+    return asked.form(CustomerFilter).narrowed(Customer.objects.all(), asked.now)
 
 
 def _customer_cells(rows: Sequence[Customer], asked: Asked) -> Iterator[Sequence[Cell]]:
@@ -99,7 +84,7 @@ exported(
 
 
 def _operations(asked: Asked) -> QuerySet:
-    rows = JournalFilter(asked.query).narrowed(Operation.objects.select_related("customer", "reverses"))
+    rows = asked.form(JournalFilter).narrowed(Operation.objects.select_related("customer", "reverses"))
     return of_customer(rows, asked)
 
 
@@ -144,9 +129,7 @@ exported(
 
 
 def _invoices(asked: Asked) -> QuerySet:
-    return of_customer(
-        InvoiceFilter(asked.query).narrowed(Invoice.objects.select_related("customer"), asked.now), asked
-    )
+    return of_customer(asked.form(InvoiceFilter).narrowed(Invoice.objects.select_related("customer"), asked.now), asked)
 
 
 def _invoice_cells(rows: Sequence[Invoice], asked: Asked) -> Iterator[Sequence[Cell]]:
@@ -199,7 +182,7 @@ exported(
 
 
 def _special_prices(asked: Asked) -> QuerySet:
-    return SpecialPriceFilter(asked.query).narrowed(PriceOverride.objects.all())
+    return asked.form(SpecialPriceFilter).narrowed(PriceOverride.objects.all())
 
 
 def _special_price_cells(rows: Sequence[PriceOverride], _asked: Asked) -> Iterator[Sequence[Cell]]:
@@ -254,7 +237,7 @@ exported(
         page="invoicing_taxrate_changelist",
         permission="invoicing.view_taxrate",
         head=("name", "percent", "within_the_price", "region", "default", "created_at", "archived_at"),
-        rows=lambda asked: RateFilter(asked.query).narrowed(TaxRate.objects.all()),
+        rows=lambda asked: asked.form(RateFilter).narrowed(TaxRate.objects.all()),
         cells=each(
             lambda row: (
                 row.name,
@@ -274,7 +257,7 @@ exported(
 
 
 def _deals(asked: Asked) -> QuerySet:
-    return with_newest(DealFilter(asked.query).narrowed()).select_related("customer", "base_version__plan")
+    return with_newest(asked.form(DealFilter).narrowed()).select_related("customer", "base_version__plan")
 
 
 def _deal_cells(rows: Sequence[Any], _asked: Asked) -> Iterator[Sequence[Cell]]:
@@ -333,7 +316,7 @@ def _migrations(asked: Asked) -> QuerySet:
     failed = Q(rows__state=MigrationRow.State.FAILED)
     skipped = Q(rows__state=MigrationRow.State.SKIPPED)
     return (
-        MigrationsFilter(asked.query)
+        asked.form(MigrationsFilter)
         .narrowed()
         .annotate(number=Count("rows"), failed=Count("rows", filter=failed), skipped=Count("rows", filter=skipped))
     )
@@ -389,7 +372,11 @@ exported(
 
 
 def _approvals(asked: Asked) -> QuerySet:
-    rows = of_tab(asked.query.get("shown", ""), asked.user, asked.now)
+    tab, is_key = asked.query.get("shown", ""), isinstance(asked.user, KeyHolder)
+    if is_key and tab == "asked":
+        rows: QuerySet = ApprovalRequest.objects.filter(key=asked.user.key)
+    else:  # keys decide nothing: what waits is what waits for anybody
+        rows = of_tab(tab or ("waiting" if is_key else ""), asked.user, asked.now)
     return rows.select_related("customer", "approver").defer("inputs", "shown")
 
 
@@ -445,7 +432,7 @@ exported(
         page="stripe_customers",
         permission="payments.view_stripecustomer",
         head=("stripe_id", "name", "email", "customer_id", "conflict", "deleted_at"),
-        rows=lambda asked: CustomersFilter(asked.query).narrowed(),
+        rows=lambda asked: asked.form(CustomersFilter).narrowed(),
         cells=each(
             lambda row: (
                 row.stripe_id,
@@ -477,7 +464,7 @@ exported(
             "outcome",
             "attempts",
         ),
-        rows=lambda asked: EventFilter(asked.query).narrowed(StripeEvent.objects.defer("payload")),
+        rows=lambda asked: asked.form(EventFilter).narrowed(StripeEvent.objects.defer("payload")),
         cells=each(
             lambda row: (
                 row.stripe_id,

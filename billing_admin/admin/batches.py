@@ -374,7 +374,8 @@ WAITS = {State.STOPPED: "Waiting", State.TAKEN_BACK: "Never done"}
 def one_batch(request: HttpRequest, public_id: str) -> HttpResponse:
     batch = find_batch(public_id)
     trail = [("Imports", link("billing_admin_batch_changelist")), (batch.public_id, "")]
-    return render_page(request, "batches/batch.html", trail=trail, **_about(request, batch))
+    about = _about(request, batch) | {"export_query": {"batch": batch.public_id}}
+    return render_page(request, "batches/batch.html", trail=trail, **about)
 
 
 @requires(VIEW)

@@ -1,15 +1,14 @@
 """What is coming, as a calendar of a month and as a list: renewals, changes and ends across customers, with money."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django import forms
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 
-from billing_admin.access import require, requires
+from billing_admin.access import requires
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.admin.panels import CustomerPanels
@@ -27,9 +26,7 @@ from billing_admin.coming import (
     total,
     weeks,
 )
-from billing_admin.csv_table import Cell as CsvCell
-from billing_admin.csv_table import csv_line, in_major
-from billing_admin.flows.coming import EVERY_KIND, Asked, Cursor, read_all, read_days, read_page
+from billing_admin.flows.coming import EVERY_KIND, Asked, Cursor, read_days, read_page
 from billing_admin.flows.override_outlook import words_of
 from billing_admin.flows.revenue import INSTANT
 from billing_admin.pages import dress, render_page
@@ -232,7 +229,7 @@ def listed(request: HttpRequest) -> HttpResponse:
         first_url="" if not request.GET.get("after") else link("coming_list", **form.query(**here)),
         later_url=link("coming_list", **form.query(**here, after=found.following)) if found.following else "",
         calendar_url=link("coming", **form.query(month=f"{day:%Y-%m}" if day else "")),
-        export_url=link("coming_export", **form.query(**here)),
+        export_query=form.query(**here),
     )
 
 
@@ -272,42 +269,5 @@ def _coupon_end(reward: RewardRow, page: CustomerPanels, now: datetime) -> Comin
     return Coming(Kind.COUPON_END, at, what, reward.applied.reason) if at is not None else None
 
 
-# As CSV ---------------------------------------------------------------------------------------------------------------
-
-HEAD = ("at", "kind", "customer_id", "customer", "what", "why", "currency", "to_bill", "expected", "so_far")
-
-
-def export(request: HttpRequest) -> HttpResponseBase:
-    """The same rows as the list, row by row however many they are. Amounts are in major units."""
-    require(request, *SEES)
-    form = ComingFilter(request.GET, drop=("month",))
-    asked = form.asked(*window_of(form, moment(request)))
-    answer = StreamingHttpResponse(csv_lines(asked), content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = 'attachment; filename="coming.csv"'
-    return answer
-
-
-def csv_lines(asked: Asked) -> Iterator[str]:
-    yield csv_line(HEAD)
-    for row in read_all(asked):
-        yield csv_line(cells(row))
-
-
-def cells(row: Coming) -> list[CsvCell]:
-    return [
-        row.at,
-        row.kind.value,
-        row.customer.customer_id if row.customer else "",
-        row.customer.name if row.customer else "",
-        row.what,
-        row.why,
-        row.currency,
-        in_major(row.amount, row.currency),
-        in_major(row.expected, row.currency),
-        row.so_far,
-    ]
-
-
 page("coming/", name="coming", methods=("GET",))(calendar)
 page("coming/list/", name="coming_list", methods=("GET",))(listed)
-page("coming/export.csv", name="coming_export", methods=("GET",))(export)

@@ -27,6 +27,7 @@ from catalog.terms import METERED
 from customers.journal import Actor
 from customers.models import AppliedCoupon
 
+VIEW = "catalog.view_coupon"
 SHOWN = 20
 NEEDED = ("percent", "amount", "currency", "duration", "periods", "free_plan", "feature", "units")
 OFF = {"autocomplete": "off"}
@@ -231,7 +232,7 @@ class NewCoupon(CouponPage):
 
 
 class EditCoupon(CouponPage):
-    permission = "catalog.view_coupon"
+    permission = VIEW
     submit = "Save"
     page_template = "catalog/coupon.html"
     fields_template = "catalog/coupon_fields.html"
@@ -274,6 +275,7 @@ class EditCoupon(CouponPage):
                 {"row": row, "url": customer_link(row.applied.customer_id)} for row in reversed(reward_rows(newest))
             ],
             "redemptions": times,
+            "export_query": {"coupon": self.own.pk},
             "state": coupon_state(self.own, times=times, expired=is_over(self.own.redeem_by, self.request.now)),
             "may_change": self.may_change,
         }

@@ -323,6 +323,7 @@ def credit_ledger(request: HttpRequest, key: str) -> HttpResponse:
             ("Account credit", ""),
         ],
         customer=customer,
+        export_query={"customer": customer.pk},
         lines=lines,
         sum=sum_,
     )

@@ -7,13 +7,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.db.models import Q
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
-from django.http.response import HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from billing_admin.access import require, requires
+from billing_admin.access import requires
 from billing_admin.admin.acts import find_customer, moment
-from billing_admin.admin.event_export import csv_lines
 from billing_admin.admin.event_filter import DAY, EVENTS, UNITS, EventForm
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.panels import Day, read_days
@@ -28,7 +26,6 @@ from billing_admin.event_search import (
     TooSlow,
     in_time,
     newest,
-    oldest_first,
     series,
     within,
 )
@@ -40,6 +37,10 @@ from entitlements.models import Balance, UsageEvent
 
 VIEW = "entitlements.view_usageevent"
 IN_PANEL, A_PAGE = 10, 50
+# All customers together report more than one does: their page begins with fewer days.
+DAYS_OF_CUSTOMER, DAYS_OF_FEATURE = 30, 7
+# How the page shows what was found, and where in it.
+NO_CONDITIONS = ("before", "by", "show", "wait")
 # Seconds that the list and the chart may each take; more, when a person asks for it.
 PATIENCE, MORE_PATIENCE = 3, 25
 
@@ -137,15 +138,15 @@ def events_page(
     trail: list[tuple[str, str]],
     features: Iterable[Feature] | None,
     days: int,
-    export_url: str,
     of: dict[str, Any],
 ) -> HttpResponse:
     """The page of whatever events belong to (`of`: a customer, or a feature); without scripts it is the same."""
+    whose = {name: row.pk for name, row in of.items()}
     form = EventForm(request.GET, features=features, today=moment(request).astimezone(UTC).date(), days=days)
     dress(form)
     context: dict[str, Any] = {"form": form, "narrowed": _narrows(request), **of}
     if not form.is_valid():
-        return render_page(request, template, trail=trail, found=Found(), **context)
+        return render_page(request, template, trail=trail, found=Found(), export_query=whose, **context)
     search = form.search(**of)
     said = form.cleaned_data
     found = find(search, before=request.GET.get("before", ""))
@@ -166,7 +167,7 @@ def events_page(
         older=_address(request, drop=("before",), before=str(found.older)) if found.older else "",
         newest=_address(request, drop=("before",)) if request.GET.get("before") else "",
         wait=_address(request, wait="1"),
-        export_url=f"{export_url}{_address(request, drop=('before', 'by', 'show', 'wait'))}",
+        export_query=_asked(request, drop=NO_CONDITIONS) | {"since": said["since"], "until": said["until"]} | whose,
         **context,
     )
 
@@ -176,8 +177,11 @@ def _narrows(request: HttpRequest) -> bool:
 
 
 def _address(request: HttpRequest, drop: Sequence[str] = (), **more: str) -> str:
-    asked = {name: value for name, value in request.GET.items() if value and name not in drop} | more
-    return f"?{urlencode(asked)}"
+    return f"?{urlencode(_asked(request, drop) | more)}"
+
+
+def _asked(request: HttpRequest, drop: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in request.GET.items() if value and name not in drop}
 
 
 @requires("customers.view_customer", VIEW)
@@ -195,32 +199,9 @@ def events(request: HttpRequest, key: str) -> HttpResponse:
             ("Events", ""),
         ],
         features=Feature.objects.filter(balances__customer=customer).distinct().order_by("name"),
-        days=30,
-        export_url=link("customer_events_export", customer.pk),
+        days=DAYS_OF_CUSTOMER,
         of={"customer": customer},
     )
-
-
-@page("customers/customer/<str:key>/events.csv", name="customer_events_export", methods=("GET",))
-def export_of_customer(request: HttpRequest, key: str) -> HttpResponseBase:
-    require(request, "customers.view_customer", VIEW)
-    customer = find_customer(key)
-    return export(request, features=Feature.objects.all(), days=30, name=customer.public_id, of={"customer": customer})
-
-
-def export(
-    request: HttpRequest, *, features: Iterable[Feature] | None, days: int, name: str, of: dict[str, Any]
-) -> HttpResponseBase:
-    """The events that the page would list, oldest first as CSV, row by row however many there are."""
-    form = EventForm(request.GET, features=features, today=moment(request).astimezone(UTC).date(), days=days)
-    if not form.is_valid():
-        sentence = next(iter(form.errors.values()))[0]
-        return HttpResponse(sentence, status=400, content_type="text/plain; charset=utf-8")
-    search = form.search(**of)
-    found = search.exact() if search.words else []
-    answer = StreamingHttpResponse(csv_lines(found or oldest_first(search)), content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = f'attachment; filename="events-{name}.csv"'
-    return answer
 
 
 # One event ------------------------------------------------------------------------------------------------------------

@@ -61,14 +61,13 @@ class ExportRow:
 
 def export_row(export: Export) -> ExportRow:
     one = EXPORTS.get(export.kind)
-    address = link(one.page) if one else ""
     is_ready = export.state == Export.State.DONE
     return ExportRow(
         title=one.title if one else export.kind,
         public_id=export.public_id,
         query=export.query,
-        list_url=f"{address}?{export.query}" if address and export.query else address,
-        by=export.user.get_username(),
+        list_url=one.address(export.query) if one else "",
+        by=export.asked_by,
         at=export.created_at,
         state=STATES[Export.State(export.state)],
         label=export.get_state_display(),
@@ -82,7 +81,7 @@ def export_row(export: Export) -> ExportRow:
 
 
 def seen_by(request: HttpRequest) -> QuerySet[Export]:
-    rows = Export.objects.select_related("user").order_by("-id")
+    rows = Export.objects.select_related("user", "key").order_by("-id")
     return rows if allowed(request, SEE_ALL) else rows.filter(user=request.user.pk)
 
 
@@ -114,7 +113,7 @@ def ask(request: HttpRequest) -> HttpResponse:
     one = EXPORTS.get(kind)
     if one is None:
         raise Http404("There is no such list.")
-    require(request, one.permission)
+    require(request, *one.permissions)
     try:
         ask_for(kind, request.POST.get("query", ""), user=request.user, now=moment(request))
     except ValidationError as refused:
@@ -129,7 +128,7 @@ def download(request: HttpRequest, public_id: str) -> HttpResponseBase:
     one = EXPORTS.get(export.kind) if export else None
     if export is None or one is None:
         raise Http404("There is no such export of yours.")
-    require(request, one.permission)
+    require(request, *one.permissions)
     file = path_of(export)
     is_over = export.expires_at is None or export.expires_at <= moment(request)
     if export.state != Export.State.DONE or is_over or not file.exists():

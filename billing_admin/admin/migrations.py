@@ -1,27 +1,27 @@
 """Migrations: the list of them, and each one as it runs; held, let go on, stopped, taken back, in part or whole."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
 from django.db.models import Count, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from billing_admin.access import require, requires
+from billing_admin.access import requires
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.migration_order import MIGRATE
-from billing_admin.csv_table import csv_line, to_instant
+from billing_admin.csv_table import to_instant
 from billing_admin.flows.migrate import REPLACED, Progress, progress, rows_of
 from billing_admin.pages import dress, render_page
 from billing_admin.plan_page import signed_minor
 from billing_admin.site import page
 from catalog.mapping import PriceMapping
 from catalog.models import Plan
-from catalog.money import format_minor, to_major
+from catalog.money import format_minor
 from catalog.periods import every
 from catalog.terms import PlanTerms
 from customers.models import Customer, MigrationRow, PlanMigration
@@ -328,7 +328,7 @@ def migration_page(request: HttpRequest, public_id: str) -> HttpResponse:
         trail=[("Migrations", link("migrations")), (title_of(migration), "")],
         mappings=mapping_words(migration),
         period=every(migration.from_version.cadence),
-        csv_url=link("migration_csv", migration.public_id, **narrowing(request)),
+        export_query=narrowing(request) | {"migration": migration.public_id},
         compare_url=link(
             "catalog_plan_compare",
             migration.plan_id,
@@ -390,56 +390,6 @@ def migration_progress(request: HttpRequest, public_id: str) -> HttpResponse:
     return TemplateResponse(request, "migrations/progress.html", context)
 
 
-# As CSV ---------------------------------------------------------------------------------------------------------------
-
-HEAD = (
-    "customer_id",
-    "name",
-    "subscription",
-    "state",
-    "begins",
-    "currency",
-    "old_price",
-    "new_price",
-    "difference",
-    "access_lost",
-    "code",
-    "why",
-)
-
-
-def migration_csv(request: HttpRequest, public_id: str) -> StreamingHttpResponse:
-    """The narrowed table, row by row however long it is."""
-    require(request, MIGRATE)
-    migration = find_migration(public_id)
-    rows = RowsFilter(request.GET).narrowed(migration, moment(request))
-    answer = StreamingHttpResponse(_lines(rows, migration.plan.currency), content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = f'attachment; filename="{migration.public_id}.csv"'
-    return answer
-
-
-def _lines(rows: "QuerySet[MigrationRow]", currency: str) -> Iterator[str]:
-    yield csv_line(HEAD)
-    for row in rows.iterator(chunk_size=500):
-        yield csv_line(
-            (
-                row.customer.customer_id,
-                row.customer.name,
-                row.subscription.public_id,
-                row.state_now,  # type: ignore[attr-defined]  # as `rows_of` reads it
-                row.at,
-                currency,
-                to_major(row.old_price, currency),
-                to_major(row.new_price, currency),
-                to_major(row.new_price - row.old_price, currency),
-                "; ".join(row.lost),
-                row.code,
-                row.problem,
-            )
-        )
-
-
 page("migrations/", name="migrations", methods=("GET",))(migration_list)
 page("migrations/<str:public_id>/", name="migration", methods=("GET",))(migration_page)
 page("migrations/<str:public_id>/progress/", name="migration_progress", methods=("GET",))(migration_progress)
-page("migrations/<str:public_id>/rows.csv", name="migration_csv", methods=("GET",))(migration_csv)

@@ -1,26 +1,22 @@
-"""The register of all feature overrides: who has which, what needs a look, and all of it as CSV."""
+"""The register of all feature overrides: who has which, and what needs a look."""
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from io import StringIO
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, Min, OuterRef, Q
 from django.db.models.functions import Floor
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
 
-from billing_admin.access import allowed, require, requires
+from billing_admin.access import allowed, requires
 from billing_admin.admin.acts import find_customer, moment
 from billing_admin.admin.links import link
 from billing_admin.admin.overrides import OverrideRow, may_revoke, override_row
-from billing_admin.csv_table import harmless
-from billing_admin.flows.override_batch import PERMANENT
 from billing_admin.flows.override_outlook import SAME_ON, WHOLE, planned, words_of
 from billing_admin.pages import dress, render_page
 from catalog.models import Feature
@@ -166,16 +162,14 @@ def register(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, form: RegisterFilter, **context: Any) -> HttpResponse:
-    asked = {name: value for name, value in request.GET.items() if name != "before"}
     about = form.said
     return render_page(
         request,
         "overrides/register.html",
         trail=[("Overrides", "")],
         form=form,
-        narrowed=any(asked.values()),
+        narrowed=any(value for name, value in request.GET.items() if name != "before"),
         narrowed_to=[word for word in (_who(about), about.get("batch")) if word],
-        export_url=link("override_export", **asked),
         many_url=link("override_batch_new") if allowed(request, "entitlements.bulk_override") else "",
         batches_url=link("entitlements_overridebatch_changelist"),
         **context,
@@ -207,8 +201,7 @@ def _grouped(request: HttpRequest, form: RegisterFilter) -> HttpResponse:
 
 def read_groups(rows: FeatureOverrideQuerySet, request: HttpRequest) -> list[Group]:
     """The widest spread first, in three queries."""
-    counted = rows.order_by().values(*VALUE).annotate(customers=Count("customer", distinct=True), one=Min("id"))
-    spread = list(counted.filter(customers__gte=SAME_ON).order_by("-customers", "one")[:MOST_GROUPS])
+    spread = _spread(rows)
     ones = FeatureOverride.objects.select_related("feature").in_bulk([group["one"] for group in spread])
     plans = plans_of(rows, {row.feature_id for row in ones.values()}, moment(request))
     may_publish = allowed(request, "catalog.change_plan")
@@ -227,6 +220,20 @@ def read_groups(rows: FeatureOverrideQuerySet, request: HttpRequest) -> list[Gro
             )
         )
     return found
+
+
+def _spread(rows: FeatureOverrideQuerySet) -> list[dict[str, Any]]:
+    """Values with how many customers have them and the first override of each."""
+    counted = rows.order_by().values(*VALUE).annotate(customers=Count("customer", distinct=True), one=Min("id"))
+    return list(counted.filter(customers__gte=SAME_ON).order_by("-customers", "one")[:MOST_GROUPS])
+
+
+def alike(rows: FeatureOverrideQuerySet) -> FeatureOverrideQuerySet:
+    """Those behind the groups: of a value that stands on several customers."""
+    same = Q(pk__in=[])
+    for group in _spread(rows):
+        same |= Q(**{name: group[name] for name in VALUE})
+    return rows.filter(same)
 
 
 def plans_of(
@@ -252,70 +259,10 @@ def plans_of(
     return found
 
 
-# As CSV ---------------------------------------------------------------------------------------------------------------
-
-# Those that the import reads come first, so that what was exported can be changed and sent again.
-HEAD = ("customer_id", "feature", "value", "from", "until", "reason", "subscription")
-ABOUT = ("override", "state", "stops_at", "created_by", "created_at", "revoked_by", "revoke_reason", "batch")
-
-
-def export(request: HttpRequest) -> StreamingHttpResponse:
-    """The narrowed register as CSV, newest first, row by row however long it is."""
-    require(request, VIEW)
-    now = moment(request)
-    rows = joined(RegisterFilter(request.GET).narrowed(now)).order_by("-id")
-    answer = StreamingHttpResponse(csv_lines(rows, now), content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = 'attachment; filename="overrides.csv"'
-    return answer
-
-
-def csv_lines(rows: QuerySet[FeatureOverride], now: datetime) -> Iterator[str]:
-    yield _csv_line([*HEAD, *ABOUT])
-    for row in rows.iterator(chunk_size=500):
-        yield _csv_line(_cells(row, now))
-
-
-def _cells(row: FeatureOverride, now: datetime) -> Iterable[str]:
-    value = words_of(row)
-    return map(
-        harmless,
-        (
-            row.customer.customer_id,
-            row.feature.slug,
-            value.replace(",", "") if row.units is not None else value,
-            _at(row.effective_from),
-            _at(row.effective_until) or PERMANENT,
-            row.reason,
-            row.subscription.public_id if row.subscription else "",
-            row.public_id,
-            row.state(now),
-            _at(row.stops_at),
-            row.created_by,
-            _at(row.created_at),
-            row.revoked_by,
-            row.revoke_reason,
-            row.batch.public_id if row.batch else "",
-        ),
-    )
-
-
-def _at(at: datetime | None) -> str:
-    return at.astimezone(UTC).isoformat() if at else ""
-
-
-def _csv_line(cells: Iterable[str]) -> str:
-    line = StringIO()
-    csv.writer(line).writerow(cells)
-    return line.getvalue()
-
-
 @admin.register(FeatureOverride)
 class FeatureOverrideAdmin(ModelAdmin):
     """The frame around the register; overrides are given from the customer's page, or to many at once."""
 
     def get_urls(self) -> list[URLPattern]:
         inside = self.admin_site.admin_view
-        return [
-            path("", inside(register), name="entitlements_featureoverride_changelist"),
-            path("export.csv", inside(export), name="override_export"),
-        ]
+        return [path("", inside(register), name="entitlements_featureoverride_changelist")]

@@ -1,7 +1,7 @@
 """Revenue: what comes back every month and how it moved, what was invoiced by product, what was used by feature. Every
 figure leads to the rows that it is the sum of."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -11,13 +11,11 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.core.cache import cache
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 
-from billing_admin.access import require, requires
+from billing_admin.access import requires
 from billing_admin.admin.acts import moment
 from billing_admin.admin.links import customer_link, invoice_link, link
-from billing_admin.csv_table import Cell, csv_line, in_major
 from billing_admin.event_search import TooSlow, within
 from billing_admin.flows.invoiced import (
     NO_PRODUCT,
@@ -55,7 +53,6 @@ from invoicing.models import InvoiceLine
 SEES = ("customers.view_subscription", "invoicing.view_invoice")
 MONTHS = 12
 A_PAGE = 50
-CHUNK = 1_000
 # Sums over a long time are looked up again after so many seconds; the lists behind them are always fresh.
 KEPT, KEPT_USE = 300, 3600
 PATIENCE = 3  # seconds that a sum over all events may take
@@ -350,7 +347,7 @@ def moved(request: HttpRequest) -> HttpResponse:
         ],
         first_url=link("revenue_movements", **chosen.query()) if before else "",
         older=link("revenue_movements", **chosen.query(before=rows[-1].customer.pk)) if len(found) > A_PAGE else "",
-        export_url=link("revenue_movements_export", **chosen.query()),
+        export_query=chosen.query(),
     )
 
 
@@ -358,33 +355,6 @@ def tabs_of(chosen: Chosen) -> list[tuple[str, str, bool]]:
     """The other figures of the same month: (words, address, whether it is the one shown)."""
     urls = ((kind, movements_url(chosen.currency, chosen.first, kind)) for kind in COLUMNS)
     return [(TITLES[kind], url, kind == chosen.kind) for kind, url in urls]
-
-
-MOVED_HEAD = ("customer_id", "customer", "month", "kind", "currency", "opening", "closing", "change")
-
-
-def export_moved(request: HttpRequest) -> HttpResponseBase:
-    """The whole list; amounts a month, in major units."""
-    require(request, *SEES)
-    chosen = chosen_of(RowsFilter(request.GET), moment(request))
-    return _csv("revenue.csv", MOVED_HEAD, _moved_cells(chosen))
-
-
-def _moved_cells(chosen: Chosen) -> Iterator[list[Cell]]:
-    before: int | None = None
-    while found := chosen.rows(before=before, most=CHUNK):
-        for row in told_rows(found):
-            yield [
-                row.customer.customer_id,
-                row.customer.name,
-                f"{chosen.first:%Y-%m}",
-                str(chosen.kind),
-                chosen.currency,
-                in_major(row.opening, chosen.currency),
-                in_major(row.closing, chosen.currency),
-                in_major(row.change, chosen.currency),
-            ]
-        before = found[-1][0]
 
 
 # The lines behind a product's figure ----------------------------------------------------------------------------------
@@ -464,50 +434,10 @@ def charged_lines(request: HttpRequest) -> HttpResponse:
         rows=[LineRow(row, invoice_link(row.invoice_id), customer_link(row.invoice.customer_id)) for row in rows],
         first_url=link("revenue_lines", **asked.query()) if before else "",
         older=link("revenue_lines", **asked.query(before=place)) if place else "",
-        export_url=link("revenue_lines_export", **asked.query()),
+        export_query=asked.query(),
     )
-
-
-LINES_HEAD = ("issued_at", "document", "customer_id", "customer", "kind", "description", "currency", "net")
-
-
-def export_lines(request: HttpRequest) -> HttpResponseBase:
-    require(request, *SEES)
-    return _csv("lines.csv", LINES_HEAD, _line_cells(charged_of(RowsFilter(request.GET), moment(request))))
-
-
-def _line_cells(asked: Charged) -> Iterator[list[Cell]]:
-    before: tuple[datetime, int] | None = None
-    while found := asked.rows(before=before, most=CHUNK):
-        for line in found:
-            invoice = line.invoice
-            yield [
-                invoice.issued_at,
-                str(invoice),
-                invoice.customer.customer_id,
-                invoice.customer.name,
-                line.kind,
-                line.description,
-                asked.currency,
-                in_major(line.net, asked.currency),
-            ]
-        issued_at = found[-1].invoice.issued_at
-        assert issued_at is not None, "only what was issued is listed"
-        before = issued_at, found[-1].pk
-
-
-def _csv(name: str, head: Sequence[str], rows: Iterator[list[Cell]]) -> StreamingHttpResponse:
-    def written() -> Iterator[str]:
-        yield csv_line(head)
-        yield from map(csv_line, rows)
-
-    answer = StreamingHttpResponse(written(), content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = f'attachment; filename="{name}"'
-    return answer
 
 
 page("revenue/", name="revenue", methods=("GET",))(revenue)
 page("revenue/movements/", name="revenue_movements", methods=("GET",))(moved)
-page("revenue/movements.csv", name="revenue_movements_export", methods=("GET",))(export_moved)
 page("revenue/lines/", name="revenue_lines", methods=("GET",))(charged_lines)
-page("revenue/lines.csv", name="revenue_lines_export", methods=("GET",))(export_lines)

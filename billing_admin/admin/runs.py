@@ -318,6 +318,7 @@ def one_run(request: HttpRequest, object_id: str) -> HttpResponse:
         trail=[("Runs", link("billing_admin_workerrun_changelist")), (row.title, "")],
         run=run,
         row=row,
+        export_query={"run": run.pk},
         failures=list(zip(failures, failed_rows(failures), strict=True)),
         may_retry=allowed(request, MAY_RETRY),
     )

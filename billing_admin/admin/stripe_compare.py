@@ -1,24 +1,20 @@
 """Where our books and Stripe's part: the last comparison, what it found side by side, and the repairs that are safe."""
 
-import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from io import StringIO
 from typing import Any
 
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db.models import Count, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 
-from billing_admin.access import allowed, require, requires
+from billing_admin.access import allowed, requires
 from billing_admin.admin.acts import find_customer, moment
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.admin.stripe_collection import WithKeys, in_dashboard, require_keys
-from billing_admin.csv_table import harmless
 from billing_admin.flows import stripe_compare
 from billing_admin.flows.stripe_compare import IN_STEP, MOVING, STAGES, counted, told
 from billing_admin.flows.stripe_repair import LABELS, Preview, is_away, preview, preview_many, repair
@@ -266,7 +262,6 @@ def compare_page(request: HttpRequest) -> HttpResponse:
         first=not before,
         narrowed=bool(narrowing),
         narrowed_to=find_customer(said["customer"]).name if said.get("customer") else "",
-        export_url=link("stripe_compare_export", **narrowing),
         **_about(request),
     )
 
@@ -423,54 +418,9 @@ def _repair_each(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(link("stripe_compare"))
 
 
-# As CSV ---------------------------------------------------------------------------------------------------------------
-
-HEAD = ("subject", "kind", "what", "customer_id", "our_id", "stripe_id", "ours", "theirs", "repair", "since", "settled")
-
-
-def export(request: HttpRequest) -> StreamingHttpResponse:
-    """The narrowed list, newest first, row by row however long it is."""
-    require(request, VIEW)
-    require_keys()
-    rows = DifferencesFilter(request.GET).narrowed()
-    answer = StreamingHttpResponse(_csv(rows), content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = 'attachment; filename="differences.csv"'
-    return answer
-
-
-def _csv(rows: "QuerySet[Difference]") -> Iterator[str]:
-    yield _csv_line(HEAD)
-    for row in rows.iterator(chunk_size=500):
-        cells = (
-            row.subject,
-            row.kind,
-            words_of(row),
-            row.customer.customer_id if row.customer else "",
-            row.our_id,
-            row.stripe_id,
-            row.ours,
-            row.theirs,
-            row.repair,
-            _at(row.since),
-            f"{_at(row.settled_at)} {row.settled_by}".strip(),
-        )
-        yield _csv_line(map(harmless, cells))
-
-
-def _at(at: datetime | None) -> str:
-    return at.astimezone(UTC).isoformat() if at else ""
-
-
-def _csv_line(cells: Iterable[str]) -> str:
-    line = StringIO()
-    csv.writer(line).writerow(cells)
-    return line.getvalue()
-
-
 page("stripe/compare/", name="stripe_compare", methods=("GET",))(compare_page)
 page("stripe/compare/progress/", name="stripe_compare_progress", methods=("GET",))(progress)
 page("stripe/compare/begin/", name="stripe_compare_begin", methods=("POST",))(begin)
 page("stripe/compare/runs/", name="stripe_compare_runs", methods=("GET",))(runs)
-page("stripe/compare/export.csv", name="stripe_compare_export", methods=("GET",))(export)
 page("stripe/compare/repair/", name="stripe_repair_all")(repair_all)
 page("stripe/compare/<int:pk>/repair/", name="stripe_repair")(RepairPage.as_view())

@@ -1,11 +1,9 @@
 """The wallet of a customer: a panel on their page, its ledger, and the dialogs that move money by hand."""
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
-from io import StringIO
 from secrets import token_urlsafe
 from typing import Any, ClassVar
 
@@ -14,21 +12,20 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from billing_admin.access import allowed, require, requires
+from billing_admin.access import allowed, requires
 from billing_admin.admin.acts import CustomerAct, find_customer, moment
 from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.panels import FeatureRow
-from billing_admin.csv_table import harmless
-from billing_admin.flows.wallets import correct_wallet, pay_out_wallet
+from billing_admin.flows.wallets import correct_wallet, pay_out_wallet, top_up_wallet
 from billing_admin.pages import dress, render_page
 from billing_admin.site import page
-from catalog.money import exponent, format_rate, plain, to_major, to_minor
+from catalog.money import exponent, format_rate, to_major, to_minor
 from customers.models import Customer
 from invoicing.models import Wallet, WalletEntry
-from invoicing.wallet import signed_rate, top_up, wallet_of
+from invoicing.wallet import signed_rate, wallet_of
 
 VIEW = "invoicing.view_wallet"
 TOP_UP = "invoicing.top_up_wallet"
@@ -164,7 +161,7 @@ def wallet_ledger(request: HttpRequest, key: str) -> HttpResponse:
     found = list(entries[: A_PAGE + 1])
     asked = request.GET.copy()
     asked.pop("before", None)
-    shown = asked.urlencode()
+    said = asked.dict()
     if len(found) > A_PAGE:
         asked["before"] = str(found[A_PAGE - 1].pk)
     wallet = wallet_of(customer)
@@ -177,7 +174,7 @@ def wallet_ledger(request: HttpRequest, key: str) -> HttpResponse:
         rows=[entry_row(entry) for entry in found[:A_PAGE]],
         balance=format_rate(wallet.balance, wallet.currency) if wallet else "",
         acts=acts_for(request, customer, wallet),
-        export_url=f"{link('wallet_export', customer.pk)}?{shown}" if found else "",
+        export_query={**said, "customer": customer.pk},
         older=f"?{asked.urlencode()}" if len(found) > A_PAGE else "",
         first=not before,
         narrowed=any(value for name, value in request.GET.items() if name != "before"),
@@ -186,44 +183,6 @@ def wallet_ledger(request: HttpRequest, key: str) -> HttpResponse:
 
 def _trail(customer: Customer) -> list[tuple[str, str]]:
     return [("Customers", link("customers_customer_changelist")), (customer.name, customer_link(customer.pk))]
-
-
-def export(request: HttpRequest, key: str) -> StreamingHttpResponse:
-    """The narrowed ledger as CSV, the oldest first, row by row however long it is."""
-    require(request, VIEW)
-    customer = find_customer(key)
-    entries = LedgerFilter(request.GET).narrowed(entries_of(customer)).order_by("id")
-    answer = StreamingHttpResponse(csv_lines(entries), content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = f'attachment; filename="wallet-{customer.public_id}.csv"'
-    return answer
-
-
-HEAD = ["at", "kind", "amount", "balance_after", "currency", "feature", "event", "sum", "reference", "reason", "actor"]
-
-
-def csv_lines(entries: QuerySet[WalletEntry]) -> Iterable[str]:
-    yield _csv_line(HEAD)
-    for entry in entries.iterator(chunk_size=500):
-        event, operation = entry.event, entry.operation
-        yield _csv_line(
-            [
-                entry.at.astimezone(UTC).isoformat(),
-                entry.kind,
-                plain(entry.amount),
-                plain(entry.balance_after),
-                entry.wallet.currency,
-                event.feature.slug if event else "",
-                event.public_id if event else "",
-                entry.derivation.get("sum", ""),
-                *map(harmless, (entry.reference, operation.reason, operation.actor) if operation else ("", "", "")),
-            ]
-        )
-
-
-def _csv_line(cells: Sequence[str]) -> str:
-    line = StringIO()
-    csv.writer(line).writerow(cells)
-    return line.getvalue()
 
 
 # Dialogs --------------------------------------------------------------------------------------------------------------
@@ -366,7 +325,7 @@ class TopUpWallet(WalletAct):
         return _rounded(amount, currency)
 
     def move(self, said: dict[str, Any]) -> WalletEntry:
-        done = top_up(
+        done = top_up_wallet(
             self.customer,
             said["amount"],
             said["currency"],
@@ -457,7 +416,6 @@ def preview(request: HttpRequest, key: str, act: str) -> HttpResponse:
 
 
 page("wallets/<str:key>/", name="customer_wallet", methods=("GET",))(wallet_ledger)
-page("wallets/<str:key>/export.csv", name="wallet_export", methods=("GET",))(export)
 page("wallets/<str:key>/top-up/", name="wallet_top_up")(TopUpWallet.as_view())
 page("wallets/<str:key>/pay-out/", name="wallet_pay_out")(PayOutWallet.as_view())
 page("wallets/<str:key>/correct/", name="wallet_correct")(CorrectWallet.as_view())

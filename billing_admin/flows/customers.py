@@ -26,6 +26,7 @@ from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.cancel import cancel
 from billing_admin.flows.enable_plan import enable_plan, propose
 from billing_admin.flows.erase_deals import erase_deals
+from billing_admin.flows.erase_lists import erase_lists
 from billing_admin.flows.erase_use import erase_use
 from billing_admin.flows.renew import catch_up
 from billing_admin.flows.stripe_erase import erase_stripe, words_in_stripe
@@ -482,7 +483,7 @@ def erase(customer_pk: int, *, now: datetime) -> bool:
     customer = due.filter(pk=customer_pk).first()
     if customer is None:
         return False
-    names = _personal_words(customer)
+    names, called = _personal_words(customer), _personal_words(customer, address=False)
     ids = {customer.customer_id, *customer.history.values_list("customer_id", flat=True)}
     customer.name, customer.email, customer.customer_id = ERASED, "", f"erased-{customer.public_id}"
     customer.billing_address = customer.tax_number = ""
@@ -497,6 +498,7 @@ def erase(customer_pk: int, *, now: datetime) -> bool:
     erase_use(customer, scrub, ids)
     erase_deals(customer, scrub)
     erase_stripe(customer, scrub)
+    erase_lists(customer, called, ids)
     LogEntry.objects.filter(
         content_type=ContentType.objects.get_for_model(Customer), object_id=str(customer.pk)
     ).update(object_repr=ERASED, change_message="")
@@ -504,13 +506,13 @@ def erase(customer_pk: int, *, now: datetime) -> bool:
     return True
 
 
-def _personal_words(customer: Customer) -> list[str]:
+def _personal_words(customer: Customer, *, address: bool = True) -> list[str]:
     """Every name, e-mail, id, address and tax number that the customer ever had, the longest first."""
     fields = ("name", "email", "customer_id", "tax_number", "billing_address")
     known = words_in_stripe(customer)
     for row in [[getattr(customer, field) for field in fields], *customer.history.values_list(*fields)]:
-        *others, address = row
-        known.update(others, [address], address.splitlines())
+        *others, lives_at = row
+        known.update(others, [lives_at, *lives_at.splitlines()] if address else [])
     return sorted((word for word in known if word), key=len, reverse=True)
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,9 +18,11 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import OperationalError, transaction
 from django.db.models import QuerySet
+from django.http import Http404
 
 from billing_admin.csv_table import csv_line
-from billing_admin.exports import EXPORTS, Asked, ListExport, conditions
+from billing_admin.exports import EXPORTS, Asked, Walk, conditions
+from billing_admin.holders import holder_of, whose
 from billing_admin.models import Export
 from catalog.after import after_commit
 from customers.journal import Actor, record
@@ -53,18 +56,20 @@ class NotAllowed(ValidationError):
 def ask_for(kind: str, query: str, *, user: Any, now: datetime) -> Export:
     """An export that a worker writes as soon as it can. Raises `UnknownList`, `TooManyExports`.
 
-    The caller has asked for the permission; it is asked again when the file is written, and with every download.
+    `user` is a person or a `KeyHolder`. The caller has asked for the permission; it is asked again when the file is
+    written, and with every download.
     """
     one = EXPORTS.get(kind)
     if one is None:
         raise UnknownList
-    if Export.objects.filter(user=user, state__in=(Export.State.WAITING, Export.State.RUNNING)).count() >= MOST_AT_ONCE:
+    under_way = Export.objects.filter(**whose(user), state__in=(Export.State.WAITING, Export.State.RUNNING))
+    if under_way.count() >= MOST_AT_ONCE:
         raise TooManyExports
     said = conditions(query).urlencode()
     field = Export._meta.get_field("query")
     if len(said) > (field.max_length or 0):
         raise ValidationError("The list is narrowed by too much at once.", code="query_too_long")
-    export = Export.objects.create(kind=kind, query=said, user=user, created_at=now)
+    export = Export.objects.create(kind=kind, query=said, **whose(user), created_at=now)
     record(
         None,
         "export.asked",
@@ -101,23 +106,38 @@ def write(export: Export, *, clock: Callable[[], datetime]) -> Export:
         _write(export, clock)
     except OperationalError:
         raise
+    except TakenAway:
+        export.refresh_from_db()
     except Exception as error:
-        why = error.messages[0] if isinstance(error, ValidationError) else "Something went wrong on our side."
         log.warning("an export failed", export=export.public_id, exc_info=error)
-        _close(export, state=Export.State.FAILED, problem=why[:300], finished_at=clock())
+        _say(export, state=Export.State.FAILED, problem=_why(error), finished_at=clock())
     return export
+
+
+class TakenAway(Exception):
+    """Somebody else writes this export by now, or it has to be written anew: whoever was at it stops."""
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case ValidationError():
+            return str(error.messages[0])[:300]
+        case Http404():
+            return "What this list belonged to is not there any more."
+    return "Something went wrong on our side."
 
 
 def _write(export: Export, clock: Callable[[], datetime]) -> None:
     one = EXPORTS.get(export.kind)
     if one is None:
         raise UnknownList
-    if not export.user.is_active or not export.user.has_perm(one.permission):
+    holder = holder_of(export)
+    if holder is None or not holder.is_active or not one.is_for(holder):
         raise NotAllowed
-    asked = Asked(conditions(export.query), export.user, export.created_at)
-    rows = one.rows(asked).order_by("-pk")
-    export.total = rows.count()
-    Export.objects.filter(pk=export.pk).update(total=export.total)
+    asked = Asked(conditions(export.query), holder, export.created_at)
+    found = one.rows(asked)
+    walk = found if isinstance(found, Walk) else by_key(found)
+    _say(export, total=walk.total)
     final = path_of(export)
     final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = final.with_name(f"{export.public_id}.{uuid4().hex}.part")
@@ -125,39 +145,52 @@ def _write(export: Export, clock: Callable[[], datetime]) -> None:
         with draft.open("w", encoding="utf-8", newline="") as file:
             draft.chmod(0o600)
             file.write(csv_line(one.head))
-            for chunk in _chunks(rows, one, asked):
-                file.write("".join(chunk))
-                export.done += len(chunk)
-                Export.objects.filter(pk=export.pk).update(done=export.done, heard_at=clock())
+            rows = iter(walk.rows)
+            while chunk := list(islice(rows, CHUNK)):
+                file.write("".join(csv_line(cells) for cells in one.cells(chunk, asked)))
+                _say(export, done=export.done + len(chunk), heard_at=clock())
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(final)
+        _hand_out(export, draft, clock())
     finally:
         draft.unlink(missing_ok=True)
-    now = clock()
-    _close(
+
+
+@transaction.atomic
+def _hand_out(export: Export, draft: Path, now: datetime) -> None:
+    """Ready, and the file in its place: whoever looks for files of ready exports finds this one, or it is not ready."""
+    size, expires_at = draft.stat().st_size, now + KEPT
+    _say(
         export,
         state=Export.State.DONE,
         total=export.done,
-        done=export.done,
-        size=final.stat().st_size,
+        size=size,
         finished_at=now,
-        expires_at=now + KEPT,
+        expires_at=expires_at,
+        problem="",
     )
+    draft.replace(path_of(export))
 
 
-def _chunks(rows: QuerySet, one: ListExport, asked: Asked) -> Iterator[list[str]]:
-    """Newest first, by keys: what comes in meanwhile does not belong to it."""
-    left = rows
-    while chunk := list(left[:CHUNK]):
-        yield [csv_line(cells) for cells in one.cells(chunk, asked)]
-        left = rows.filter(pk__lt=chunk[-1].pk)
+def by_key(rows: QuerySet) -> Walk:
+    """Newest first, in chunks by their keys: what comes in meanwhile does not belong to it."""
+
+    def read() -> Iterator[Any]:
+        newest = left = rows.order_by("-pk")
+        while chunk := list(left[:CHUNK]):
+            yield from chunk
+            left = newest.filter(pk__lt=chunk[-1].pk)
+
+    return Walk(read(), rows.count())
 
 
-def _close(export: Export, **values: Any) -> None:
+def _say(export: Export, **values: Any) -> None:
+    """Only whoever was heard last says how far it is. Raises `TakenAway`."""
+    ours = Export.objects.filter(pk=export.pk, state=Export.State.RUNNING, heard_at=export.heard_at)
+    if not ours.update(**values):
+        raise TakenAway
     for name, value in values.items():
         setattr(export, name, value)
-    Export.objects.filter(pk=export.pk).update(**values)
 
 
 def path_of(export: Export) -> Path:
@@ -173,10 +206,19 @@ def clear(*, now: datetime) -> int:
     over = list(Export.objects.over(now))
     for export in over:
         path_of(export).unlink(missing_ok=True)
-        _close(export, state=Export.State.EXPIRED)
+        Export.objects.filter(pk=export.pk).update(state=Export.State.EXPIRED)
+    _remove_what_should_be_gone()
     _remove_older("*.part", LEFT_OVER, now)
     _remove_older("*.csv", KEPT.total_seconds() + LEFT_OVER, now)
     return len(over)
+
+
+def _remove_what_should_be_gone() -> None:
+    """Files of exports that are over: whoever said so may have died before the file was gone."""
+    files = {file.stem: file for file in Path(settings.EXPORT_FOLDER).glob("*.csv")}
+    over = Export.objects.filter(public_id__in=list(files), state=Export.State.EXPIRED)
+    for public_id in over.values_list("public_id", flat=True):
+        files[public_id].unlink(missing_ok=True)
 
 
 def _remove_older(pattern: str, seconds: float, now: datetime) -> None:

@@ -14,14 +14,18 @@ register = template.Library()
 
 @register.inclusion_tag("lists/tools.html", takes_context=True)
 def list_tools(context: template.Context) -> dict[str, Any]:
-    """One query: the filters that are saved for this list. Nothing of it in a dialog or a fragment."""
+    """One query: the filters that are saved for this list. Nothing of it in a dialog or a fragment.
+
+    A page may say in `export_query` what it shows though its address does not: whose list it is, and the usual filter.
+    """
     request = context["request"]
     match = request.resolver_match
     if match is None or not request.user.is_authenticated:
         return {}
     asked = conditions(request.GET.urlencode())
     said = asked.urlencode()
-    one, own = of_page(match.url_name or ""), request.user.pk
+    own = request.user.pk
+    shown: dict[str, Any] = context.get("export_query") or {}
     return {
         "request": request,
         "csrf_token": context.get("csrf_token"),
@@ -37,9 +41,9 @@ def list_tools(context: template.Context) -> dict[str, Any]:
             for kept in shown_to(request.user, match.url_name or "")
         ],
         "save_url": _about(request.path, "filter_save", query=said) if said else "",
-        "export": one if one is not None and request.user.has_perm(one.permission) else None,
+        "exports": [one for one in of_page(match.url_name or "") if one.is_for(request.user)],
         "export_url": reverse("admin:export_ask"),
-        "query": said,
+        "query": urlencode(shown) or said,
     }
 
 

@@ -1,23 +1,23 @@
 """The pages of events: of a customer, of a feature, and of one event."""
 
-import csv
 import json
 from datetime import timedelta
 
 import pytest
-import time_machine
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import Client
-from django.urls import reverse
 
 from billing_admin import event_search
 from billing_admin.event_search import Search, TooSlow, newest, within
+from billing_admin.flows.exports import write
+from billing_admin.models import Export
 from customers.models import Customer
 from entitlements import partitions
 from entitlements.models import UsageEvent
 from tests import builders as a
 from tests.admin.customer_desk import CustomerDesk, Page
+from tests.admin.taken_away import asked_for, taken_away
 from tests.api.conftest import role
 from tests.instants import APRIL_1, JUNE_1, MARCH_1, MARCH_16, day
 
@@ -44,13 +44,6 @@ def desk(client: Client) -> CustomerDesk:
 
 def counted(page: Page) -> list[int]:
     return [int(row.taken) for row in page.answer.context["found"].rows]
-
-
-def exported(desk: CustomerDesk, name: str, key: int, **asked: str) -> list[dict[str, str]]:
-    with time_machine.travel(desk.now, tick=False):
-        answer = desk.client.get(reverse(f"admin:{name}", args=[key]), asked)
-        text = b"".join(answer.streaming_content).decode()
-    return list(csv.DictReader(text.splitlines()))
 
 
 def bars(page: Page) -> dict[str, int]:
@@ -231,35 +224,49 @@ def test_an_event_that_is_gone_is_not_found(desk: CustomerDesk, acme: Customer):
 # Export
 
 
-def test_the_export_holds_what_the_page_finds_oldest_first(desk: CustomerDesk, acme: Customer):
-    lines = exported(desk, "customer_events_export", acme.pk, property="model=large")
+def test_the_export_holds_what_the_page_finds_newest_first(desk: CustomerDesk, acme: Customer):
+    lines = taken_away(desk, "events_of_customer", "customer_events", acme.pk, property="model=large")
 
     assert [(line["feature"], line["counted"], line["key"]) for line in lines] == [
-        ("credits", "3", "job-1"),
         ("calls", "7", "job-2"),
+        ("credits", "3", "job-1"),
     ]
-    assert json.loads(lines[0]["properties"]) == {"model": "large", "tries": 2}
+    assert json.loads(lines[1]["properties"]) == {"model": "large", "tries": 2}
 
 
 def test_the_export_marks_what_a_spreadsheet_would_run(desk: CustomerDesk, acme: Customer):
     a.use(acme, 1, now=day("2026-03-12"), key="=HYPERLINK(1)")
 
-    lines = exported(desk, "customer_events_export", acme.pk)
+    lines = taken_away(desk, "events_of_customer", "customer_events", acme.pk)
 
-    assert lines[-1]["key"] == "'=HYPERLINK(1)"
+    assert lines[0]["key"] == "'=HYPERLINK(1)"
 
 
 def test_the_export_reads_a_few_rows_at_a_time(acme: Customer, django_assert_num_queries):
     search = Search(MARCH_1, APRIL_1, customer=acme)
 
-    with django_assert_num_queries(3):
-        rows = list(event_search.oldest_first(search, at_a_time=2))
+    with django_assert_num_queries(2):
+        rows = list(event_search.newest_first(search, at_a_time=2))
 
-    assert [int(row.taken) for row in rows] == [3, 5, 7, 11]
+    assert [int(row.taken) for row in rows] == [11, 7, 5, 3]
+
+
+def test_days_that_the_page_shows_by_itself_are_kept_with_the_export(desk: CustomerDesk, acme: Customer):
+    asked = asked_for(desk, "customer_events", acme.pk)
+
+    assert asked == {"since": "2026-02-15", "until": "2026-03-16", "customer": str(acme.pk)}
+
+
+def test_what_cannot_be_searched_fails_with_the_reason(desk: CustomerDesk, acme: Customer):
+    desk.post("export_ask", kind="events_of_customer", query=f"customer={acme.pk}&property=x")
+
+    export = write(Export.objects.get(), clock=lambda: desk.now)
+
+    assert (export.state, export.problem) == ("failed", "Write it as name=value, for example model=large.")
 
 
 def test_a_feature_is_exported_for_all_customers(desk: CustomerDesk, acme: Customer):
-    lines = exported(desk, "feature_events_export", a.feature("calls").pk)
+    lines = taken_away(desk, "events_of_feature", "feature_events", a.feature("calls").pk)
 
     assert [line["customer"] for line in lines] == [acme.customer_id]
 
@@ -282,14 +289,12 @@ def test_without_the_right_no_page_of_events_opens(client: Client, acme: Custome
     pages = [
         desk.get("customer_events", acme.pk),
         desk.get("customer_events", acme.pk, dialog=True),
-        desk.get("customer_events_export", acme.pk),
         desk.get("feature_events", feature.pk),
-        desk.get("feature_events_export", feature.pk),
         desk.get("usage_event", event.public_id),
         desk.get("usage_event", event.public_id, dialog=True),
     ]
 
-    assert [page.status for page in pages] == [403] * 7
+    assert [page.status for page in pages] == [403] * 5
 
 
 def test_a_page_costs_the_same_however_many_events(desk: CustomerDesk, acme: Customer, django_assert_max_num_queries):

@@ -17,12 +17,14 @@ from billing_admin.exports import EXPORTS
 from billing_admin.flows import exports
 from billing_admin.flows.exports import ask_for, clear, path_of, write
 from billing_admin.list_runs import write_exports
-from billing_admin.models import Export
+from billing_admin.models import Export, WorkerRun
 from customers.models import Operation
 from tests import builders as a
 from tests.admin.customer_desk import CustomerDesk
 from tests.admin.enable_desk import person
+from tests.flows import coupon_world as coupons
 from tests.instants import MARCH_1, MARCH_16
+from tests.test_permission_matrix import a_migration, an_import
 
 pytestmark = pytest.mark.django_db
 A_WEEK = timedelta(days=7)
@@ -240,11 +242,33 @@ def test_every_column_has_a_cell_in_every_row(desk, kind: str):
 
 
 def test_every_list_can_be_written(desk):
-    a.on(a.pro())
+    who = a.on(a.pro())
+    migration = a_migration(who.subscriptions.get())
+    of = {
+        "customer": who.pk,
+        "feature": a.feature("credits").pk,
+        "coupon": coupons.percent().pk,
+        "migration": migration.public_id,
+        "run": WorkerRun.objects.create(task="renew", started_at=MARCH_16).pk,
+        "batch": an_import(who).public_id,
+    }
 
-    states = {kind: written(kind).state for kind in EXPORTS}
+    problems = {
+        kind: export.problem
+        for kind, one in EXPORTS.items()
+        if (export := written(kind, f"{one.of}={of[one.of]}" if one.of else "")).state != "done"
+    }
 
-    assert set(states.values()) == {"done"}
+    assert problems == {}
+
+
+@pytest.mark.parametrize("kind", sorted(kind for kind, one in EXPORTS.items() if one.of))
+def test_what_a_list_belongs_to_has_to_be_there(desk, kind: str):
+    of = EXPORTS[kind].of
+    export = written(kind, f"{of}=999999999")
+
+    is_empty = export.state == "done" and rows_of(export) == []
+    assert is_empty or export.problem == "What this list belonged to is not there any more."
 
 
 def test_the_button_carries_the_filter_with_it(client):

@@ -1,6 +1,5 @@
 """The register of overrides: what it is narrowed to, what it costs to read, and its CSV."""
 
-import csv
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -16,10 +15,12 @@ from entitlements.models import FeatureOverride
 from entitlements.override import revoke
 from tests import builders as a
 from tests.admin.customer_desk import CustomerDesk
+from tests.admin.taken_away import taken_away
 from tests.admin.test_overrides import acme, give
 from tests.instants import APRIL_1, APRIL_16, JUNE_1, MARCH_16, MAY_1, day
 
 pytestmark = pytest.mark.django_db
+PAGE = "entitlements_featureoverride_changelist"
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def desk(client: Client) -> CustomerDesk:
 
 def listed(desk: CustomerDesk, **said: Any) -> list[tuple[str, str]]:
     """Customers and values, in the order of the register."""
-    page = desk.get("entitlements_featureoverride_changelist", **said)
+    page = desk.get(PAGE, **said)
     return [(row.customer, row.value) for row in page.answer.context["rows"]]
 
 
@@ -42,7 +43,7 @@ def test_it_shows_what_stands_with_what_it_replaces_and_why(desk):
     gone = gave("Globex")
     revoke(gone, reason="off", actor=a.STAFF, now=MARCH_16)
 
-    page = desk.get("entitlements_featureoverride_changelist")
+    page = desk.get(PAGE)
 
     assert "Acme Credits 400 instead of 100 16 Mar 2026 1 May 2026 “migration deal” ops, 16 Mar 2026" in page.text
     assert "Globex" not in page.text
@@ -87,7 +88,7 @@ def test_what_does_not_fit_how_a_feature_is_counted_is_found(desk):
     give(acme("Whole"), Decimal(3), of="runs")
     give(acme("Unmetered"), Decimal("2.5"))
 
-    page = desk.get("entitlements_featureoverride_changelist", shown="misfit")
+    page = desk.get(PAGE, shown="misfit")
 
     assert [row.customer for row in page.answer.context["rows"]] == ["Fraction"]
     assert "metered in whole numbers (number of events)" in page.html
@@ -99,7 +100,7 @@ def test_the_same_on_three_customers_suggests_a_version_of_their_plan(desk):
         gave(name)
     gave("Other", "401")
 
-    page = desk.get("entitlements_featureoverride_changelist", shown="same")
+    page = desk.get(PAGE, shown="same")
 
     [group] = page.answer.context["groups"]
     assert (group.feature, group.value, group.customers, group.plan) == ("Credits", "400", 3, "Pro")
@@ -111,7 +112,7 @@ def test_the_same_on_three_customers_suggests_a_version_of_their_plan(desk):
 def test_nothing_the_same_says_so(desk):
     gave("Acme")
 
-    assert "No override matches" in desk.get("entitlements_featureoverride_changelist", shown="same").text
+    assert "No override matches" in desk.get(PAGE, shown="same").text
 
 
 def test_pages_are_found_by_key(desk, monkeypatch):
@@ -119,7 +120,7 @@ def test_pages_are_found_by_key(desk, monkeypatch):
     for name in ("One", "Two", "Three"):
         gave(name)
 
-    first = desk.get("entitlements_featureoverride_changelist")
+    first = desk.get(PAGE)
     last = first.answer.context["rows"][-1].public_id
     before = FeatureOverride.objects.get(public_id=last).pk
 
@@ -132,14 +133,10 @@ def test_it_costs_the_same_however_many_there_are(client, shown: str, django_ass
     for n in range(8):
         gave(f"Customer {n}")
     desk = CustomerDesk(client, role="Sales engineer")
-    desk.get("entitlements_featureoverride_changelist", shown=shown)
+    desk.get(PAGE, shown=shown)
 
     with django_assert_max_num_queries(10):
-        desk.get("entitlements_featureoverride_changelist", shown=shown)
-
-
-def exported(desk: CustomerDesk) -> str:
-    return desk.get("override_export").html
+        desk.get(PAGE, shown=shown)
 
 
 def test_what_is_exported_can_be_sent_again(desk):
@@ -147,18 +144,29 @@ def test_what_is_exported_can_be_sent_again(desk):
     give(who, Decimal("12345.5"))
     give(who, "unlimited", subscription=a.the_subscription(who), until=None)
 
-    text = exported(desk)
+    taken = taken_away(desk, "overrides", PAGE)
 
-    rows = read_rows("\n".join(",".join(line.split(",")[:7]) for line in text.splitlines()))
+    columns = ("customer_id", "feature", "value", "from", "until", "reason", "subscription")
+    rows = read_rows("\n".join(",".join(line) for line in [columns, *([row[c] for c in columns] for row in taken)]))
     assert [(row.value, row.until) for row in rows] == [("unlimited", None), ("12345.5", MAY_1)]
-    assert next(csv.DictReader(text.splitlines()))["state"] == "in_force"
+    assert taken[0]["state"] == "in_force"
 
 
 def test_text_of_others_is_no_formula_in_the_export(desk):
     a.feature("sla", type="static")
     give(acme("Acme"), "=1+1", of="sla")
 
-    assert ",'=1+1," in exported(desk)
+    assert [row["value"] for row in taken_away(desk, "overrides", PAGE)] == ["'=1+1"]
+
+
+def test_of_groups_the_overrides_behind_them_are_exported(desk):
+    for name in ("Acme", "Globex", "Initech"):
+        gave(name)
+    gave("Other", "401")
+
+    rows = taken_away(desk, "overrides", PAGE, shown="same")
+
+    assert [row["value"] for row in rows] == ["400"] * 3
 
 
 def test_the_register_is_for_those_who_may_look(client):
@@ -166,7 +174,7 @@ def test_the_register_is_for_those_who_may_look(client):
     who = CustomerDesk(client, role="Read-only")
     row = gave("Acme")
 
-    page = who.get("entitlements_featureoverride_changelist")
+    page = who.get(PAGE)
 
     assert page.status == 200 and "Acme" in page.text
     assert reverse("admin:override_revoke", args=[row.public_id]) not in page.html
@@ -177,7 +185,7 @@ def test_somebody_without_a_role_sees_neither_register_nor_export(client):
     desk = CustomerDesk(client, role="Read-only")
     User.objects.get().groups.clear()
 
-    codes = {desk.get(name).status for name in ("entitlements_featureoverride_changelist", "override_export")}
+    codes = {desk.get(PAGE).status, desk.post("export_ask", kind="overrides").status}
 
     assert codes == {403}
 
@@ -186,7 +194,7 @@ def test_somebody_without_a_role_sees_neither_register_nor_export(client):
 def test_whatever_stands_in_the_address_is_answered(desk, said: dict[str, str]):
     gave("Acme")
 
-    assert desk.get("entitlements_featureoverride_changelist", **said).status == 200
+    assert desk.get(PAGE, **said).status == 200
 
 
 def test_ends_are_counted_from_now(client):

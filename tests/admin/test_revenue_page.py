@@ -1,6 +1,5 @@
 """Revenue: months, and the rows behind each figure."""
 
-import csv
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from django.test import Client
 from billing_admin.flows.cancel import cancel
 from catalog.money import format_minor
 from tests.admin.customer_desk import CustomerDesk
+from tests.admin.taken_away import taken_away
 from tests.admin.test_dashboard import follow, own_cache, rows  # noqa: F401  a fixture
 from tests.builders import STAFF, enable, fee, on, paid_seats, pass_time, plan, pro, team, the_subscription, use
 from tests.instants import APRIL_1, APRIL_16, MARCH_16, MAY_1
@@ -116,15 +116,12 @@ def test_lines_of_a_product_go_on_by_keys(desk, monkeypatch):
 
 
 def test_the_csv_of_a_figure_has_all_its_customers(desk, monkeypatch):
-    monkeypatch.setattr("billing_admin.admin.revenue.CHUNK", 1)
+    monkeypatch.setattr("billing_admin.export_reports.CHUNK", 1)
     a_history()
 
-    text = desk.get("revenue_movements_export", currency="USD", month="2026-03", kind="new").html
+    rows = taken_away(desk, "recurring_revenue", "revenue_movements", currency="USD", month="2026-03", kind="new")
 
-    told = [
-        (row["customer"], row["opening"], row["closing"], row["change"]) for row in csv.DictReader(text.splitlines())
-    ]
-    assert told == [
+    assert [(row["customer"], row["opening"], row["closing"], row["change"]) for row in rows] == [
         ("Globex", "0.00", "200.00", "200.00"),
         ("Hooli", "0.00", "50.00", "50.00"),
         ("Acme Robotics", "0.00", "50.00", "50.00"),
@@ -132,12 +129,12 @@ def test_the_csv_of_a_figure_has_all_its_customers(desk, monkeypatch):
 
 
 def test_the_csv_of_a_product_has_its_lines(desk, monkeypatch):
-    monkeypatch.setattr("billing_admin.admin.revenue.CHUNK", 1)
+    monkeypatch.setattr("billing_admin.export_reports.CHUNK", 1)
     a_history()
 
-    text = desk.get("revenue_lines_export", currency="USD", month="2026-03", product="api").html
+    rows = taken_away(desk, "invoice_lines", "revenue_lines", currency="USD", month="2026-03", product="api")
 
-    assert sorted(row["net"] for row in csv.DictReader(text.splitlines())) == ["200.00", "50.00", "50.00"]
+    assert sorted(row["net"] for row in rows) == ["200.00", "50.00", "50.00"]
 
 
 def test_each_currency_has_months_of_its_own(desk):
@@ -167,9 +164,7 @@ def test_what_cannot_be_read_shows_the_running_month(desk, name, asked):
     assert desk.get(name, **asked).status == 200
 
 
-@pytest.mark.parametrize(
-    "name", ["revenue", "revenue_movements", "revenue_lines", "revenue_movements_export", "revenue_lines_export"]
-)
+@pytest.mark.parametrize("name", ["revenue", "revenue_movements", "revenue_lines"])
 def test_whoever_may_not_see_invoices_sees_no_revenue(client, name):
     """A-53."""
     Group.objects.create(name="Nobody")

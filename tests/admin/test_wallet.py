@@ -1,17 +1,15 @@
 """The wallet at a customer's page: its panel, its ledger, and the dialogs that move money."""
 
-import csv
 from decimal import Decimal
-from io import StringIO
 
 import pytest
-import time_machine
 from django.test import Client
 from django.urls import reverse
 
 from invoicing.models import WalletEntry
 from tests import builders as a
 from tests.admin.customer_desk import CustomerDesk
+from tests.admin.taken_away import taken_away
 from tests.instants import MARCH_1, MARCH_16
 
 pytestmark = pytest.mark.django_db
@@ -28,12 +26,6 @@ def busy():
     who = a.paying_at_once(5)
     a.use(who, 3, now=MARCH_16)
     return who
-
-
-def exported(desk, who, **narrowed):
-    with time_machine.travel(desk.now, tick=False):
-        answer = desk.client.get(reverse("admin:wallet_export", args=[who.pk]), narrowed)
-    return list(csv.DictReader(StringIO(b"".join(answer.streaming_content).decode())))
 
 
 # The panel
@@ -124,7 +116,7 @@ def test_the_ledger_takes_a_fixed_number_of_queries(desk, django_assert_max_num_
 def test_what_is_shown_is_exported(desk):
     who = busy()
 
-    [row] = exported(desk, who, kind="debit")
+    [row] = taken_away(desk, "wallet", "customer_wallet", who.pk, kind="debit")
 
     assert (row["kind"], row["amount"], row["balance_after"]) == ("debit", "-1.5", "3.5")
     assert (row["currency"], row["feature"], row["sum"]) == ("USD", "credits", "3 × $0.50 = $1.50")
@@ -134,7 +126,7 @@ def test_a_reference_that_looks_like_a_formula_is_exported_as_text(desk):
     who = a.customer()
     desk.post("wallet_top_up", who.pk, amount="5", currency="USD", reference="=1+1")
 
-    [row] = exported(desk, who)
+    [row] = taken_away(desk, "wallet", "customer_wallet", who.pk)
 
     assert row["reference"] == "'=1+1"
 
@@ -261,7 +253,7 @@ def test_readers_see_the_wallet_without_acts(client):
 
     assert desk.page(who).answer.context["wallet"].acts == ()
     assert desk.get("customer_wallet", who.pk).answer.context["acts"] == ()
-    assert len(exported(desk, who)) == 2
+    assert len(taken_away(desk, "wallet", "customer_wallet", who.pk)) == 2
 
 
 def test_a_closed_customer_is_only_paid_out(desk):

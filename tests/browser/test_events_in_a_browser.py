@@ -10,6 +10,7 @@ import pytest
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
+from billing_admin.list_runs import write_exports
 from customers.models import Customer
 from entitlements.models import UsageEvent
 from tests import builders as a
@@ -77,15 +78,19 @@ def test_older_events_follow_and_a_key_is_found_at_once(signed_in: SignIn, acme:
     expect(page.locator(".ev-note")).to_contain_text("Found by its key")
 
 
-def test_the_export_holds_what_is_shown(signed_in: SignIn, acme: Customer, tmp_path: Path):
+def test_the_export_holds_what_is_shown(signed_in: SignIn, acme: Customer, settings, tmp_path: Path):
+    settings.EXPORT_FOLDER = tmp_path
     page = signed_in()
     page.goto(f"{address(acme)}?property=model%3Dsmall")
 
+    page.click("text=Export CSV")
+    expect(page.locator("#exports")).to_contain_text("Waiting")
+    write_exports(clock=lambda: datetime.now(UTC))
+    expect(page.locator("#exports")).to_contain_text("Ready")
     with page.expect_download() as download:
-        page.click("text=Export CSV")
-    download.value.save_as(tmp_path / "events.csv")
+        page.get_by_role("link", name="Download Events of a customer").click()
 
-    with (tmp_path / "events.csv").open(newline="") as file:
+    with download.value.path().open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 20
 
 

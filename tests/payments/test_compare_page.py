@@ -1,19 +1,23 @@
 """The page of the comparison: what differs side by side, who may repair, and what it says when nothing differs."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 
 from billing_admin.admin.links import invoice_link
 from billing_admin.flows import stripe_compare
+from billing_admin.flows.exports import ask_for, path_of, write
 from billing_admin.roles import ROLES
 from payments.comparing import Kind, Subject
 from payments.models import Difference, StripeRun
 from payments.words import DIFFERENCES, NOT_REPAIRED
 from tests import builders as a
 from tests.admin.catalog_desk import staff
+from tests.admin.taken_away import buttons
 from tests.payments.compare_world import (
     LATER,
     PLANTS,
@@ -34,8 +38,9 @@ PAGE = "/stripe/compare/"
 
 
 @pytest.fixture(autouse=True)
-def keys(settings: Any, double: "Double") -> None:
+def keys(settings: Any, double: "Double", tmp_path: Path) -> None:
     use(settings, double)
+    settings.EXPORT_FOLDER = tmp_path
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def test_every_difference_has_its_words_and_says_why_it_has_no_button():
     assert {kind for _, kind in DIFFERENCES} == set(Kind.values)
 
 
-@pytest.mark.parametrize("address", ["", "progress/", "runs/", "export.csv", "repair/"])
+@pytest.mark.parametrize("address", ["", "progress/", "runs/", "repair/"])
 def test_without_keys_there_is_no_such_page(address: str, settings: Any, finance: Client):
     settings.STRIPE_SECRET_KEY = ""
 
@@ -166,8 +171,9 @@ def test_the_list_is_narrowed_in_the_url_and_exported_as_it_is(double: "Double",
     compare()
 
     invoices = text_of(finance, f"{PAGE}?subject=invoice")
-    exported = get(finance, f"{PAGE}export.csv?kind=missing_here", LATER)
-    lines = b"".join(exported.streaming_content).decode().splitlines()
+    [asked] = buttons(text_of(finance, f"{PAGE}?kind=missing_here")).items()
+    export = write(ask_for(*asked, user=User.objects.get(), now=LATER), clock=lambda: LATER)
+    lines = path_of(export).read_text().splitlines()
     of_customer = text_of(finance, f"{PAGE}?customer={Difference.objects.get(subject='payment').customer.customer_id}")
 
     assert ">uncollectible<" in invoices and "$50.00 received for" not in invoices
