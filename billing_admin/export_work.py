@@ -1,4 +1,4 @@
-"""What workers failed at, the customers of one migration, the rows of one import and the rules of approval, as files."""
+"""Failed work, the customers of one migration, the rows of one import and the rules of approval, as files."""
 
 from django.db.models import QuerySet
 from django.http import Http404
