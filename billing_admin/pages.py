@@ -143,7 +143,7 @@ def ask_for_approval(
     try:
         if ASK in request.POST:
             asked = ask(needed, reason=reason, actor=Actor.of(request.user), now=now)
-            messages.success(request, f"{needed.rule.approver.name} is asked for approval. Nothing is done until then.")
+            messages.success(request, f"{needed.asked_of} is asked for approval. Nothing is done until then.")
             return go_on(request, reverse("admin:approval", args=[asked.public_id]))
         context["shown"] = needed.act.shown(now)
     except ValidationError as refused:

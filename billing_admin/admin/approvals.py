@@ -11,6 +11,7 @@ from django.contrib import messages
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
+from django.db.models.fields.json import KT
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.functional import cached_property
@@ -31,6 +32,7 @@ from customers.models import Operation
 VIEW = "billing_admin.view_approvalrequest"
 RULES = "billing_admin.change_approvalrule"
 A_PAGE = 50
+SEVERAL = "several_roles"
 State = ApprovalRequest.State
 TONES = {
     State.WAITING: "draft",
@@ -56,12 +58,15 @@ class RequestRow:
     url: str
     tone: str
     label: str
+    asked_of: str
 
     @classmethod
     def of(cls, request: ApprovalRequest, now: datetime) -> "RequestRow":
         is_over = request.state == State.WAITING and request.expires_at <= now
         state = State.EXPIRED if is_over else State(request.state)
-        return cls(request, link("approval", request.public_id), TONES.get(state, "off"), state.label)
+        # Lists leave out what it shows, and read this word of it alone.
+        roles = vars(request).get(SEVERAL) or request.approver.name
+        return cls(request, link("approval", request.public_id), TONES.get(state, "off"), state.label, roles)
 
 
 TABS = {"": "Waiting for me", "asked": "Asked by me", "waiting": "All that wait", "decided": "Decided"}
@@ -89,7 +94,8 @@ def inbox(request: HttpRequest) -> HttpResponse:
     )
     tabs = TABS if allowed(request, DECIDE) else {name: words for name, words in TABS.items() if name}
     tab = tab if tab in tabs else next(iter(tabs))
-    rows = of_tab(tab, user, now).select_related("customer", "approver").order_by("-id").defer("inputs", "shown")
+    rows = with_roles(of_tab(tab, user, now)).select_related("customer", "approver").order_by("-id")
+    rows = rows.defer("inputs", "shown")
     if before.isdigit() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
     found = list(rows[: A_PAGE + 1])
@@ -107,11 +113,17 @@ def inbox(request: HttpRequest) -> HttpResponse:
     )
 
 
+def with_roles(rows: QuerySet[ApprovalRequest]) -> QuerySet[ApprovalRequest]:
+    """With the names of all roles that it takes to decide one, where it takes several."""
+    return rows.annotate(**{SEVERAL: KT(f"shown__{verbs.ASKED_OF}")})
+
+
 # One request ----------------------------------------------------------------------------------------------------------
 
 
 def find(public_id: str) -> ApprovalRequest:
-    rows = ApprovalRequest.objects.select_related("customer", "approver", "user", "key", "operation")
+    rows = with_roles(ApprovalRequest.objects.all())
+    rows = rows.select_related("customer", "approver", "user", "key", "operation")
     return get_object_or_404(rows, public_id=public_id)
 
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 from pydantic import Field
 
 from billing_admin.api.shapes import Answer
-from billing_admin.flows.approvals import ApprovalNeeded, ask
+from billing_admin.flows.approvals import ApprovalNeeded, ask, asked_of
 from billing_admin.models import ApprovalRequest
 
 Name = Literal["waiting", "applied", "refused", "withdrawn", "expired", "outdated"]
@@ -21,7 +21,9 @@ class ApprovalBrief(Answer):
     id: str = Field(examples=["apr_4tZ0mW2kPq7LxV3s"])
     state: Name
     why: str = Field(examples=["A coupon with a discount above 20 % needs approval by Finance."])
-    approver: str = Field(description="The role that can approve it.", examples=["Finance"])
+    approver: str = Field(
+        description="The role that can approve it; of several, somebody who has all.", examples=["Finance"]
+    )
     expires_at: datetime
     url: str = Field(description="Where people of that role decide it.")
 
@@ -46,7 +48,7 @@ def brief(asked: ApprovalRequest, now: datetime) -> dict[str, Any]:
         "id": asked.public_id,
         "state": state_of(asked, now),
         "why": asked.why,
-        "approver": asked.approver.name,
+        "approver": asked_of(asked),
         "expires_at": asked.expires_at,
         "url": settings.PUBLIC_URL + reverse("admin:approval", args=[asked.public_id]),
     }

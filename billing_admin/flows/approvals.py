@@ -31,7 +31,8 @@ from customers.models import Customer, Operation
 DECIDE = "billing_admin.decide_approval"
 BY_KEY = "api:"
 State = ApprovalRequest.State
-ALSO = "also"  # in what a request shows: the further roles that whoever decides it has, by their keys
+# In what a request shows, where it takes several roles: the further ones by their keys, and all of them by name.
+ALSO, ASKED_OF = "also", "asked_of"
 # Sizes as rules say them; a measure that only one act has is said in its own words.
 PHRASES = {
     "discount": "a discount above {} %",
@@ -49,6 +50,7 @@ class ApprovalNeeded(ValidationError):
 
     def __init__(self, act: Act, rule: ApprovalRule, why: str, reason: str = "", also: Sequence[ApprovalRule] = ()):
         self.act, self.rule, self.why, self.reason, self.also = act, rule, why, reason, also
+        self.asked_of = " and ".join(sorted({one.approver.name for one in (rule, *also)}))
         super().__init__(f"{why} Ask for approval; nothing has been done yet.", code="approval_required")
 
 
@@ -305,7 +307,7 @@ def ask(
         approver=rule.approver,
         customer=customer,
         inputs=inputs,
-        shown=kept(shown) | {"sizes": measured(act, now)} | ({ALSO: also} if also else {}),
+        shown=kept(shown) | {"sizes": measured(act, now)} | ({ALSO: also, ASKED_OF: needed.asked_of} if also else {}),
         fingerprint=fingerprint(shown, inputs),
         reason=(reason or needed.reason).strip(),
         requested_by=actor.name,
@@ -556,10 +558,13 @@ def refuse_decision(request: ApprovalRequest, user: User, now: datetime) -> None
 
 
 def _who_can(request: ApprovalRequest) -> str:
-    if not request.shown.get(ALSO):
-        return request.approver.name
-    names = Group.objects.filter(pk__in=roles_for(request)).order_by("name").values_list("name", flat=True)
-    return f"somebody who is {' and '.join(names)} at once"
+    several = request.shown.get(ASKED_OF)
+    return f"somebody who is {several} at once" if several else request.approver.name
+
+
+def asked_of(request: ApprovalRequest) -> str:
+    """The role that decides a request, or all of them: `Admin and Finance`."""
+    return request.shown.get(ASKED_OF) or request.approver.name
 
 
 def _refuse_decided(request: ApprovalRequest, now: datetime) -> None:

@@ -55,6 +55,18 @@ def test_what_waits_for_me_stands_in_the_inbox_with_who_asks_and_why(acme, clien
     assert "they asked" in page.text and "ops" in page.text
 
 
+def test_a_request_of_two_roles_names_both_in_the_inbox_and_on_its_page(acme, client):
+    """A-53"""
+    rule("coupon.applied", measure="amount", above="10", approver="Admin")
+    coupon("forty", amount=4000)
+    request = asked(acme, code="forty")
+
+    desk = at(client, "Read-only")
+
+    assert "Admin and Finance" in desk.get("approvals", shown="waiting").text
+    assert "Asked of Admin and Finance" in desk.get("approval", request.public_id).text
+
+
 def test_what_i_asked_for_myself_does_not_wait_for_me(acme, client):
     """A-53"""
     asked(acme, by=FINANCE)

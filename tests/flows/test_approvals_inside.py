@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, User
 
 from billing_admin.flows import batches
 from billing_admin.flows.approval_rules import BadRule, RuleTerms, write_rule
-from billing_admin.flows.approvals import ApprovalNeeded, MayNotDecide, approve, ask, waiting_for
+from billing_admin.flows.approvals import ApprovalNeeded, MayNotDecide, approve, ask, asked_of, waiting_for
 from billing_admin.flows.corrections import credit_invoice, void_invoice
 from billing_admin.flows.deal_approval import submit
 from billing_admin.flows.deals import create_deal, newest, read_terms, save_version
@@ -141,6 +141,7 @@ def test_bars_of_two_measures_take_somebody_with_both_roles(acme: Customer):
         with pytest.raises(MayNotDecide, match="somebody who is Admin and Finance at once"):
             approve(request, user=one, now=MARCH_16)
 
+    assert asked_of(request) == "Admin and Finance"
     chief = both("chief", FINANCE, "Admin")
     assert waiting_for(chief, MARCH_16) == 1
     assert approve(request, user=chief, now=MARCH_16).state == "applied"
