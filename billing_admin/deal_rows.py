@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from billing_admin.change_rows import ForecastRow, Money, money_of
-from billing_admin.flows.deal_calendar import DealCalendar, PlannedInvoice
+from billing_admin.flows.deal_calendar import DealCalendar, PlannedInvoice, said_window
 from billing_admin.flows.deal_use import Term
 from billing_admin.invoice_chart import Billed, Chart, draw
 from catalog.money import format_minor, format_rate, grouped
@@ -86,6 +86,15 @@ def _warnings(calendar: DealCalendar) -> Iterator[str]:
     if calendar.net != calendar.value:
         amount = format_minor(calendar.net, calendar.currency)
         yield f"Invoices come to {amount} net, with what the customer has now and owes or is owed for it."
+    if calendar.depends_on_day:
+        day = f"{calendar.term.opens_at:%-d %b %Y}"
+        yield f"Reckoned as if it was carried out on {day}; on another day the credits for the running period differ."
+    if calendar.payment_window is not None:
+        window = said_window(calendar.payment_window)
+        yield (
+            f"Access begins once the invoice of {calendar.term.opens_at:%-d %b %Y} is paid; unpaid after {window} it is"
+            " void, and the contract ends."
+        )
 
 
 # Every invoice --------------------------------------------------------------------------------------------------------

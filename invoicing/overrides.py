@@ -9,9 +9,10 @@ from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.fields.json import KT
 from django.db.models.functions import Coalesce
 
+from catalog.models import terms_of
 from customers.models import MigrationRow, Phase, PriceOverride, Subscription
 from invoicing.models import InvoiceLine
-from invoicing.special import INSTANT, Special, stored_components
+from invoicing.special import INSTANT, Special, priced_items, stored_components
 from invoicing.states import InvoiceState
 
 
@@ -54,15 +55,34 @@ def used_cycles(overrides: Iterable[PriceOverride]) -> dict[int, set[datetime]]:
     return found
 
 
-def _phases(overrides: Iterable[PriceOverride]) -> dict[int, list[Phase]]:
-    """The phases of their contracts; `mapped` says which item became which with one that a migration made."""
+def _phases(overrides: Iterable[PriceOverride]) -> dict[int, list[Any]]:
+    return _phases_of({row.subscription_id for row in overrides})
+
+
+def _phases_of(subscriptions: Iterable[int]) -> dict[int, list[Any]]:
+    """The phases of contracts; `mapped` says which item became which with one that a migration made."""
     moved = MigrationRow.objects.filter(phase=OuterRef("pk")).exclude(state=MigrationRow.State.TAKEN_BACK)
-    kept = Phase.objects.kept().filter(subscription__in={row.subscription_id for row in overrides})
+    kept = Phase.objects.kept().filter(subscription__in=list(subscriptions))
     kept = kept.annotate(mapped=Subquery(moved.values("migration__mappings")[:1])).order_by("starts_at", "id")
-    found: dict[int, list[Phase]] = {}
+    found: dict[int, list[Any]] = {}
     for phase in kept.select_related("version").only("subscription", "starts_at", "ends_at", "version__plan"):
         found.setdefault(phase.subscription_id, []).append(phase)
     return found
+
+
+def dropped_with(special: Special, subscription: Subscription) -> Any:
+    """The phase to come in which a special price has no item any more (another plan, an item that is dropped); None
+    while its item goes on."""
+    key: str | None = special.item_key
+    for phase in _phases_of([subscription.pk]).get(subscription.pk, []):
+        if phase.starts_at <= special.since:
+            continue
+        mapped = {mapping["from"]: mapping["to"] for mapping in phase.mapped or ()}
+        key = mapped.get(key, key)
+        kept = {item.key for item in priced_items(terms_of(phase.version_id))}
+        if phase.version.plan_id != special.plan_id or key not in kept:
+            return phase
+    return None
 
 
 def _moves(row: PriceOverride, phases: Iterable[Any]) -> tuple[tuple[datetime, str | None], ...]:

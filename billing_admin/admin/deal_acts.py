@@ -12,12 +12,14 @@ from billing_admin.admin.links import link
 from billing_admin.deal_rights import ADD, CHANGE, EXECUTE, NOTE, SEND, rights_for
 from billing_admin.deal_rows import worth_of
 from billing_admin.flows.deal_approval import submit
+from billing_admin.flows.deal_calendar import DealCalendar
 from billing_admin.flows.deal_execute import execute
 from billing_admin.flows.deal_mail import Letter, letter_of, send_deal
 from billing_admin.flows.deal_notes import add_deal_note
 from billing_admin.flows.deal_reading import calendar_for
 from billing_admin.flows.deals import accept, amend, create_from, newest, read_terms, void
 from billing_admin.pages import ActPage
+from catalog.money import format_minor
 from customers.journal import Actor
 from deals.models import Deal
 from deals.states import DealState
@@ -174,13 +176,22 @@ class ExecuteDeal(DealAct):
         follows = "1 more phase follows by itself" if phases == 2 else f"{phases - 1} more phases follow by themselves"
         later = f"; {follows}" if phases > 1 else ""
         what = f"{self.deal.customer} is on {terms.plan_name} as agreed from {begins}{later}."
-        return f"{what} {worth.total} over {worth.term}."
+        return f"{what} {worth.total} over {worth.term}.{_at_once(calendar)}"
 
     def act(self, form: WhyForm) -> str:
         require(self.request, *rights_for(read_terms(newest(self.deal))))
         deal = execute(self.deal, reason=form.cleaned_data["reason"], actor=self.actor, now=self.now)
         messages.success(self.request, f"{deal.name} is carried out.")
         return self.back()
+
+
+def _at_once(calendar: DealCalendar) -> str:
+    """What a running contract is charged by the act, which the order form has reckoned for another day perhaps."""
+    if not calendar.depends_on_day:
+        return ""
+    due = sum(invoice.total for invoice in calendar.invoices if invoice.at == calendar.term.opens_at)
+    verb = "are charged" if due >= 0 else "are given back"
+    return f" {format_minor(abs(due), calendar.currency)} {verb} at once, reckoned for today."
 
 
 class VoidDeal(DealAct):

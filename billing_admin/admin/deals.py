@@ -37,15 +37,18 @@ from billing_admin.deal_rows import (
     worth_of,
 )
 from billing_admin.flows.deal_past import DealAt, deal_at
-from billing_admin.flows.deal_reading import OVER, calendar_for, read_order_form
+from billing_admin.flows.deal_reading import OVER, calendar_for, goes_on, read_order_form
+from billing_admin.flows.deal_taken_back import Part, parts_of, taken_back_words
+from billing_admin.flows.deals import has_moved
 from billing_admin.models import ApprovalRequest
 from billing_admin.pages import dress, render_page
 from catalog.models import Feature
 from catalog.money import format_minor
 from customers.models import Customer, Operation
+from customers.states import SubscriptionState
 from deals.models import Deal, DealVersion
 from deals.states import DealState
-from deals.terms import DealTerms, said
+from deals.terms import DealTerms, differences, said
 from invoicing.models import Invoice
 
 A_PAGE = 50
@@ -250,6 +253,7 @@ def deal_page(request: HttpRequest, key: str) -> HttpResponse:
     past = deal_at(deal, at) if at else None
     version, terms = _shown(versions, past, request.GET.get("version", ""))
     calendar = calendar_for(deal, terms, now=now)
+    parts = parts_of(deal)
     is_now = version == versions[0][0] and at is None
     names = dict(Feature.objects.filter(slug__in=[o.feature for o in terms.overrides]).values_list("slug", "name"))
     url = deal_link(deal)
@@ -264,6 +268,12 @@ def deal_page(request: HttpRequest, key: str) -> HttpResponse:
         as_of=at,
         asked=asked,
         state=(past.state, past.state_label or "Not begun") if past else deal_state(deal),
+        undone=taken_back_words(parts) if is_now else "",
+        parts=part_rows(parts) if is_now else [],
+        moved=is_now and deal.state not in OVER and not deal.is_template and has_moved(deal, terms),
+        goes_on=goes_on(deal),
+        contract=contract_words(deal) if is_now else "",
+        changed=differences(versions[-1][1], terms) if deal.amends_id else (),
         known=past.phases if past else (),
         worth=worth_of(terms, calendar),
         years=calendar_rows(calendar),
@@ -367,6 +377,53 @@ def menu(request: HttpRequest, deal: Deal) -> list[Button]:
     if deal.state not in OVER and allowed(request, CHANGE):
         found.append(Button("Give up", link("deal_void", own)))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """One act that the deal is made of, with the line of the journal that took it back."""
+
+    summary: str
+    url: str
+    undone_by: str
+    undone_at: datetime | None
+    undone_url: str
+
+
+def part_rows(parts: Sequence[Part]) -> list[PartRow]:
+    return [
+        PartRow(
+            summary=part.act.summary,
+            url=link("customers_operation_changelist", q=part.act.public_id),
+            undone_by=by.actor if by else "",
+            undone_at=by.at if by else None,
+            undone_url=link("customers_operation_changelist", q=by.public_id) if by else "",
+        )
+        for part in parts
+        for by in [part.taken_back_by]
+    ]
+
+
+def contract_words(deal: Deal) -> str:
+    """What became of the contract, where it is not simply in force; reads the joined subscription."""
+    contract = deal.subscription
+    if deal.state != DealState.EXECUTED or contract is None:
+        return ""
+    day = f"{contract.started_at:%-d %b %Y}"
+    match contract.state:
+        case SubscriptionState.SCHEDULED if contract.waits_for_payment:
+            return f"It begins on {day}: its first invoice is issued then, and access begins once that is paid."
+        case SubscriptionState.SCHEDULED:
+            return f"It begins on {day}, and gives access from that day on."
+        case SubscriptionState.PENDING_PAYMENT:
+            return "Access waits until its first invoice is paid."
+        case SubscriptionState.ENDED if contract.end_reason == "payment_expired":
+            return "Its first invoice was not paid within its window, so the contract ended without having begun."
+        case SubscriptionState.ENDED:
+            return f"The contract ended on {contract.ended_at:%-d %b %Y}."
+        case SubscriptionState.WITHDRAWN:
+            return "The contract was withdrawn before it began."
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

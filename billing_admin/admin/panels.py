@@ -97,6 +97,7 @@ class ProductRow:
     since: datetime | None = None
     renews_at: datetime | None = None
     ends_at: datetime | None = None
+    waits: bool = False
     canceling: bool = False
     scheduled: Scheduled | None = None
     parked_because: str = ""
@@ -191,6 +192,7 @@ def product_row(
         since=subscription.started_at,
         renews_at=None if subscription.ends_at else subscription.period_ends_at,
         ends_at=subscription.ends_at,
+        waits=begins and subscription.waits_for_payment,
         canceling=canceling,
         scheduled=scheduled(phase, following, later) if following else None,
         parked_because=subscription.parked_because if subscription.parked_at else "",

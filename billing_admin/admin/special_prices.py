@@ -24,6 +24,7 @@ from billing_admin.flows.reprice import (
     Beside,
     Refused,
     Wanted,
+    ends_early,
     how_long,
     items_of,
     override_price,
@@ -299,15 +300,16 @@ def preview(request: HttpRequest, key: str) -> HttpResponse:
     customer, now = find_customer(key), moment(request)
     form = SpecialPriceForm(_without_reason(request.GET), contracts=contracts_of(customer), now=now)
     rows: list[ComingRow] = []
-    why = ""
+    why = ends = ""
     if form.is_valid():
         try:
+            ends = ends_early(form.subscription, form.wanted(), now=now)
             rows = [coming_row(found) for found in preview_override(form.subscription, form.wanted(), now=now)]
         except ValidationError as refused:
             why = " ".join(refused.messages)
     said = form.cleaned_data if form.is_valid() else {}
     lasts = how_long(said["cycles"] if said["lasts"] == PERIODS else None) if said else ""
-    return TemplateResponse(request, "special/preview.html", {"rows": rows, "why": why, "lasts": lasts})
+    return TemplateResponse(request, "special/preview.html", {"rows": rows, "why": why, "lasts": lasts, "ends": ends})
 
 
 def _without_reason(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from billing_admin.flows.deal_approval import submit
 from billing_admin.flows.deal_calendar import DealCalendar, PlannedInvoice
 from billing_admin.flows.deal_execute import execute
 from billing_admin.flows.deal_reading import calendar_for
+from billing_admin.flows.deal_taken_back import Part, parts_of
 from billing_admin.flows.deals import (
     accept,
     amend,
@@ -56,7 +57,7 @@ from invoicing.special import read_components
 
 router = Router(tags=["Deals"])
 
-BESIDE = ("customer", "base_version__plan__product", "made_from", "amends", "subscription")
+BESIDE = ("customer", "base_version__plan__product", "made_from", "amends", "subscription", "operation")
 Months = Annotated[int, Field(ge=1, le=MOST_MONTHS)]
 Month = Annotated[int, Field(ge=0, le=MOST_MONTHS)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -298,10 +299,15 @@ class DealYearOut(Answer):
 
 
 class DealCalendarOut(Answer):
-    """Every invoice of the term, and what the deal is worth beside list prices; net of tax but for `total`."""
+    """Every invoice of the term, and what the deal is worth beside list prices; net of tax but for `total`.
+
+    Of an executed deal whose contract ran before, the invoices are those that it is still to get.
+    """
 
     starts_at: datetime
     ends_at: datetime
+    reckoned_for: datetime = Field(description="The day on which it takes effect in this calendar.")
+    access_waits_for_payment: bool = Field(description="Access begins once the first invoice is paid.")
     total_contract_value: Money
     monthly: Money
     list_value: Money
@@ -316,6 +322,8 @@ class DealCalendarOut(Answer):
         return cls(
             starts_at=calendar.starts_at,
             ends_at=calendar.ends_at,
+            reckoned_for=calendar.term.opens_at,
+            access_waits_for_payment=calendar.is_gated,
             total_contract_value=Money.of(calendar.value, currency),
             monthly=Money.of(calendar.monthly, currency),
             list_value=Money.of(calendar.list_value, currency),
@@ -385,19 +393,46 @@ class DealOut(Answer):
         )
 
 
+class DealPartOut(Answer):
+    """One act that an executed deal is made of, and the one that took it back."""
+
+    operation_id: str
+    verb: str
+    summary: str
+    taken_back: bool
+    taken_back_at: datetime | None
+    taken_back_by: str | None
+    taken_back_operation_id: str | None
+
+    @classmethod
+    def of(cls, part: Part) -> Self:
+        by = part.taken_back_by
+        return cls(
+            operation_id=part.act.public_id,
+            verb=part.act.verb,
+            summary=part.act.summary,
+            taken_back=by is not None,
+            taken_back_at=by.at if by else None,
+            taken_back_by=by.actor if by else None,
+            taken_back_operation_id=by.public_id if by else None,
+        )
+
+
 class WholeDealOut(DealOut):
-    """With what its newest version says."""
+    """With what its newest version says, and what it was carried out by."""
 
     message: str
     fingerprint: str
     content: DealContentOut
+    parts: list[DealPartOut] = Field(description="Acts that can each be taken back; none before it is executed.")
 
     @classmethod
     def whole(cls, deal: Deal) -> Self:
         version: DealVersion = newest(deal)
         said = DealOut.of(deal, version.number).model_dump()
         content = DealContentOut.of(read_terms(version))
-        return cls(**said, message=version.message, fingerprint=version.fingerprint, content=content)
+        parts = [DealPartOut.of(part) for part in parts_of(deal)]
+        return cls(**said, message=version.message, fingerprint=version.fingerprint, content=content, parts=parts)
 
 
 class DealsOut(Page):

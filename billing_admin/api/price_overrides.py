@@ -12,7 +12,7 @@ from billing_admin.api.finding import find_subscription
 from billing_admin.api.lines import LineOut
 from billing_admin.api.refusals import NotFound
 from billing_admin.api.shapes import Answer, Body, Id, MinorUnits, Money, Reason, Slug
-from billing_admin.flows.reprice import Beside, Wanted, override_price, preview_override, revoke_override
+from billing_admin.flows.reprice import Beside, Wanted, ends_early, override_price, preview_override, revoke_override
 from billing_admin.flows.upcoming import Upcoming
 from customers.models import PriceOverride, Subscription
 from invoicing.overrides import read_specials
@@ -138,6 +138,7 @@ class BesideOut(Answer):
 
 class PreviewedOut(Answer):
     invoices: list[BesideOut] = Field(description="The next ones, before coupons and tax.")
+    warnings: list[str] = Field(description="What ends it before it is used up: a change to come that drops the item.")
 
 
 @endpoint(
@@ -151,8 +152,10 @@ class PreviewedOut(Answer):
 )
 def preview_price_override(request: ApiRequest, subscription_id: Id, body: PriceOverrideIn) -> PreviewedOut:
     """The next invoices with the special price and without it. Writes nothing."""
-    found = preview_override(find_subscription(subscription_id), body.wanted(), now=request.now)
-    return PreviewedOut(invoices=[BesideOut.of(each) for each in found])
+    subscription, wanted = find_subscription(subscription_id), body.wanted()
+    found = preview_override(subscription, wanted, now=request.now)
+    ends = ends_early(subscription, wanted, now=request.now)
+    return PreviewedOut(invoices=[BesideOut.of(each) for each in found], warnings=[ends] if ends else [])
 
 
 @endpoint(

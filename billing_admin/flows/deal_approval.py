@@ -18,8 +18,17 @@ from billing_admin.flows.approvals import ApprovalNeeded, ask, guard
 from billing_admin.flows.coupons import coupon_for_act
 from billing_admin.flows.deal_calendar import DealCalendar, read_calendar
 from billing_admin.flows.deal_parts import CONTAINS, parts_of
-from billing_admin.flows.deals import NotATemplate, check, freeze, hold, newest, note, read_terms, reopen, stands_on
-from catalog.models import Plan
+from billing_admin.flows.deals import (
+    NotATemplate,
+    check,
+    freeze,
+    hold,
+    newest,
+    note,
+    read_terms,
+    refuse_customer_moved,
+    reopen,
+)
 from catalog.money import format_minor, plain, to_major
 from customers.journal import Actor
 from customers.models import Customer, Operation
@@ -29,17 +38,6 @@ from deals.terms import DealTerms, describe_override, describe_price, said
 from invoicing.tongue import DESK
 
 DISCOUNT, VALUE, MONTHS = "discount", "value", "months"
-
-
-class CustomerMoved(ValidationError):
-    """The customer has something else of the product than when the version was written."""
-
-    def __init__(self, deal: Deal):
-        super().__init__(
-            f"What {deal.customer} has of this product is not what {deal.name} was written for any more."
-            " Look at its calendar and save it again.",
-            code="deal_customer_moved",
-        )
 
 
 class VersionMoved(ValidationError):
@@ -211,10 +209,3 @@ def approved(deal: Deal, version: DealVersion, *, actor: Actor, now: datetime, r
     by = f"{actor.approved_by} approved" if actor.approved_by else "No approval was needed for"
     summary = f"{by} the deal {deal.name}"
     return note(deal, "approved", summary, version=version, actor=actor, now=now, reason=reason)
-
-
-def refuse_customer_moved(deal: Deal, terms: DealTerms) -> None:
-    """Raises `CustomerMoved` where the customer's contract is another than the version says."""
-    assert deal.customer is not None
-    if stands_on(deal.customer, Plan.objects.get(pk=terms.plan_id)) != terms.stands_on:
-        raise CustomerMoved(deal)

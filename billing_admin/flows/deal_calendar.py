@@ -143,6 +143,11 @@ class DealCalendar:
         return self.change is not None and self.change.is_gated
 
     @property
+    def depends_on_day(self) -> bool:
+        """Whether another day would bill something else at once: it changes a contract inside a period."""
+        return self.change is not None and self.change.position.held is not None and not self.change.is_scheduled
+
+    @property
     def payment_window(self) -> timedelta | None:
         """How long that invoice may stay unpaid; None where nothing waits for it."""
         return self.change.position.gate.payment_window if self.change is not None and self.is_gated else None
@@ -176,6 +181,13 @@ class DealCalendar:
         dates = [(i.at.isoformat(), i.due_at.isoformat(), i.net, i.tax, i.total) for i in self.invoices]
         facts = json.dumps([self.facts(), dates], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()[:32]
+
+
+def said_window(window: timedelta) -> str:
+    """`24 hours`, `3 days`."""
+    hours = int(window.total_seconds() // 3600)
+    number, unit = (hours // 24, "day") if hours > 24 and hours % 24 == 0 else (hours, "hour")
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -232,11 +244,43 @@ def calendar_of(terms: DealTerms, ground: Ground, *, at: datetime, position: Pos
         position = replace(position, at=starts_at)
     begun = _begin(terms, ground, position or blank_position(terms, ground, starts_at), starts_at)
     alone = begun if position is None else _alone(terms, ground, begun.term)
+    renewal = _invoices(terms, ground, begun, ends=False)[-1:] if terms.renews else []
+    return _calendar(terms, ground, begun, alone, _invoices(terms, ground, begun, ends=True), renewal)
+
+
+def agreed_calendar(terms: DealTerms, ground: Ground, term: Term) -> DealCalendar:
+    """The calendar of a deal that was carried out, as the first plan of somebody, over the months that it got. Pure."""
+    alone = _alone(terms, ground, term)
+    return _calendar(terms, ground, alone, alone, _invoices(terms, ground, alone, ends=True))
+
+
+def remaining_calendar(
+    terms: DealTerms, ground: Ground, term: Term, course: Course | None, *, until: datetime | None = None
+) -> DealCalendar:
+    """What a contract is still to bill within the months of a deal that it runs under. Pure.
+
+    `course` is how the contract goes on from now, None once it is over; `until` is when another deal took its place.
+    """
+    alone = _alone(terms, ground, term)
+    if course is None:
+        return _calendar(terms, ground, replace(alone, term=term), alone, [])
+    begun = Begun(term, course, None, (), DealUse.of(terms, term))
+    invoices = [i for i in _invoices(terms, ground, begun, ends=True) if until is None or i.at < until]
+    return _calendar(terms, ground, begun, alone, invoices)
+
+
+def _calendar(
+    terms: DealTerms,
+    ground: Ground,
+    begun: "Begun",
+    alone: "Begun",
+    invoices: Sequence[PlannedInvoice],
+    renewal: Sequence[PlannedInvoice] = (),
+) -> DealCalendar:
+    """These invoices, and what the deal is worth `alone`, as somebody's first plan, beside list."""
     listed = _alone(at_list(terms, ground.base), replace(ground, coupons=()), alone.term)
-    invoices = _invoices(terms, ground, begun, ends=True)
     value = sum(invoice.net for invoice in _invoices(terms, ground, alone, ends=True))
     list_value = sum(invoice.net for invoice in _invoices(terms, ground, listed, ends=True))
-    renewal = _invoices(terms, ground, begun, ends=False)[-1:] if terms.renews else []
     return DealCalendar(
         currency=terms.currency,
         term=begun.term,
@@ -485,7 +529,8 @@ def _invoices(terms: DealTerms, ground: Ground, begun: Begun, *, ends: bool) -> 
     """Every date of the term that bills something; `ends`: as if the contract was over with it."""
     term = begun.term
     found = [_planned(terms, ground, term, term.opens_at, begun.now, has_use=False)] if begun.now else []
-    course = replace(begun.course, ends_at=term.ends_at) if ends else begun.course
+    ends_at = min(end for end in (begun.course.ends_at, term.ends_at) if end is not None)
+    course = replace(begun.course, ends_at=ends_at) if ends else begun.course
     before: Expected | None = None
     for expected in boundaries(course, begun.use):
         if expected.at > term.ends_at:

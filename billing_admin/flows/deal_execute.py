@@ -16,10 +16,10 @@ from django.db import transaction
 
 from billing_admin.flows.change import restarts_cycle
 from billing_admin.flows.coupons import apply_new, coupon_for_act
-from billing_admin.flows.deal_approval import VersionMoved, refuse_customer_moved
+from billing_admin.flows.deal_approval import VersionMoved
 from billing_admin.flows.deal_calendar import first_boundary, new_specials, running_trial
 from billing_admin.flows.deal_use import Term, term_from
-from billing_admin.flows.deals import NotATemplate, check, hold, newest, note, read_terms
+from billing_admin.flows.deals import NotATemplate, check, hold, newest, note, read_terms, refuse_customer_moved
 from billing_admin.flows.enable_plan import (
     AlreadyOnPlan,
     enable_plan,

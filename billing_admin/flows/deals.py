@@ -53,6 +53,17 @@ class OfferOver(ValidationError):
         super().__init__(f"The offer stood until {at:%-d %b %Y}. Give it a new end first.", code="offer_over")
 
 
+class CustomerMoved(ValidationError):
+    """The customer has something else of the product than when the version was written."""
+
+    def __init__(self, deal: Deal):
+        super().__init__(
+            f"What {deal.customer} has of this product is not what {deal.name} was written for any more."
+            " Look at its calendar and save it again.",
+            code="deal_customer_moved",
+        )
+
+
 class NothingToAmend(ValidationError):
     def __init__(self, deal: Deal):
         super().__init__(f"{deal.name} was not carried out, so change it instead of amending it.", code="not_executed")
@@ -103,6 +114,17 @@ def stands_on(customer: Customer, plan: Plan) -> StandsOn:
         if phase
         else StandsOn(subscription.public_id)
     )
+
+
+def has_moved(deal: Deal, terms: DealTerms) -> bool:
+    """Whether the customer's contract is another by now than the one that these words were agreed on."""
+    return deal.customer is not None and stands_on(deal.customer, deal.base_version.plan) != terms.stands_on
+
+
+def refuse_customer_moved(deal: Deal, terms: DealTerms) -> None:
+    """Raises `CustomerMoved` where the customer's contract is another than the version says."""
+    if has_moved(deal, terms):
+        raise CustomerMoved(deal)
 
 
 # Beginning ------------------------------------------------------------------------------------------------------------
@@ -325,10 +347,12 @@ def reopen(deal: Deal) -> None:
 
 @transaction.atomic
 def send(deal: Deal, *, actor: Actor, now: datetime) -> Deal:
-    """Note that the order form went out. Raises `CannotMoveDeal`, `OfferOver`."""
+    """Note that the order form went out. Raises `CannotMoveDeal`, `OfferOver`, and `CustomerMoved` where it was written
+    for another contract than the customer has by now."""
     deal = hold(deal)
     _refuse_over(deal, now)
     deal.move_to(DealState.SENT)
+    refuse_customer_moved(deal, read_terms(newest(deal)))
     deal.sent_at = now
     deal.save(update_fields=["state", "sent_at"])
     note(deal, "sent", f"Sent the deal {deal.name}", version=newest(deal), actor=actor, now=now)

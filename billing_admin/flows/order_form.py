@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from billing_admin.deal_rows import StageRows, given_entries, percent, stage_rows, what_of, year_entries
-from billing_admin.flows.deal_calendar import DealCalendar, PlannedInvoice
+from billing_admin.flows.deal_calendar import DealCalendar, PlannedInvoice, said_window
 from catalog.models import Feature
 from catalog.money import format_minor, grouped
 from catalog.periods import every
@@ -20,17 +20,24 @@ from invoicing.paper import Entry, Party, buyer_of, seller_of
 from invoicing.tongue import DESK
 
 DRAFTS = (DealState.DRAFT, DealState.AWAITING_APPROVAL)
+OVER = (DealState.EXECUTED, DealState.VOID)
 NOBODY = Party("Customer")
 
 
-def order_form(deal: Deal, version: DealVersion, terms: DealTerms, calendar: DealCalendar) -> OrderForm:
-    """Two queries. Reads the deal's customer, and the plan with its product, where they are joined."""
+OUTDATED = "Out of date: the contract that runs is another than when this was written."
+
+
+def order_form(
+    deal: Deal, version: DealVersion, terms: DealTerms, calendar: DealCalendar, *, is_outdated: bool = False
+) -> OrderForm:
+    """Two queries. Reads the deal's customer, and the plan with its product, where they are joined. `is_outdated`: it
+    was written for another contract than the customer has, so it cannot be carried out."""
     account = BillingSettings.present()
     names = dict(Feature.objects.filter(slug__in=[o.feature for o in terms.overrides]).values_list("slug", "name"))
     return OrderForm(
         number=deal.public_id,
         version=f"version {version.number}",
-        notice=_notice(deal),
+        notice=" ".join(part for part in (OUTDATED if is_outdated else "", _notice(deal)) if part),
         seller=seller_of(account, DESK),
         buyer=buyer_of(deal.customer, DESK) if deal.customer else NOBODY,
         introduction=terms.introduction,
@@ -56,15 +63,25 @@ def _facts(deal: Deal, terms: DealTerms, calendar: DealCalendar) -> Iterator[Ent
     plan = deal.base_version.plan
     yield Entry("Product", f"{plan.product.name}, {terms.plan_name}")
     yield Entry("Starts on", DESK.date(calendar.starts_at) if terms.starts_at else "the day it is carried out")
+    if deal.state not in OVER:
+        yield Entry("Reckoned for", DESK.date(calendar.term.opens_at))
     yield Entry("Term", said("term_months", terms.term_months))
     yield Entry("After the term", "renews until cancelled" if terms.renews else "ends by itself")
     yield Entry("Billed", f"every {every(terms.cadence)}")
     if terms.net_terms_days is not None:
         yield Entry("Payment", f"within {terms.net_terms_days} days" if terms.net_terms_days else "at once")
-    yield Entry("Access", "at once" if terms.activation == NOW else "after the first payment")
+    yield Entry("Access", _access(terms, calendar))
     yield Entry("Currency", terms.currency)
     if deal.expires_at:
         yield Entry("Offer stands until", _until(deal.expires_at))
+
+
+def _access(terms: DealTerms, calendar: DealCalendar) -> str:
+    if terms.activation == NOW:
+        return "at once"
+    window = calendar.payment_window
+    within = f", which is due within {said_window(window)}" if window else ""
+    return f"after the first payment{within}"
 
 
 def _until(at: datetime) -> str:
@@ -99,6 +116,9 @@ def _note(terms: DealTerms, calendar: DealCalendar) -> str:
     parts = ["Amounts are with taxes." if calendar.tax else "Amounts are without taxes."]
     if any(invoice.is_estimated for invoice in calendar.invoices):
         parts.insert(0, f"* An estimate: {_assumed(terms)} What is used in fact is billed.")
+    if calendar.depends_on_day:
+        day = DESK.date(calendar.term.opens_at)
+        parts.append(f"Reckoned as if carried out on {day}; another day gives other credits for the running period.")
     return " ".join(parts)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from billing_admin.coming import runs_out_at
 from billing_admin.flows.approvals import guard_as
 from billing_admin.flows.position import levels_of
 from billing_admin.flows.renew import catch_up
@@ -17,7 +18,7 @@ from customers.journal import Actor, record, require_reason
 from customers.mirrored import FollowsStripe
 from customers.models import Customer, Phase, PriceOverride, Subscription
 from customers.states import SubscriptionState
-from invoicing.overrides import read_specials, specials_of
+from invoicing.overrides import dropped_with, read_specials, specials_of
 from invoicing.readings import unbilled
 from invoicing.special import MODES, REPLACE, Special, priced_items, read_components, stored_components
 
@@ -132,6 +133,20 @@ def preview_override(subscription: Subscription, wanted: Wanted, *, now: datetim
     after = {u.at: u for u in coming(subscription, use, levels, (*held, special), most=SHOWN)}
     before = {u.at: u for u in coming(subscription, use, levels, held, most=SHOWN)}
     return [Beside(at, after.get(at), before.get(at)) for at in sorted(after | before)[:SHOWN]]
+
+
+def ends_early(subscription: Subscription, wanted: Wanted, *, now: datetime) -> str:
+    """A sentence where a change to come drops the item before the special price has been used up; else empty."""
+    subscription = Subscription.objects.with_phases().get(pk=subscription.pk)
+    phase = _held(subscription, now)
+    special = Special(0, phase.version.plan_id, wanted.item_key, wanted.mode, (), wanted.cycles, since=now)
+    change = dropped_with(special, subscription)
+    over = runs_out_at(subscription, phase, wanted.cycles, key=wanted.item_key)
+    if change is None or (over is not None and over <= change.starts_at):
+        return ""
+    label = _item(phase.terms(), wanted.item_key).label
+    day = f"{change.starts_at:%-d %b %Y}"
+    return f"It ends on {day}, with the change that is scheduled then: {label} is not sold after it."
 
 
 def items_of(subscription: Subscription, now: datetime) -> list[ItemTerms]:

@@ -1,6 +1,8 @@
 """Pages of deals: the builder says what typing comes to, errors stand at their cells, the page has every invoice."""
 
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from io import BytesIO
 
 import pytest
@@ -9,14 +11,17 @@ from django.urls import reverse
 from pypdf import PdfReader
 
 from billing_admin.flows.deal_approval import submit
-from billing_admin.flows.deals import accept, create_from, newest, read_terms, save_version, send, void
+from billing_admin.flows.deals import accept, amend, create_from, newest, read_terms, save_version, send, void
+from billing_admin.flows.undo import undo
 from billing_admin.models import ApprovalRule
 from deals.models import Deal
 from deals.states import DealState
+from deals.terms import DealOverride
 from tests import builders as a
 from tests.admin.deal_desk import DealDesk, begun
 from tests.admin.enable_desk import person
 from tests.flows.coupon_world import percent
+from tests.flows.deal_world import done
 from tests.instants import APRIL_1, MARCH_1, MARCH_16
 
 pytestmark = pytest.mark.django_db
@@ -529,3 +534,61 @@ def test_the_customers_page_names_the_deals_that_are_open_or_done(client, acme):
     [row] = page.context["deals"].rows
     assert (row.name, row.state, row.value, row.term) == ("Acme: Pro", ("draft", "Draft"), "$600.00", "12 months")
     assert f"customer={acme.customer_id}" in page.context["deals"].new_url
+
+
+# Carried out ----------------------------------------------------------------------------------------------------------
+
+
+def carried_out(desk, **changes):
+    terms = replace(read_terms(newest(desk.deal)), **{"activation": "now", **changes})
+    save_version(desk.deal, terms, actor=a.STAFF, now=MARCH_1)
+    desk.deal = done(desk.deal)
+    return desk
+
+
+def test_the_page_says_that_access_of_a_start_to_come_waits_for_its_payment(desk):
+    """Y-24"""
+    terms = replace(read_terms(newest(desk.deal)), starts_at=APRIL_1, activation="after_payment")
+    save_version(desk.deal, terms, actor=a.STAFF, now=MARCH_1)
+    assert "Access begins once the invoice of 1 Apr 2026 is paid; unpaid after 24 hours" in desk.page().text
+
+    desk.deal = done(desk.deal)
+
+    assert "its first invoice is issued then, and access begins once that is paid" in desk.page().text
+    with desk.at():
+        page = desk.client.get(reverse("admin:customers_customer_change", args=[desk.deal.customer.pk]))
+    assert "access begins once that is paid" in page.content.decode()
+
+
+def test_the_page_lists_what_was_taken_back_of_a_deal(desk):
+    """Y-47"""
+    carried_out(desk, overrides=(DealOverride("calls", Decimal(2000), 0, 6),))
+    act = desk.deal.customer.operations.get(verb="override.given")
+
+    line = undo(act, reason="a typing error", actor=a.STAFF, now=MARCH_16)
+
+    rows = {row.summary: row.undone_url for row in desk.page().answer.context["parts"]}
+    assert rows[act.summary].endswith(line.public_id)
+    assert desk.answer.context["undone"] == f"1 of {len(rows)} parts taken back"
+
+
+def test_the_page_of_an_amendment_says_what_it_changes_and_what_is_left_to_be_invoiced(desk):
+    """Y-46"""
+    carried_out(desk)
+    desk.deal = amend(desk.deal, name="Amended", actor=a.STAFF, now=MARCH_16)
+    terms = read_terms(newest(desk.deal))
+    phases = tuple(replace(phase, commitment=Decimal(70)) for phase in terms.phases)
+    save_version(desk.deal, replace(terms, phases=phases), actor=a.STAFF, now=MARCH_16)
+    desk.deal = done(desk.deal, now=MARCH_16)
+
+    desk.page()
+
+    assert "What is still to be invoiced" in desk.text
+    assert any("minimum" in sentence.lower() for sentence in desk.answer.context["changed"])
+    assert desk.answer.context["years"][0].invoices[0].at == APRIL_1
+
+
+def test_a_deal_whose_contract_is_another_by_now_says_so(desk):
+    a.enable(desk.deal.customer, desk.deal.base_version.plan, now=MARCH_1)
+
+    assert "can be neither sent nor carried out" in desk.page().text

@@ -253,3 +253,13 @@ def test_the_dialog_works_after_the_period_went_on(client: Client):
     page = CustomerDesk(client, now=MAY_1).get("special_price_preview", who.pk, **typed(who))
 
     assert "from 1 Jun 2026" in page.text
+
+
+def test_the_dialog_warns_of_a_change_to_come_that_ends_it(desk):
+    """L-27"""
+    who = a.on(a.team())
+    a.enable(who, a.pro(), now=MARCH_16)
+
+    page = desk.get("special_price_preview", who.pk, **typed(who))
+
+    assert "It ends on 1 Apr 2026, with the change that is scheduled then" in page.text

@@ -210,3 +210,28 @@ def test_whoever_may_only_look_is_refused(act: str, api: Caller, pro):
     body = {"versions": {"content": RAMP}, "accept": {"by": "Ada"}, "send": None}.get(act, {})
 
     assert reader.post(f"deals/{deal}/{act}", body).status == 403
+
+
+def test_an_executed_deal_says_which_of_its_parts_were_taken_back(api: Caller, pro):
+    """Y-47"""
+    deal = begun(api, content=RAMP | {"overrides": [{"featureSlug": "calls", "value": 5000, "untilMonth": 3}]})
+    assert api.get(f"deals/{deal}")["parts"] == []
+    for act, body in (("submit", {}), ("send", None), ("accept", {"by": "Ada"}), ("execute", {})):
+        api.post(f"deals/{deal}/{act}", body)
+    [given] = [part for part in api.get(f"deals/{deal}")["parts"] if part["verb"] == "override.given"]
+    assert not given["takenBack"]
+
+    api.post(f"operations/{given['operationId']}/undo", {"reason": "a typing error"})
+
+    gone = [part for part in api.get(f"deals/{deal}")["parts"] if part["takenBack"]]
+    assert [part["operationId"] for part in gone] == [given["operationId"]]
+
+
+def test_the_calendar_says_for_which_day_it_is_and_whether_access_waits(api: Caller, pro):
+    """Y-24"""
+    deal = begun(api, content=RAMP | {"startsAt": "2030-04-01T00:00:00Z"})
+
+    calendar = api.get(f"deals/{deal}/calendar")
+
+    assert calendar["reckonedFor"].startswith("2030-04-01T00:00:00")
+    assert calendar["accessWaitsForPayment"]

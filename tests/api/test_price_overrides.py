@@ -142,3 +142,19 @@ def test_a_key_without_the_permission_may_only_look(acme: Customer, role: str):
     assert api.post(address(acme), payload()).status == 403
     assert api.post(address(acme, "/preview"), payload()).status == 403
     assert api.get(address(acme)).status == 200
+
+
+def test_a_preview_warns_of_a_change_to_come_that_ends_it(api: Caller):
+    """L-27"""
+    who = a.on(a.team())
+    a.enable(who, a.pro(), now=MARCH_16)
+
+    answer = api.at(MARCH_16).post(address(who, "/preview"), payload())
+
+    assert answer["warnings"] == [
+        "It ends on 1 Apr 2026, with the change that is scheduled then: Base fee is not sold after it."
+    ]
+
+
+def test_a_preview_of_an_item_that_goes_on_warns_of_nothing(api: Caller, acme: Customer):
+    assert api.at(MARCH_16).post(address(acme, "/preview"), payload())["warnings"] == []

@@ -11,11 +11,12 @@ from billing_admin.flows import deals
 from billing_admin.flows.approvals import approve, refuse
 from billing_admin.flows.cancel import cancel
 from billing_admin.flows.customers import deletion_blockers
-from billing_admin.flows.deal_approval import CustomerMoved, VersionMoved, submit
+from billing_admin.flows.deal_approval import VersionMoved, submit
 from billing_admin.flows.deal_execute import execute
 from billing_admin.flows.deal_past import deal_at
 from billing_admin.flows.deals import (
     AmendedAlready,
+    CustomerMoved,
     NotATemplate,
     OfferOver,
     accept,
