@@ -38,6 +38,8 @@ def door(view: View) -> View:
         used = count(request)
         if used is not None and used > rate_limit():
             response = too_many(request)
+        elif is_too_large(request):
+            response = too_large()
         elif not is_storable(request.path):
             response = standard(HTTPStatus.NOT_FOUND)
         else:
@@ -63,6 +65,17 @@ def identify(request: ApiRequest) -> Caller | None:
         return None
     key = ApiKey.objects.filter(digest=digest(secret.strip()), revoked_at=None).first()
     return Caller(key) if key else None
+
+
+def is_too_large(request: ApiRequest) -> bool:
+    """By what it says of itself, before anything of it is read."""
+    length = request.headers.get("Content-Length", "")
+    return length.isdecimal() and len(length) < 20 and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+
+
+def too_large() -> HttpResponse:
+    message = f"A request has at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes. Send less at once."
+    return answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
 
 
 # How often ------------------------------------------------------------------------------------------------------------

@@ -235,6 +235,15 @@ def test_more_rows_than_any_batch_takes_are_not_even_read(api):
     assert (answer.status, answer["field"]) == (400, "rows")
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency_Key": "job 7"}])
+def test_a_body_that_is_too_large_is_refused_in_our_shape(api, settings, headers):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+
+    answer = api.post("batches", {**NOTES, "csv": "x" * 200}, **headers)
+
+    assert (answer.status, answer["code"]) == (413, "too_large")
+
+
 def test_the_same_rows_are_imported_again_only_on_purpose(api, three):
     asked = {"act": "notes", "rows": [{"customerId": three[0], "text": "Called."}], "reason": "x"}
     first = done(api, **asked)
