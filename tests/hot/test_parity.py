@@ -9,6 +9,7 @@ import pytest
 
 from catalog.models import Plan
 from catalog.terms import ItemTerms
+from customers import switch
 from customers.models import Customer
 from entitlements.grant import grant
 from entitlements.models import Balance, UsageEvent, UsageKey
@@ -101,6 +102,23 @@ def with_hourly_windows() -> Customer:
     return who
 
 
+def that_begins_by_its_date() -> Customer:
+    return to_begin(waits_for_payment=False)
+
+
+def that_waits_for_its_first_payment() -> Customer:
+    return to_begin(waits_for_payment=True)
+
+
+def to_begin(**how: bool) -> Customer:
+    """A contract that is agreed from 16 March on, which no worker has begun."""
+    who, version = a.customer(), sold("pro", a.fee(50), a.allowance(100)).current_version
+    assert version is not None
+    stage = switch.Stage(version, MARCH_16, MARCH_16)
+    switch.plan_start(who, [stage], trial_ends_at=None, starts_at=MARCH_16, ends_at=None, **how)
+    return who
+
+
 def given(who: Customer, value: int, **dates: Any) -> None:
     asked = {"effective_until": None, **dates}
     override(who, a.feature(), Decimal(value), reason="deal", actor=a.STAFF, now=MARCH_1, **asked)
@@ -120,6 +138,8 @@ SITUATIONS = [
     without_a_limit,
     paid_by_use,
     with_hourly_windows,
+    that_begins_by_its_date,
+    that_waits_for_its_first_payment,
 ]
 INSTANTS = [MARCH_1, LATER, MARCH_16, APRIL_1, APRIL_16, MAY_1]
 
