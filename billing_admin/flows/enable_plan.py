@@ -451,8 +451,8 @@ def _keep(
 ) -> None:
     """Say which rows the act wrote, now that they are there, and what it left planned."""
     kept = before.get("next") if change.keeps_schedule else None
-    after = {"next": kept, "endsAt": subscription.ends_at}
-    rows = {"subscription": subscription.public_id, "phase": phase.pk, "before": before, "after": after}
+    left = {"left": {"next": kept, "endsAt": subscription.ends_at}} if before else {}
+    rows = {"subscription": subscription.public_id, "phase": phase.pk, "before": {**before, **left}}
     operation.effects |= plain_json(rows)
     operation.save(update_fields=["effects"])
 

@@ -274,10 +274,10 @@ def _keeps_schedule(change: Change, contract: Subscription, now: datetime) -> bo
     if former is not None and former.is_trial:
         return True
     present = following.pk if following else None, contract.ends_at
-    after = change.operation.effects.get("after")
-    if after is None:
+    kept = change.before.get("left")
+    if kept is None:
         return following is not None or (contract.ends_at is not None and contract.ends_at > now)
-    left = after["next"], instant(after["endsAt"])
+    left = kept["next"], instant(kept["endsAt"])
     was = change.before.get("next"), instant(change.before.get("endsAt"))
     return present != left or left == was
 
