@@ -205,7 +205,7 @@ def take_back(migration: PlanMigration, *, reason: str, actor: Actor, now: datet
     """Take the whole back, in batches: what is not invoiced yet is as before; what is, is kept and says so."""
     reason = require_reason(reason, "taking a migration back")
     PlanMigration.objects.filter(pk=migration.pk).update(take_back_reason=reason, taken_back_by=actor.name)
-    acts = Operation.objects.filter(customer=None, verb=MigratePlan.key)  # its index ends at those of no customer
+    acts = Operation.objects.filter(customer=None, verb=MigratePlan.key)  # so that the index of customers finds it
     begun = acts.filter(inputs__migration=migration.public_id).first()
     states = (Is.RUNNING, Is.PAUSED, Is.STOPPED, Is.FINISHED)
     migration, operation = _move_to(migration, Is.TAKING_BACK, states, "taken back", reason, actor, now, reverses=begun)
