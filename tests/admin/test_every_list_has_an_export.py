@@ -17,36 +17,25 @@ TABLE = re.compile(r'<table class="[^"]*desk-table|id="result_list"|class="desk-
 NO_LIST = {
     "index": "Home: each of its figures leads to a list.",
     "approval": "One request.",
-    "approval_approve": "A confirmation.",
     "billing_admin_export_changelist": "The files themselves.",
-    "bulk": "What is about to be done; afterwards it is an import with its rows.",
-    "catalog_coupon_add": "A form.",
-    "catalog_feature_change": "One feature, with the few plans that have it.",
     "catalog_plan_change": "One plan: versions, items, who is on it.",
     "catalog_plan_compare": "Two versions side by side.",
-    "catalog_plan_edit": "The items of a draft.",
     "catalog_planversion_changelist": "Versions stand on the page of their plan.",
-    "catalog_planversion_change": "One version.",
     "catalog_product_change": "One product, with its few plans.",
     "coming": "A calendar: its list has the export.",
     "customer_ledger": "The sum behind one balance, derived from what was used, not a table of its own.",
     "customers_customer_change": "One customer: each panel leads to its list.",
     "deals_deal_change": "One deal.",
-    "deal_edit": "A form with what it would come to.",
-    "dry_run": "What the next pass would do, tried with so many customers as a person waits for.",
-    "enable_plan": "A form with its preview.",
-    "invoicing_billingsettings_changelist": "Settings.",
     "invoicing_invoice_change": "One invoice.",
-    "migration_new": "A form.",
-    "migration_plans": "Which plan to begin with.",
-    "preferences": "Settings.",
     "revenue": "Sums by month: the rows behind each have the export.",
-    "stripe_invoice": "One invoice on its way through Stripe.",
-    "stripe_mirror": "How far an import is, and its last ones.",
-    "stripe_repair_all": "A preview.",
-    "stripe_settings": "Settings.",
     "customer_why": "The story of one answer.",
     "usage_event": "One event, with the balances it used.",
+}
+# Entries of the sidebar that have no rows at all.
+NO_ROWS = {
+    "invoicing_billingsettings_changelist": "Settings.",
+    "stripe_mirror": "How far an import is; its conflicts have a list.",
+    "stripe_settings": "Settings.",
 }
 
 
@@ -75,7 +64,8 @@ def test_every_page_with_rows_has_a_button_or_a_reason():
 def test_every_entry_of_the_sidebar_leads_to_a_list_with_an_export_or_has_a_reason():
     names = {entry.url.removeprefix("admin:") for entries in NAVIGATION.values() for entry in entries}
 
-    assert {name for name in names if is_there(name) and not of_page(name) and name not in NO_LIST} == set()
+    without = {name for name in names if is_there(name) and not of_page(name)}
+    assert without - set(NO_LIST) - set(NO_ROWS) == set()
 
 
 def test_every_export_belongs_to_a_page():
