@@ -594,7 +594,7 @@ def test_the_list_asks_as_often_for_many_as_for_one(desk, django_assert_max_num_
         begun(plan)
     desk.get("migrations")
 
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         desk.get("migrations")
 
 
