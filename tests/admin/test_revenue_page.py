@@ -176,7 +176,7 @@ def test_pages_take_a_fixed_number_of_queries(desk, django_assert_max_num_querie
     a_history()
     with django_assert_max_num_queries(16):
         desk.get("revenue")
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         desk.get("revenue_movements", month="2026-04", kind="new")
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         desk.get("revenue_lines", month="2026-04", product="api")
