@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -63,6 +63,8 @@ ACTS = [
     "pause",
     "rename",
 ]
+# Those that bill or give back: what is owed, taxed and spent beside them has to come out even.
+CHANGES = {"upgrade", "packs", "lower_now", "free_now", "yearly", "assigned"}
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,8 @@ def spend(who: Customer, plans: dict[str, Plan], world: World) -> None:
 @hypothesis.given(name=st.sampled_from(ACTS), world=WORLDS, units=st.sampled_from([0, 0, 3]))
 def test_an_act_and_its_undoing_leave_what_was_there(name: str, world: World, units: int):
     """The undo law"""
+    if name not in CHANGES:
+        world = replace(world, owes=False, taxed=False, spends=False)
     with transaction.atomic():
         who, plans = world.build()
         if world.pays:
