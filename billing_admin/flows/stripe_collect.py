@@ -140,7 +140,9 @@ def collect_due(now: datetime, most: int = MOST) -> Collected:
     this = Collected()
     if StripeAccount.present() is None:
         return this
-    for pk in list(StripeInvoice.objects.due(now).order_by("next_attempt_at", "pk").values_list("pk", flat=True)[:most]):
+    for pk in list(
+        StripeInvoice.objects.due(now).order_by("next_attempt_at", "pk").values_list("pk", flat=True)[:most]
+    ):
         row = StripeInvoice.objects.due(now).select_related("invoice__customer").filter(pk=pk).first()
         if row is None:
             continue  # another worker was faster
