@@ -98,7 +98,7 @@ def wait_for(server: Server, log: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            server.get("/api/v1/openapi.json")
+            server.get("/login/")
             return
         except OSError:
             assert server.process.poll() is None and time.monotonic() < deadline, log.read_text()
