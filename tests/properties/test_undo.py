@@ -264,7 +264,8 @@ def spend(who: Customer, plans: dict[str, Plan], world: World) -> None:
 
 
 @pytest.mark.django_db
-@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+# The same worlds in every run: what fails here was changed, and is not a find of chance.
+@settings(deadline=None, max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
 @hypothesis.given(name=st.sampled_from(ACTS), world=WORLDS, units=st.sampled_from([0, 0, 3]))
 def test_an_act_and_its_undoing_leave_what_was_there(name: str, world: World, units: int):
     """The undo law"""
