@@ -14,10 +14,11 @@ from typing import Any, cast
 
 from django.conf import settings
 from django.contrib.auth.models import Group, User
+from django.contrib.postgres.aggregates import JSONBAgg
 from django.core.exceptions import ValidationError
 from django.core.mail import send_mail
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Subquery
 from django.template.loader import render_to_string
 from django.urls import reverse
 
@@ -604,9 +605,10 @@ def waiting_for_user(user: User, now: datetime) -> ApprovalRequestQuerySet:
     if not user.has_perm(DECIDE):
         return rows.none()
     if not user.is_superuser:
-        roles = list(user.groups.values_list("pk", flat=True))
-        enough = Q(shown__also__contained_by=roles) | ~Q(shown__has_key=ALSO)
-        rows = rows.filter(enough, approver__in=roles)
+        held: QuerySet[Any] = User.groups.through.objects.filter(user=user).order_by()
+        all_held = Subquery(held.values("user").annotate(roles=JSONBAgg("group_id")).values("roles"))
+        enough = Q(shown__also__contained_by=all_held) | ~Q(shown__has_key=ALSO)
+        rows = rows.filter(enough, approver__in=held.values("group"))
     own = Q(user=user) | Q(requested_by=user.get_username())
     made = ApiKey.objects.filter(created_by=user.get_username()).values("pk")
     return rows.exclude(own).filter(Q(key=None) | ~Q(key__in=made))
