@@ -17,6 +17,7 @@ from billing_admin.admin.cancel import CANCEL
 from billing_admin.admin.enable import ACTIVATE_UNPAID, EXTEND_TRIAL
 from billing_admin.admin.links import customer_link, invoice_link, link
 from billing_admin.change_rows import ForecastRow, forecast_rows, year_of
+from billing_admin.coming import phase_words
 from billing_admin.flows.courses import daily_use, read_courses, share_of_use
 from billing_admin.flows.forecast import forecast
 from billing_admin.flows.gate import waits
@@ -219,6 +220,14 @@ def coming_rows(customer: Customer, *, now: datetime) -> list[ComingRow]:
     return sorted(found, key=lambda row: row.at)
 
 
+def starting(customer: Customer) -> list[tuple[str, datetime]]:
+    """(plan, day) of contracts that begin on a day to come, the soonest first: nothing is drawn up before."""
+    scheduled = customer.subscriptions.filter(state=SubscriptionState.SCHEDULED).with_phases()
+    return sorted(
+        ((phase_words(s.kept_phases()[0]), s.started_at) for s in scheduled if s.kept_phases()), key=lambda row: row[1]
+    )
+
+
 def _note(subscription: Subscription) -> str:
     if subscription.ends_at is None or subscription.unused_at_end == Subscription.Unused.NOTHING:
         return ""
@@ -231,9 +240,9 @@ def _note(subscription: Subscription) -> str:
 def upcoming_page(request: HttpRequest, pk: int) -> HttpResponse:
     """A page of its own, and the part of the customer's page that is read after it."""
     customer = get_object_or_404(Customer, pk=pk)
-    rows = coming_rows(customer, now=moment(request))
+    rows, starts = coming_rows(customer, now=moment(request)), starting(customer)
     if request.headers.get("HX-Request"):
-        return TemplateResponse(request, "panels/upcoming.html", {"coming": rows})
+        return TemplateResponse(request, "panels/upcoming.html", {"coming": rows, "starts": starts})
     return render_page(
         request,
         "customers/upcoming.html",
@@ -244,4 +253,5 @@ def upcoming_page(request: HttpRequest, pk: int) -> HttpResponse:
         ],
         customer=customer,
         coming=rows,
+        starts=starts,
     )

@@ -1,5 +1,6 @@
 """What the customer's page says of contracts that wait, are on trial, have seats or packs; and the invoices to come."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -28,6 +29,7 @@ from tests.builders import (
     totals,
     use,
 )
+from tests.flows.deal_world import deal_of, done, said
 from tests.instants import APRIL_1, MARCH_1, MARCH_16, day
 
 pytestmark = pytest.mark.django_db
@@ -232,6 +234,18 @@ def test_the_part_of_the_page_is_the_same_as_the_page(client: Client):
     assert "$50.00" in part
     assert "<html" not in part
     assert "$600.00" in coming(client, who).content.decode()
+
+
+def test_a_contract_that_begins_on_a_day_to_come_is_named_instead_of_an_invoice(client: Client):
+    """A-50"""
+    who = customer()
+    offer = deal_of(who, plan("pro", fee(50)))
+    done(deal_of(who, offer.base_version.plan, replace(said(offer), starts_at=APRIL_1)))
+
+    page = coming(client, who).content.decode()
+
+    assert "API · Pro begins on" in page
+    assert "No invoice is to come" not in page
 
 
 def test_what_a_date_will_give_back_is_said(client: Client):
