@@ -180,7 +180,7 @@ class GiveUnits(AddsUp):
 
 @guarded
 @dataclass(frozen=True)
-class ChangeUnits:
+class ChangeUnits(AddsUp):
     """More units, or longer, for what was given before: by the rules of giving them."""
 
     given: Grant
@@ -190,6 +190,7 @@ class ChangeUnits:
     ruled_as: ClassVar[str] = GiveUnits.key
     title: ClassVar[str] = "A change of a grant"
     measures: ClassVar[Mapping[str, str]] = UNITS
+    together: ClassVar[tuple[str, ...]] = ("units",)
     permissions: ClassVar[tuple[str, ...]] = ("entitlements.change_grant",)
 
     @classmethod
@@ -216,12 +217,26 @@ class ChangeUnits:
         return self.given.customer
 
     def sizes(self, now: datetime) -> Sequence[Size]:
-        """All of its units when they become more or last longer; what only gets less needs nobody."""
-        units = self.changes.get("units", self.given.units)
-        ends_at = self.changes.get("ends_at", self.given.ends_at)
-        was = self.given.ends_at
-        is_longer = was is not None and (ends_at is None or ends_at > was)
-        return [Size("units", units)] if units > self.given.units or is_longer else []
+        """All of its units when they become more or last longer, of those that come again all within a year; what only
+        gets less needs nobody."""
+        given = self.given
+        units, ends_at = self.changes.get("units", given.units), self.changes.get("ends_at", given.ends_at)
+        if units <= given.units and not _is_longer(given.ends_at, ends_at):
+            return []
+        return [Size("units", units * windows_until(given.recurs, max(given.starts_at, now), ends_at))]
+
+    @classmethod
+    def was(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
+        """What came on top of what was given; of units that last longer, all of them."""
+        said, before = operation.inputs, operation.effects["before"]
+        given = customer.grants.filter(public_id=said["grant"]).first()
+        if given is None:
+            return []
+        units = Decimal(said.get("units", given.units))
+        ends_at = instant(said["ends_at"]) if "ends_at" in said else given.ends_at
+        is_longer = "ends_at" in said and _is_longer(instant(before["ends_at"]), ends_at)
+        more = units if is_longer else max(ZERO, units - Decimal(before.get("units", units)))
+        return [Size("units", more * windows_until(given.recurs, max(given.starts_at, operation.at), ends_at))]
 
     def shown(self, now: datetime) -> Shown:
         before = {"units": grouped(self.given.units), "ends_at": day(self.given.ends_at, "used up")}
@@ -236,6 +251,10 @@ class ChangeUnits:
     def carry_out(self, *, reason: str, actor: Actor, now: datetime) -> Operation | None:
         change_units(self.given, self.changes, actor=actor, now=now)
         return last_of(self.given.customer, self.key)
+
+
+def _is_longer(before: datetime | None, after: datetime | None) -> bool:
+    return before is not None and (after is None or after > before)
 
 
 def windows(asked: WantedUnits, now: datetime) -> int:

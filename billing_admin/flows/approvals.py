@@ -254,20 +254,26 @@ class _Past:
         rows = self.customer.operations.filter(
             verb__in=kinds, at__gt=since, approval="", actor__in=_names_of(self.actor)
         )
-        found = list(rows.filter(reverses=None, reversed_by=None).order_by("-id"))
+        found = list(rows.filter(reverses=None).select_related("reversed_by").order_by("-id"))
         before = found[1:] if found and found[0].verb == self.written else found
-        sizes = [known for row in before for known in kinds[row.verb].was(row, self.customer)]
+        sizes = [known for row in before if _holds(row) for known in kinds[row.verb].was(row, self.customer)]
         same = [known.value for known in sizes if (known.measure, known.currency) == (size.measure, size.currency)]
         return sum(same, Decimal(0))
 
 
+def _holds(operation: Operation) -> bool:
+    """Whether an act stands: nobody took it back, or that was taken back, too."""
+    by = getattr(operation, "reversed_by", None)
+    return by is None or not _holds(by)
+
+
 def _names_of(actor: Actor) -> set[str]:
-    """A person with the keys that they made, as the journal names them: one hand, whichever door it uses."""
+    """A person with the keys that they made, as the journal names them: one hand, whichever door it uses. Keys of one
+    name cannot be told apart there, so whoever made one of them counts."""
     by_key = actor.name.startswith(BY_KEY)
-    person = _keys_of(actor.name).values_list("created_by", flat=True).first() if by_key else actor.name
-    keys = ApiKey.objects.filter(created_by=person).exclude(created_by="") if person else ApiKey.objects.none()
-    names = {f"{BY_KEY}{name}" for name in keys.values_list("name", flat=True)}
-    return {actor.name, *names, *([person] if person else [])}
+    people = set(_keys_of(actor.name).values_list("created_by", flat=True)) - {""} if by_key else {actor.name}
+    keys = ApiKey.objects.filter(created_by__in=people)
+    return {actor.name, *people, *(f"{BY_KEY}{name}" for name in keys.values_list("name", flat=True))}
 
 
 def why(rule: ApprovalRule) -> str:

@@ -15,7 +15,7 @@ from billing_admin.flows.deal_approval import submit
 from billing_admin.flows.deals import create_deal, newest, read_terms, save_version
 from billing_admin.flows.drafts import add_line
 from billing_admin.flows.enable_plan import enable_plan, propose
-from billing_admin.flows.grants import Wanted, give_units
+from billing_admin.flows.grants import Wanted, change_units, give_units
 from billing_admin.flows.override_batch import Row, begin, carry_out
 from billing_admin.flows.overrides import give_override
 from billing_admin.flows.plan_change import Activation
@@ -334,6 +334,28 @@ def test_what_was_approved_or_taken_back_does_not_count_along(acme: Customer):
     assert acme.invoice_credits.filter(voided_at=None).count() == 2
 
 
+def test_what_was_taken_back_and_then_restored_counts_again(acme: Customer):
+    """A-53: an undo that was taken back is no way to start from nothing."""
+    rule("invoice_credit.given", measure="amount", above="100", within_hours=24)
+    credit(acme, 9900, actor=by(FINANCE))
+    said = {"reason": "a mistake", "actor": by(FINANCE), "now": MARCH_16}
+    undo(undo(acme.operations.get(verb="invoice_credit.given"), **said), **said)
+
+    with pytest.raises(ApprovalNeeded):
+        credit(acme, 9900, actor=by(FINANCE))
+
+
+def test_keys_of_one_name_are_the_hands_of_all_who_made_them(acme: Customer):
+    """A-53: the journal names a key, and names are given twice."""
+    rule("invoice_credit.given", measure="amount", above="100", within_hours=24)
+    for made_by in (FINANCE.lower(), "somebody"):
+        ApiKey.issue("crm", Group.objects.get(name=FINANCE), by=made_by)
+    credit(acme, 9900, actor=by(FINANCE))
+
+    with pytest.raises(ApprovalNeeded):
+        credit(acme, 9900, actor=Actor("api:crm"))
+
+
 def test_a_credit_and_a_line_below_zero_add_up(acme: Customer):
     """A-53: a line on the next invoice goes by the rule of invoice credits."""
     rule("invoice_credit.given", measure="amount", above="100", within_hours=24)
@@ -355,6 +377,29 @@ def test_units_that_were_given_today_add_up(acme: Customer):
         give_units(acme, replace(wanted, units=Decimal(1)), reason="outage", actor=by(OPS), now=MARCH_16)
 
     assert acme.grants.count() == 2
+
+
+def test_units_that_came_on_top_of_a_grant_add_up(acme: Customer):
+    """A-53: 1, raised to 99, and 2 more under a bar of 100."""
+    rule("grant.given", measure="units", above="100", within_hours=24)
+    wanted = Wanted(a.feature(), Decimal(1), APRIL_1, "sorry")
+    given = give_units(acme, wanted, reason="outage", actor=by(OPS), now=MARCH_16)
+    change_units(given, {"units": Decimal(99)}, actor=by(OPS), now=MARCH_16)
+
+    with pytest.raises(ApprovalNeeded):
+        give_units(acme, replace(wanted, units=Decimal(2)), reason="outage", actor=by(OPS), now=MARCH_16)
+
+
+@pytest.mark.parametrize("changes", [{"units": Decimal(60)}, {"ends_at": None}])
+def test_a_change_of_units_that_come_again_is_as_large_as_all_within_a_year(acme: Customer, changes: dict):
+    """A-53"""
+    rule("grant.given", measure="units", above="500")
+    ends_at = APRIL_1 if "ends_at" in changes else None
+    wanted = Wanted(a.feature(), Decimal(50 if ends_at else 1), ends_at, "sorry", recurs="P1M")
+    given = give_units(acme, wanted, reason="outage", actor=by(OPS), now=MARCH_16)
+
+    with pytest.raises(ApprovalNeeded):
+        change_units(given, changes, actor=by(OPS), now=MARCH_16)
 
 
 def test_credit_notes_and_voids_add_up_each_with_their_own(acme: Customer):
