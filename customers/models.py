@@ -272,6 +272,13 @@ class Subscription(models.Model):
             raise CannotMove(self.state, state)
         self.state = state
 
+    def recover(self, now: datetime) -> None:
+        """Nothing of it is overdue any more: active again, or on its trial."""
+        present = self.phase_at(now)
+        on_trial = present is not None and present.is_trial
+        self.move_to(SubscriptionState.TRIALING if on_trial else SubscriptionState.ACTIVE)
+        self.save(update_fields=["state"])
+
     @property
     def is_live(self) -> bool:
         return self.state in LIVE

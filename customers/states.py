@@ -23,8 +23,9 @@ NEXT: dict[str, set[str]] = {
     },
     SubscriptionState.PENDING_PAYMENT: {SubscriptionState.ACTIVE, SubscriptionState.ENDED},
     SubscriptionState.TRIALING: {SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE, SubscriptionState.ENDED},
-    SubscriptionState.ACTIVE: {SubscriptionState.PAST_DUE, SubscriptionState.ENDED},
-    SubscriptionState.PAST_DUE: {SubscriptionState.ACTIVE, SubscriptionState.ENDED},
+    # From active, or past due, to a trial: a free plan becomes the trial of a paid one.
+    SubscriptionState.ACTIVE: {SubscriptionState.TRIALING, SubscriptionState.PAST_DUE, SubscriptionState.ENDED},
+    SubscriptionState.PAST_DUE: {SubscriptionState.TRIALING, SubscriptionState.ACTIVE, SubscriptionState.ENDED},
 }
 # Those that give access: a customer whose payment is late keeps what they have until the contract ends.
 LIVE = (SubscriptionState.TRIALING, SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE)

@@ -287,7 +287,8 @@ def switch_now(
         subscription.move_to(SubscriptionState.ACTIVE)
         subscription.trial_ends_at = at
     if trial_ends_at:
-        subscription.move_to(SubscriptionState.TRIALING)
+        if subscription.state != SubscriptionState.PAST_DUE:  # what is overdue stays so, see Subscription.recover
+            subscription.move_to(SubscriptionState.TRIALING)
         return begin_trial(subscription, version, quantity, bought, at=at, until=trial_ends_at)
     if pending is not None:
         phase = pending

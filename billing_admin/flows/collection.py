@@ -73,14 +73,13 @@ def _give_up(invoice: Invoice, subscription: Subscription, now: datetime) -> Non
 
 
 def recover(invoice: Invoice, *, now: datetime) -> None:
-    """A contract whose last overdue invoice is paid is active again."""
+    """A contract whose last overdue invoice is paid is active again, or on its trial."""
     subscription = invoice.subscription
     if subscription is None or subscription.state != SubscriptionState.PAST_DUE:
         return
     overdue = Invoice.objects.unpaid().filter(subscription=subscription, due_at__lt=now).exclude(pk=invoice.pk)
     if not overdue.exists():
-        subscription.move_to(SubscriptionState.ACTIVE)
-        subscription.save(update_fields=["state"])
+        subscription.recover(now)
 
 
 class NotLive(ValidationError):

@@ -57,8 +57,7 @@ def collect_overdue(customer: Customer, *, now: datetime) -> Collected:
         given_up += invoice.state == InvoiceState.UNCOLLECTIBLE
         issued += closing
     for subscription in _recovered(now).filter(customer=customer):
-        subscription.move_to(SubscriptionState.ACTIVE)
-        subscription.save(update_fields=["state"])
+        subscription.recover(now)
     return Collected(tuple(issued), reminders, given_up)
 
 
