@@ -8,7 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 
 from billing_admin.approving import Effect, Size
-from catalog.models import Feature
+from catalog.models import Coupon, Feature
 from catalog.money import grouped, to_major
 from customers.models import Customer, Operation, Subscription
 from invoicing.models import Invoice
@@ -76,6 +76,16 @@ def last_of(customer: Customer, verb: str) -> Operation | None:
 def money(measure: str, minor: int, currency: str) -> Size:
     """Of an amount in minor units."""
     return Size(measure, to_major(minor, currency), currency)
+
+
+def sizes_of_coupon(coupon: Coupon, discount: Decimal) -> list[Size]:
+    """What a coupon gives, by the measures of its rules. Its discount depends on what it comes off."""
+    found = [Size("discount", discount)]
+    if coupon.amount:
+        found.append(money("amount", coupon.amount, coupon.currency))
+    if coupon.units:
+        found.append(Size("units", coupon.units))
+    return found
 
 
 def percent(value: Decimal) -> str:

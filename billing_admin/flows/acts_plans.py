@@ -8,7 +8,18 @@ from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 from billing_admin.approving import Effect, Part, Shown, Size, guarded
-from billing_admin.flows.acts import Gone, about, coupons_beside, customer_again, day, instant, money, percent, text
+from billing_admin.flows.acts import (
+    Gone,
+    about,
+    coupons_beside,
+    customer_again,
+    day,
+    instant,
+    money,
+    percent,
+    sizes_of_coupon,
+    text,
+)
 from billing_admin.flows.coupons import coupon_for_act
 from billing_admin.flows.enable_plan import enable_plan, preview_plan, propose
 from billing_admin.flows.plan_change import Activation, FirstPeriod, NewCoupon, PlanChange, Proposal, Timing
@@ -33,7 +44,7 @@ class EnablePlan:
     key: ClassVar[str] = "plan.enabled"
     title: ClassVar[str] = "A plan below its list price"
     measures: ClassVar[Mapping[str, str]] = {"discount": "discount, in percent"}
-    contains: ClassVar[tuple[str, ...]] = ("trial.extended", "plan.activated")
+    contains: ClassVar[tuple[str, ...]] = ("coupon.applied", "trial.extended", "plan.activated")
     permissions: ClassVar[tuple[str, ...]] = ("customers.enable_plan",)
 
     @classmethod
@@ -52,8 +63,9 @@ class EnablePlan:
         return [Size("discount", discount(self.who, self._proposal(now), now))]
 
     def parts(self, now: datetime) -> Sequence[Part]:
-        """A trial that is longer than the plan's own, and access that does not wait for its payment."""
-        proposal, found = self._proposal(now), []
+        """Its coupons, a trial that is longer than the plan's own, and access that does not wait for its payment."""
+        proposal = self._proposal(now)
+        found = [_part(new, proposal.card) for new in proposal.coupons]
         if days := given_trial(proposal):
             found.append(Part("trial.extended", [Size("days", Decimal(days))]))
         if proposal.activation is Activation.NOW:
@@ -151,6 +163,10 @@ def _has(customer: Customer, proposal: Proposal, now: datetime) -> bool:
 
 def _phases(customer: Customer, now: datetime) -> Any:
     return Phase.objects.filter(subscription__customer=customer, withdrawn_at=None).exclude(ends_at__lte=now)
+
+
+def _part(new: NewCoupon, card: PlanTerms) -> Part:
+    return Part("coupon.applied", sizes_of_coupon(Coupon.objects.get(pk=new.coupon_id), _coupon_off(new, card)))
 
 
 def _coupon_off(new: NewCoupon, card: PlanTerms) -> Decimal:

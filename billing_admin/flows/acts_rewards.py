@@ -17,6 +17,7 @@ from billing_admin.flows.acts import (
     instant,
     invoice_again,
     money,
+    sizes_of_coupon,
     subscription_again,
     text,
 )
@@ -68,13 +69,7 @@ class ApplyCoupon:
         return self.who
 
     def sizes(self, now: datetime) -> Sequence[Size]:
-        coupon = self.offer.coupon
-        found = [Size("discount", self._discount(now))]
-        if coupon.amount:
-            found.append(money("amount", coupon.amount, coupon.currency))
-        if coupon.units:
-            found.append(Size("units", coupon.units))
-        return found
+        return sizes_of_coupon(self.offer.coupon, self._discount(now))
 
     def _discount(self, now: datetime) -> Decimal:
         """In percent. An amount off is measured on the next invoices; what cannot be measured counts as all of it."""

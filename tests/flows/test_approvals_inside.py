@@ -11,6 +11,7 @@ from billing_admin.flows import batches
 from billing_admin.flows.approval_rules import BadRule, RuleTerms, write_rule
 from billing_admin.flows.approvals import ApprovalNeeded, MayNotDecide, approve, ask, asked_of, waiting_for
 from billing_admin.flows.corrections import credit_invoice, void_invoice
+from billing_admin.flows.coupons import coupon_for_act
 from billing_admin.flows.deal_approval import submit
 from billing_admin.flows.deals import create_deal, newest, read_terms, save_version
 from billing_admin.flows.drafts import add_line
@@ -25,7 +26,7 @@ from billing_admin.flows.undo import undo
 from billing_admin.models import ApiKey, ApprovalRequest, Batch
 from customers.journal import Actor
 from customers.models import Customer
-from deals.terms import DealOverride
+from deals.terms import DealCoupon, DealOverride
 from entitlements.models import OverrideBatch
 from tests import builders as a
 from tests.approving import FINANCE, coupon, person, rule
@@ -78,6 +79,22 @@ def test_the_trial_that_the_plan_has_anyway_needs_nobody():
     assert enable_plan(acme, propose(acme, pro), **now()).subscription.state == "trialing"
 
 
+@pytest.mark.parametrize("given", [{"percent": "50"}, {"amount": 2500}])
+def test_a_plan_with_a_coupon_meets_the_rule_of_coupons(given: dict):
+    """A-53: a coupon that comes with a plan is no smaller than one on its own."""
+    acme, pro = a.customer(), a.pro(50)
+    coupon("half", **given)
+    rule("coupon.applied", measure="discount", above="20")
+    offered = [coupon_for_act(acme, "half", MARCH_16, plan=pro)]
+
+    with pytest.raises(ApprovalNeeded) as needed:
+        enable_plan(acme, propose(acme, pro, coupons=offered), **now())
+
+    request = ask(needed.value, actor=by("Sales engineer"), now=MARCH_16)
+    assert approve(request, user=person(FINANCE), now=MARCH_16).state == "applied"
+    assert acme.applied_coupons.exists()
+
+
 def test_a_plan_that_gives_access_before_its_payment_meets_the_rule_of_early_access():
     """A-53"""
     acme, pro = a.customer(), a.pro(50)
@@ -111,9 +128,12 @@ def test_a_deal_meets_the_rules_of_what_it_gives_besides_its_price():
     """A-53"""
     rule("override.given", measure="units", above="1000")
     rule("trial.extended", measure="days", above="20", approver="Admin")
+    rule("coupon.applied", measure="discount", above="20")
+    coupon("half", percent="50")
     a.feature()
     deal = create_deal(a.customer(), a.pro(100).current_version, name="Globex", actor=a.STAFF, now=MARCH_16)
-    more = {"overrides": (DealOverride("credits", Decimal(5000)),), "trial_days": 30}
+    given = (DealOverride("credits", Decimal(5000)),)
+    more = {"overrides": given, "trial_days": 30, "coupons": (DealCoupon("half"),)}
     save_version(deal, replace(read_terms(newest(deal)), **more), actor=a.STAFF, now=MARCH_16)
 
     deal = submit(deal, reason="a reference", actor=by("Sales engineer"), now=MARCH_16)
@@ -121,6 +141,7 @@ def test_a_deal_meets_the_rules_of_what_it_gives_besides_its_price():
     [request] = ApprovalRequest.objects.all()
     assert deal.state == "awaiting_approval"
     assert "A feature override with more than 1,000 units needs approval by Finance." in request.why
+    assert "A coupon with a discount above 20 % needs approval by Finance." in request.why
     assert TRIALS.format(20, "Admin") in request.why
     assert request.why.endswith("It takes somebody who is Admin and Finance at once.")
 
