@@ -93,7 +93,8 @@ WITH counting AS NOT MATERIALIZED (
   JOIN catalog_planversion v ON v.id = p.version_id
   JOIN catalog_plan l ON l.id = v.plan_id
   WHERE p.withdrawn_at IS NULL AND p.pending_since IS NULL AND NOT p.is_trial
-    AND s.state <> 'pending_payment' AND l.kind IN ('billed', 'stripe')
+    AND s.state <> 'pending_payment' AND NOT (s.state = 'scheduled' AND s.waits_for_payment)
+    AND l.kind IN ('billed', 'stripe')
 ), brought AS NOT MATERIALIZED (
   SELECT customer_id, currency, starts_at, ends_at, monthly FROM counting WHERE monthly <> 0
   UNION ALL

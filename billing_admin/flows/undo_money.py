@@ -180,6 +180,8 @@ def give_back(
     made: list[Invoice] = []
     for ending in sorted(endings, key=lambda e: e.document.kind == Invoice.Kind.CREDIT_NOTE):
         document = Invoice.objects.select_related("customer", "subscription", "gates").get(pk=ending.document.pk)
+        if ending.fate is Fate.VOIDED and document.state == InvoiceState.VOID:
+            continue  # a first invoice that nobody paid was given up with its contract
         if ending.fate is Fate.VOIDED:
             void_invoice(document, reason=reason, actor=actor, now=now)
         elif ending.fate is Fate.CREDITED:

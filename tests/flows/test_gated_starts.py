@@ -12,6 +12,7 @@ from billing_admin.flows.coming import Asked, read_page
 from billing_admin.flows.deal_execute import execute
 from billing_admin.flows.gate import approve, collect, expire
 from billing_admin.flows.renew import catch_up
+from billing_admin.flows.revenue import by_currency
 from billing_admin.flows.undo import undo, why_not
 from customers.models import Customer, Subscription
 from deals.models import Deal
@@ -308,3 +309,27 @@ def test_executed_on_its_day_or_later_it_is_gated_at_once():
     assert contract(who).state == "pending_payment"
     pay_all(who, now=day("2026-04-02"))
     assert contract(who).state == "active"
+
+
+def test_executed_at_once_it_can_be_taken_back_while_it_waits():
+    """Y-47"""
+    who = customer()
+    deal = execute(signed(offered(who)), actor=STAFF, now=day("2026-04-02"))
+
+    undo(deal.operation, reason="the wrong customer", actor=STAFF, now=day("2026-04-02"))
+
+    deal.refresh_from_db()
+    assert (deal.state, contract(who).state, who.invoices.get().state) == ("accepted", "ended", "void")
+
+
+def test_it_brings_nothing_from_its_day_until_it_is_paid_however_late_the_worker_is():
+    """Law 7"""
+    who, late = customer(), MORNING + AN_HOUR
+    agreed(who)
+    without_a_worker = by_currency(MORNING)
+
+    invoice = arrived(who, at=MORNING)
+    waiting = by_currency(late)
+    pay(invoice, now=late)
+
+    assert (without_a_worker, waiting, by_currency(late)) == ({}, {}, {"USD": 10_000})

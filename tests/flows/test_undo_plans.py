@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from billing_admin.flows.cancel import cancel
+from billing_admin.flows.gate import collect
 from billing_admin.flows.plan_change import Activation
 from customers.models import Customer
 from invoicing.models import Invoice
@@ -12,7 +13,7 @@ from invoicing.readings import account_credit
 from invoicing.states import InvoiceState
 from tests import builders as a
 from tests.flows.undo_world import changes, last, seen, take_back, why
-from tests.instants import APRIL_1, MARCH_16, MAY_1
+from tests.instants import APRIL_1, MARCH_1, MARCH_16, MAY_1
 
 pytestmark = pytest.mark.django_db
 
@@ -217,3 +218,26 @@ def test_an_assigned_plan_is_given_back_and_keeps_what_was_used_of_it():
     take_back(last(who, "plan.enabled"), now=MARCH_16)
 
     assert a.left(who, now=MARCH_16) == 900
+
+
+def test_a_first_plan_that_waits_for_its_payment_ends_and_its_invoice_is_void():
+    """Y-28: nobody has paid it, so it is given up with its contract, once."""
+    who = a.customer()
+    a.enable(who, a.pro(), activation=Activation.AFTER_PAYMENT)
+
+    taken = seen(last(who, "plan.enabled"), now=MARCH_1)
+    take_back(last(who, "plan.enabled"), now=MARCH_1)
+
+    assert changes(taken)["ACME-0001"] == ("open, $50.00", "void")
+    assert (who.subscriptions.get().state, who.invoices.get().state) == ("ended", InvoiceState.VOID)
+
+
+def test_what_was_paid_in_part_for_a_first_plan_that_waits_becomes_account_credit():
+    """Y-28"""
+    who = a.customer()
+    a.enable(who, a.pro(), activation=Activation.AFTER_PAYMENT)
+    collect(who.invoices.get(), amount=2000, reference="bank", actor=a.STAFF, now=MARCH_1)
+
+    take_back(last(who, "plan.enabled"), now=MARCH_1)
+
+    assert (who.invoices.get().state, account_credit(who)) == (InvoiceState.VOID, 2000)
