@@ -8,6 +8,7 @@ from billing_admin.approving import Effect
 from billing_admin.flows import collection, trials
 from billing_admin.flows.cancel import withdraw
 from billing_admin.flows.contract_terms import FIELDS, ContractTerms, change_contract_terms
+from billing_admin.flows.migrate_leave import join_again, taken_from_cohort
 from billing_admin.flows.renew import catch_up
 from billing_admin.undoing import CannotTakeBack, TakenBack, inverse, line_of, taking_back
 from catalog.models import Plan
@@ -62,7 +63,7 @@ def planned_before(operation: Operation, now: datetime) -> tuple[Phase | None, M
     before = operation.effects.get("before") or {}
     ends_at = instant(before.get("endsAt"))
     phase = phase_with(before["next"]) if before.get("next") else None
-    if phase is not None and (phase.withdrawn_at is None or phase.starts_at <= now):
+    if phase is not None and (phase.withdrawn_at is None or phase.starts_at <= now or taken_from_cohort(phase)):
         phase = None
     return phase, before if ends_at is not None and ends_at > now else {}
 
@@ -75,7 +76,8 @@ def plan_again(contract: Subscription, phase: Phase | None, end: Mapping[str, An
         together = contract.phases.filter(withdrawn_at=phase.withdrawn_at, starts_at__gte=phase.starts_at)
         rows = together.select_related("version__plan__product").order_by("starts_at", "id")
         stages = [switch.Stage(r.version, r.anchor, r.starts_at, r.quantity, r.bought_units()) for r in rows]
-        switch.schedule_all(contract, stages, ends_at=ends_at, at=at, now=now)
+        made = switch.schedule_all(contract, stages, ends_at=ends_at, at=at, now=now)
+        join_again(list(zip(rows, made, strict=True)), now=now)
     elif ends_at is not None:
         switch.cancel_at(contract, ends_at=ends_at, reason=end["endReason"], at=at, now=now)
     if ends_at is not None:
@@ -142,6 +144,8 @@ class ChangeWithdrawn:
         phase = phase_with(operation.effects.get("phase"))
         if phase.starts_at <= now:
             return f"It would have begun on {phase.starts_at:%-d %b %Y}; make a new change."
+        if taken_from_cohort(phase):
+            return "It was a move of many customers, which was taken back since; make a new change."
         return nothing_else(phase.subscription, now, but=_end_before(operation))
 
     def look(self, operation: Operation, now: datetime) -> TakenBack:
