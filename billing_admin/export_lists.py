@@ -8,7 +8,7 @@ from django.db.models import Count, Q, QuerySet
 
 # Lists that are no single table, and those of one customer.
 from billing_admin import export_reports, export_stripe, export_use, export_work  # noqa: F401  register theirs
-from billing_admin.admin.approvals import of_tab
+from billing_admin.admin.approvals import TABS, of_tab
 from billing_admin.admin.customer import CustomerFilter, customer_rows
 from billing_admin.admin.deals import DealFilter, with_newest
 from billing_admin.admin.invoices import InvoiceFilter
@@ -19,7 +19,7 @@ from billing_admin.admin.stripe_events import EventFilter
 from billing_admin.admin.stripe_links import CustomersFilter
 from billing_admin.admin.taxes import RateFilter
 from billing_admin.csv_table import Cell, in_major
-from billing_admin.exports import Asked, ListExport, each, exported, of_customer, of_model
+from billing_admin.exports import Asked, BadCondition, ListExport, each, exported, of_customer, of_model
 from billing_admin.holders import KeyHolder
 from billing_admin.models import ApiKey, ApprovalRequest, Batch, WorkerRun
 from catalog.coupons import gives, lasts
@@ -373,6 +373,8 @@ exported(
 
 def _approvals(asked: Asked) -> QuerySet:
     tab, is_key = asked.query.get("shown", ""), isinstance(asked.user, KeyHolder)
+    if asked.is_strict and tab not in TABS:
+        raise BadCondition("shown", f"Choose one of {', '.join(filter(None, TABS))}.")
     if is_key and tab == "asked":
         rows: QuerySet = ApprovalRequest.objects.filter(key=asked.user.key)
     else:  # keys decide nothing: what waits is what waits for anybody

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, QueryDict
 from django.urls import NoReverseMatch, reverse
 
 from billing_admin.csv_table import Cell
+from billing_admin.typed import row_number
+from customers.models import Customer
 
 Cells = Callable[[Sequence[Any], "Asked"], Iterator[Sequence[Cell]]]
 # Places in a list, not conditions on it.
@@ -153,6 +155,14 @@ def each(cells: Callable[[Any], Sequence[Cell]]) -> Cells:
 
 
 def of_customer(rows: QuerySet, asked: Asked) -> QuerySet:
-    """A list that another page opens for one customer."""
-    of = asked.query.get("customer", "")
-    return rows.filter(customer_id=int(of)) if of.isdigit() and len(of) < 18 else rows
+    """A list that another page opens for one customer: by the number in our own links, by our id, or by the one that
+    the application uses. Nobody's rows are no rows; where that is strict, it raises `BadCondition`."""
+    said = asked.query.get("customer", "")
+    if not said:
+        return rows
+    number = row_number(said)
+    found = Customer.objects.filter(pk=number).first() if number is not None else None
+    found = found or Customer.objects.filter(Q(public_id=said) | Q(customer_id=said)).first()
+    if found is None and asked.is_strict:
+        raise BadCondition("customer", f"There is no customer {said!r}.")
+    return rows.filter(customer=found) if found else rows.none()

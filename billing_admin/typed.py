@@ -1,7 +1,10 @@
-"""Numbers as people type them, and as fields show them again."""
+"""Numbers and days as people type them, and numbers as fields show them again."""
 
 import re
+from datetime import date
 from decimal import Decimal
+
+from django.core.exceptions import ValidationError
 
 from catalog.money import exponent, grouped, plain
 
@@ -24,6 +27,17 @@ def to_number(text: str) -> Decimal | None:
     if not NUMBER.fullmatch(bare) or not any(c.isdigit() for c in bare):
         raise ValueError(text)
     return Decimal(bare.replace(",", ""))
+
+
+def in_calendar(day: date) -> None:
+    """For fields of filters: the edges of the calendar have no day beside them. Raises `ValidationError`."""
+    if not 1970 <= day.year < 2200:
+        raise ValidationError("Give a day between 1970 and 2199.", code="invalid")
+
+
+def row_number(text: str) -> int | None:
+    """The number of a row in an address; None for what cannot be one."""
+    return int(text) if text.isdecimal() and len(text) < 18 else None
 
 
 def number(text: str, name: str, *, decimals: int, digits: int = 12) -> Decimal | None:

@@ -96,7 +96,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     tab = tab if tab in tabs else next(iter(tabs))
     rows = with_roles(of_tab(tab, user, now)).select_related("customer", "approver").order_by("-id")
     rows = rows.defer("inputs", "shown")
-    if before.isdigit() and len(before) < 18:
+    if before.isdecimal() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
     found = list(rows[: A_PAGE + 1])
     older = f"?shown={tab}&before={found[A_PAGE - 1].pk}" if len(found) > A_PAGE else ""

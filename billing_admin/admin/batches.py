@@ -250,7 +250,7 @@ class Chosen:
         if self.is_all:
             found = CustomerFilter(conditions(self.query)).narrowed(Customer.objects.all(), moment(self.request))
             return found.filter(closed_at=None).order_by("name", "pk")
-        keys = [int(key) for key in self.asked.getlist("customer")[:MOST] if key.isdigit() and len(key) < 18]
+        keys = [int(key) for key in self.asked.getlist("customer")[:MOST] if key.isdecimal() and len(key) < 18]
         return Customer.objects.open().filter(pk__in=keys).order_by("name", "pk")
 
     def ids(self) -> list[str]:
@@ -563,7 +563,7 @@ page("imports/<str:public_id>/turn/", name="batch_turn", methods=("POST",))(turn
 def batch_list(request: HttpRequest) -> HttpResponse:
     """Newest first, by keys."""
     before, rows = request.GET.get("before", ""), Batch.objects.order_by("-id")
-    if before.isdigit() and len(before) < 18:
+    if before.isdecimal() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
     found = list(rows[: A_PAGE + 1])
     return render_page(

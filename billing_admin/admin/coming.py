@@ -32,6 +32,7 @@ from billing_admin.flows.revenue import INSTANT
 from billing_admin.pages import dress, render_page
 from billing_admin.reward_rows import RewardRow
 from billing_admin.site import page
+from billing_admin.typed import in_calendar
 from catalog.models import Plan, Product
 
 SEES = ("customers.view_subscription", "invoicing.view_invoice")
@@ -58,7 +59,7 @@ class ComingFilter(forms.Form):
     days = forms.ChoiceField(
         required=False, choices=list(DAYS.items()), widget=forms.Select(attrs={"data-go": "", "aria-label": "How far"})
     )
-    day = forms.DateField(required=False, widget=forms.HiddenInput)
+    day = forms.DateField(required=False, validators=[in_calendar], widget=forms.HiddenInput)
     month = forms.RegexField(r"^\d{4}-(0[1-9]|1[0-2])$", required=False, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, drop: Sequence[str] = (), **kwargs: Any) -> None:

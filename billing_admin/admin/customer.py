@@ -35,6 +35,7 @@ from billing_admin.flows.approvals import waiting_for_user
 from billing_admin.pages import dress, render_page
 from billing_admin.reward_rows import credits_of
 from billing_admin.row_acts import ROW_ACTS
+from billing_admin.typed import row_number
 from catalog.models import Plan, PlanVersion
 from customers.models import Customer, Phase, Subscription
 from customers.states import SubscriptionState
@@ -123,10 +124,10 @@ def customer_list(request: HttpRequest) -> HttpResponse:
     """Newest first, by keys instead of pages that have to be counted: as quick with 100,000 customers as with ten."""
     form = CustomerFilter(request.GET)
     dress(form)
-    before = request.GET.get("before", "")
+    before = row_number(request.GET.get("before", ""))
     customers = form.narrowed(Customer.objects.order_by("-id"), moment(request))
-    if before.isdigit():
-        customers = customers.filter(pk__lt=int(before))
+    if before is not None:
+        customers = customers.filter(pk__lt=before)
     found = list(customers[: A_PAGE + 1])
     asked = request.GET.copy()
     if len(found) > A_PAGE:

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.http import QueryDict
 
 from billing_admin.event_search import LONGEST, PROPERTY, Search, parse_property
+from billing_admin.typed import in_calendar
 from catalog.models import Feature
 
 DAY = timedelta(days=1)
@@ -45,8 +46,12 @@ class EventForm(forms.Form):
         label="Property",
         widget=forms.TextInput(attrs={"placeholder": "model=large", "size": 14, "list": "event-properties"}),
     )
-    since = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"))
-    until = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"))
+    since = forms.DateField(
+        required=False, validators=[in_calendar], widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+    )
+    until = forms.DateField(
+        required=False, validators=[in_calendar], widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+    )
     # Below the filters, on the chart:
     by = forms.CharField(required=False, max_length=60)
     show = forms.ChoiceField(required=False, choices=[(EVENTS, "Events"), (UNITS, "Units")])

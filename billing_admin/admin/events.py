@@ -31,6 +31,7 @@ from billing_admin.event_search import (
 )
 from billing_admin.pages import dress, render_page
 from billing_admin.site import page
+from billing_admin.typed import row_number
 from catalog.models import Feature
 from customers.models import Customer
 from entitlements.models import Balance, UsageEvent
@@ -83,8 +84,8 @@ def _among(words: str) -> Q:
 
 
 def _panel(request: HttpRequest, customer: Customer) -> HttpResponse:
-    words, before = request.GET.get("q", "").strip(), request.GET.get("before", "")
-    found = read_events(customer, words=words, before=int(before) if before.isdigit() else None)
+    words, before = request.GET.get("q", "").strip(), row_number(request.GET.get("before", ""))
+    found = read_events(customer, words=words, before=before)
     context = {"customer": customer, "events": found, "days": _days(customer, request, words)}
     return TemplateResponse(request, "panels/events.html", context)
 

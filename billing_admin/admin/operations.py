@@ -21,6 +21,7 @@ from billing_admin.admin.links import customer_link, link
 from billing_admin.admin.undo import UndoPage
 from billing_admin.flows.undo import offers
 from billing_admin.pages import dress, render_page
+from billing_admin.typed import in_calendar, row_number
 from catalog.money import format_minor, grouped
 from customers.models import Customer, Operation
 
@@ -169,8 +170,8 @@ class JournalFilter(forms.Form):
     by = forms.CharField(
         required=False, max_length=150, widget=forms.TextInput(attrs={"placeholder": "Whoever", "size": 10})
     )
-    since = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
-    until = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    since = forms.DateField(required=False, validators=[in_calendar], widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(required=False, validators=[in_calendar], widget=forms.DateInput(attrs={"type": "date"}))
     batch = forms.CharField(required=False, max_length=24, widget=forms.HiddenInput)
 
     def narrowed(self, rows: QuerySet) -> QuerySet:
@@ -202,11 +203,11 @@ def journal(request: HttpRequest) -> HttpResponse:
     form = JournalFilter(request.GET)
     dress(form)
     rows = form.narrowed(joined(Operation.objects.newest()).select_related("customer"))
-    of = request.GET.get("customer", "")
-    if of.isdigit():
-        rows = rows.filter(customer_id=int(of))
-    before = request.GET.get("before", "")
-    found = list((rows.filter(pk__lt=int(before)) if before.isdigit() else rows)[: A_PAGE + 1])
+    of = row_number(request.GET.get("customer", ""))
+    if of is not None:
+        rows = rows.filter(customer_id=of)
+    before = row_number(request.GET.get("before", ""))
+    found = list((rows if before is None else rows.filter(pk__lt=before))[: A_PAGE + 1])
     more = found[A_PAGE - 1].pk if len(found) > A_PAGE else None
     asked = request.GET.copy()
     if more:
@@ -216,7 +217,7 @@ def journal(request: HttpRequest) -> HttpResponse:
         "customers/journal.html",
         trail=[("History", "")],
         form=form,
-        keep=of if of.isdigit() else "",
+        keep="" if of is None else str(of),
         rows=[
             operation_row(row, row.customer.currency if row.customer else "", allows=partial(allowed, request))
             for row in found[:A_PAGE]

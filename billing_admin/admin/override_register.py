@@ -146,7 +146,7 @@ def register(request: HttpRequest) -> HttpResponse:
     if form.said.get("shown") == "same":
         return _grouped(request, form)
     rows, before = form.narrowed(now), request.GET.get("before", "")
-    if before.isdigit() and len(before) < 18:
+    if before.isdecimal() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
     found = list(joined(rows).order_by("-id")[: A_PAGE + 1])
     asked = request.GET.copy()

@@ -332,7 +332,7 @@ def moved(request: HttpRequest) -> HttpResponse:
     form = RowsFilter(request.GET)
     chosen = chosen_of(form, now)
     before = form.said.get("before", "")
-    found = chosen.rows(before=int(before) if before.isdigit() and len(before) < 18 else None, most=A_PAGE + 1)
+    found = chosen.rows(before=int(before) if before.isdecimal() and len(before) < 18 else None, most=A_PAGE + 1)
     rows = told_rows(found[:A_PAGE])
     return render_page(
         request,

@@ -179,7 +179,7 @@ def find(form: EventFilter, before: str) -> Found:
 
 
 def _older_than(rows: StripeEventQuerySet, before: str) -> Any:
-    last = StripeEvent.objects.filter(pk=int(before)).first() if before.isdigit() and len(before) < 18 else None
+    last = StripeEvent.objects.filter(pk=int(before)).first() if before.isdecimal() and len(before) < 18 else None
     if last is not None:
         at = last.happened_at
         rows = rows.filter(happened_at__lte=at).exclude(happened_at=at, pk__gte=last.pk)

@@ -22,6 +22,7 @@ from billing_admin.admin.panels import FeatureRow
 from billing_admin.flows.wallets import correct_wallet, pay_out_wallet, top_up_wallet
 from billing_admin.pages import dress, render_page
 from billing_admin.site import page
+from billing_admin.typed import in_calendar
 from catalog.money import exponent, format_rate, to_major, to_minor
 from customers.models import Customer
 from invoicing.models import Wallet, WalletEntry
@@ -126,8 +127,12 @@ class LedgerFilter(forms.Form):
         choices=[("", "Every kind"), *WalletEntry.Kind.choices],
         widget=forms.Select(attrs={"data-go": "", "aria-label": "Kind"}),
     )
-    since = forms.DateField(required=False, label="From", widget=forms.DateInput(attrs={"type": "date"}))
-    until = forms.DateField(required=False, label="To", widget=forms.DateInput(attrs={"type": "date"}))
+    since = forms.DateField(
+        required=False, label="From", validators=[in_calendar], widget=forms.DateInput(attrs={"type": "date"})
+    )
+    until = forms.DateField(
+        required=False, label="To", validators=[in_calendar], widget=forms.DateInput(attrs={"type": "date"})
+    )
 
     def narrowed(self, entries: QuerySet[WalletEntry]) -> QuerySet[WalletEntry]:
         said = self.cleaned_data if self.is_valid() else {}

@@ -110,6 +110,44 @@ def test_a_value_that_the_list_does_not_know_is_refused(api: Caller, kind: str, 
     assert (answer.status, answer["code"], answer["field"]) == (400, "bad_condition", f"filters.{name}")
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("history", "customer", "²"),
+        ("invoices", "customer", "nobody"),
+        ("history", "until", "9999-12-31"),
+        ("coming", "day", "9999-12-31"),
+        ("approvals", "shown", "everything"),
+    ],
+)
+def test_a_value_that_nothing_can_be_is_refused(api: Caller, kind: str, name: str, value: str) -> None:
+    answer = api.post("exports", {"list": kind, "filters": {name: value}})
+
+    assert (answer.status, answer["code"], answer["field"]) == (400, "bad_condition", f"filters.{name}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("wallet", "until"), ("events_of_customer", "since"), ("events_of_feature", "until")]
+)
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01"])
+def test_a_day_at_the_edge_of_the_calendar_is_refused(api: Caller, kind: str, name: str, day: str) -> None:
+    of = EXPORTS[kind].of
+    answer = api.post("exports", {"list": kind, "filters": {of: whose(of, a.on(a.pro(50))), name: day}})
+
+    assert (answer.status, answer["code"], answer["field"]) == (400, "bad_condition", f"filters.{name}")
+
+
+def test_the_invoices_of_one_customer_are_asked_for_by_the_id_of_the_application(api: Caller) -> None:
+    plan = a.pro(50)
+    acme, globex = (a.on(plan, name=name).customer_id for name in ("Acme", "Globex"))
+
+    asked = api.post("exports", {"list": "invoices", "filters": {"customer": acme}})
+    write(asked)
+
+    file = fetch(api, asked).body.decode()
+    assert f",{acme}," in file and f",{globex}," not in file
+
+
 def test_a_list_that_is_not_there_is_refused(api: Caller) -> None:
     answer = api.post("exports", {"list": "poems"})
 
