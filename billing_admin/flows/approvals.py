@@ -236,27 +236,29 @@ def _exceeds_together(rule: ApprovalRule, size: Size, past: "_Past", now: dateti
     if not rule.within_hours or size.value <= 0:
         return False
     assert rule.above is not None
-    return size.value + past.sum_of(rule.act, size, since=now - timedelta(hours=rule.within_hours)) > rule.above
+    return size.value + past.sum_of(rule, size, since=now - timedelta(hours=rule.within_hours)) > rule.above
 
 
 class _Past:
-    """What somebody did for a customer before, without a second person, and what still holds of it. `written`: the
-    verb of the act that is asked about, where its line is the newest in the journal."""
+    """What somebody did for a customer before, without a second person, and what still holds of it: also in a batch
+    whose approver could not have decided it. `written`: the verb of the act that is asked about, where its line is the
+    newest in the journal."""
 
     def __init__(self, customer: Customer | None, actor: Actor, *, written: str = ""):
         self.customer, self.actor, self.written = customer, actor, written
 
-    def sum_of(self, act: str, size: Size, *, since: datetime) -> Decimal:
+    def sum_of(self, rule: ApprovalRule, size: Size, *, since: datetime) -> Decimal:
         """By the same measure, in the same currency."""
         if self.customer is None:
             return Decimal(0)
-        kinds = {kind.key: kind for kind in ACTS.values() if ruled_as(kind) == act and issubclass(kind, AddsUp)}
-        rows = self.customer.operations.filter(
-            verb__in=kinds, at__gt=since, approval="", actor__in=_names_of(self.actor)
-        )
-        found = list(rows.filter(reverses=None).select_related("reversed_by").order_by("-id"))
+        kinds = {kind.key: kind for kind in ACTS.values() if ruled_as(kind) == rule.act and issubclass(kind, AddsUp)}
+        rows = self.customer.operations.filter(verb__in=kinds, at__gt=since, actor__in=_names_of(self.actor))
+        rows = rows.filter(Q(approval="") | ~Q(batch=""), reverses=None)
+        found = list(rows.select_related("reversed_by").order_by("-id"))
         before = found[1:] if found and found[0].verb == self.written else found
-        sizes = [known for row in before if _holds(row) for known in kinds[row.verb].was(row, self.customer)]
+        decided = {by for by in {row.approved_by for row in before} - {""} if not _undecided([rule], by)}
+        counted = (row for row in before if row.approved_by not in decided and _holds(row))
+        sizes = [known for row in counted for known in kinds[row.verb].was(row, self.customer)]
         same = [known.value for known in sizes if (known.measure, known.currency) == (size.measure, size.currency)]
         return sum(same, Decimal(0))
 

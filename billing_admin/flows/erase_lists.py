@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
-from billing_admin.flows.exports import path_of
+from billing_admin.flows.exports import NARROWED, path_of
 from billing_admin.models import Batch, Export, SavedFilter
 from catalog.after import after_commit
 from customers.models import Customer, Operation
@@ -132,19 +132,23 @@ def _erase_exports(names: Collection[str], forget: Forget) -> set[int]:
     changed = {}
     for export in _saying(Export.objects.all(), names, "query"):
         if (query := forget.query(export.query)[:2000]) != export.query:
-            changed[export.public_id] = (export.query, query)
+            changed[export.public_id] = query
             Export.objects.filter(pk=export.pk).update(query=query)
     for line in Operation.objects.filter(customer=None, verb="export.asked", inputs__export__in=list(changed)):
-        before, after = changed[line.inputs["export"]]
-        line.summary = line.summary.replace(before, after)[:500]
+        after = changed[line.inputs["export"]]
+        # Rebuilt, since a long one is cut off within the words.
+        begins, between, _ = line.summary.partition(NARROWED)
+        line.summary = f"{begins}{between}{after}"[:500]
         line.inputs = line.inputs | {"query": after}
         line.save(update_fields=["summary", "inputs"])
     return set(Export.objects.filter(public_id__in=list(changed)).values_list("pk", flat=True))
 
 
 def _remove_files(theirs: Collection[int], forget: Forget) -> None:
-    """Whoever is at one begins anew, without the customer; then nothing becomes ready that was read before."""
-    Export.objects.filter(state=Export.State.RUNNING).update(state=Export.State.WAITING, heard_at=None)
+    """Whoever is at one begins anew, without the customer; then nothing becomes ready that was read before. Those that
+    wait are held, so that nobody begins one before the customer is gone."""
+    under_way = Export.objects.filter(state__in=(Export.State.RUNNING, Export.State.WAITING))
+    under_way.update(state=Export.State.WAITING, heard_at=None)
     for export in _ready():
         file = path_of(export)
         if export.pk in theirs or (file.exists() and forget.is_in(file)):

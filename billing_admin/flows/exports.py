@@ -35,6 +35,8 @@ KEPT = timedelta(days=7)
 LEFT_OVER = 24 * 3600
 # Of one person at a time: a list is not asked for again and again while it is being written.
 MOST_AT_ONCE = 5
+# In the history, before the words that a list was narrowed to.
+NARROWED = ", narrowed to "
 
 
 class UnknownList(ValidationError):
@@ -73,7 +75,7 @@ def ask_for(kind: str, query: str, *, user: Any, now: datetime) -> Export:
     record(
         None,
         "export.asked",
-        f"Asked for {one.title} as CSV{f', narrowed to {said}' if said else ''}",
+        f"Asked for {one.title} as CSV{f'{NARROWED}{said}' if said else ''}",
         actor=Actor.of(user),
         now=now,
         inputs={"export": export.public_id, "list": kind, "query": said},

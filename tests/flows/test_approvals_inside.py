@@ -1,5 +1,6 @@
 """Rules of acts that are done on the way of another one: in a plan, a deal, a batch; and small acts that add up."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -398,6 +399,20 @@ def test_units_that_were_given_today_add_up(acme: Customer):
         give_units(acme, replace(wanted, units=Decimal(1)), reason="outage", actor=by(OPS), now=MARCH_16)
 
     assert acme.grants.count() == 2
+
+
+@pytest.mark.parametrize(("approver", "asks"), [("Admin", True), (FINANCE, False)])
+def test_rows_of_a_batch_count_unless_its_approver_decides_their_rule(acme: Customer, approver: str, asks: bool):
+    """A-53: Finance approved 90 in a batch of many; under the Admins' bar of 100 there are 10 left."""
+    rule("bulk.started", measure="customers", above="0")
+    rule("grant.given", measure="units", above="100", within_hours=24, approver=approver)
+    batch = grants_of(acme, "90")
+    approve(ApprovalRequest.objects.get(), user=person(FINANCE), now=MARCH_16)
+    go_on(batch)
+    wanted = Wanted(a.feature(), Decimal(90), APRIL_1, "sorry")
+
+    with pytest.raises(ApprovalNeeded) if asks else nullcontext():
+        give_units(acme, wanted, reason="outage", actor=by(OPS), now=MARCH_16)
 
 
 def test_units_that_came_on_top_of_a_grant_add_up(acme: Customer):

@@ -129,16 +129,17 @@ def test_a_number_of_another_customer_is_no_id_of_theirs():
 # Exports
 
 
-def test_words_of_an_export_and_of_its_line_in_the_history_are_overwritten():
-    """A-52"""
+@pytest.mark.parametrize("more", ["", f"&other={'x' * 500}"])
+def test_words_of_an_export_and_of_its_line_in_the_history_are_overwritten(more: str):
+    """A-52: also where the line is too short for all of the words."""
     jane()
-    export = exported(query="q=Jane+Doe&state=closed")
+    export = exported(query=f"q=Jane+Doe&state=closed{more}")
 
     erase()
 
     export.refresh_from_db()
     line = Operation.objects.get(verb="export.asked")
-    assert QueryDict(export.query).dict() == {"q": "(erased)", "state": "closed"}
+    assert QueryDict(export.query).dict() == {**QueryDict(more).dict(), "q": "(erased)", "state": "closed"}
     assert "Jane" not in f"{export.query} {line.summary} {line.inputs}"
 
 
