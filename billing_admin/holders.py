@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group, Permission, User
 from django.db.models import QuerySet
 
 from billing_admin.models import ApiKey, Batch, Export
+
+BY_KEY = "api:"
 
 
 class KeyHolder:
@@ -36,7 +38,7 @@ class KeyHolder:
 
     def get_username(self) -> str:
         """As the journal names it."""
-        return f"api:{self.key.name}"
+        return f"{BY_KEY}{self.key.name}"
 
     def has_perm(self, permission: str, _row: Any = None) -> bool:
         return self.is_active and permission in self.permissions
@@ -61,3 +63,15 @@ def holder_of(row: Batch | Export) -> Any:
         return row.user
     key = ApiKey.objects.filter(pk=row.key_id).first()
     return KeyHolder(key) if key else None
+
+
+def has_lost(name: str, needs: Iterable[str]) -> bool:
+    """Whether nobody of this name in the journal may do something any more. Who is in neither list is the clockwork, a
+    command, or somebody whose name was changed: of them nothing is known."""
+    needs = tuple(needs)
+    holders: list[Any] = (
+        [KeyHolder(key) for key in ApiKey.objects.filter(name=name.removeprefix(BY_KEY))]
+        if name.startswith(BY_KEY)
+        else list(User.objects.filter(username=name))
+    )
+    return bool(holders) and not any(holder.is_active and holder.has_perms(needs) for holder in holders)

@@ -16,9 +16,10 @@ from django.db import OperationalError, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from billing_admin.csv_table import BadRows, Line, Problem, read_table, to_instant
-from billing_admin.flows.approvals import guard_as
+from billing_admin.flows.approvals import MayNoLonger, guard_as
 from billing_admin.flows.override_outlook import gives
 from billing_admin.flows.overrides import give_override
+from billing_admin.holders import has_lost
 from billing_admin.typed import to_number
 from catalog.models import Feature
 from catalog.money import plain
@@ -36,6 +37,7 @@ from entitlements.readings import override_of, pool_under
 log = structlog.get_logger("billing_admin.override_batch")
 
 MOST = 1_000
+BULK, PERMANENTLY = "entitlements.bulk_override", "entitlements.add_featureoverride"
 COLUMNS = ("customer_id", "feature", "value", "from", "until", "reason", "subscription", "supersede")
 NEEDED = ("customer_id", "feature", "value", "until")
 PERMANENT = "permanent"
@@ -401,6 +403,9 @@ def _next(batch: OverrideBatch, rows: Sequence[Row], actor: Actor, now: datetime
 
 
 def _give(row: Row, batch: OverrideBatch, actor: Actor, now: datetime) -> FeatureOverride:
+    """With the rights of whoever began the batch as they are now: a key that was revoked gives nothing more."""
+    if has_lost(actor.name, (BULK, PERMANENTLY) if lasting([row], now) else (BULK,)):
+        raise MayNoLonger(actor.name)
     found = Customer.objects.open().filter(Q(customer_id=row.customer_id) | Q(public_id=row.customer_id))
     customer = min(found, key=lambda customer: customer.customer_id != row.customer_id, default=None)
     feature = Feature.objects.filter(slug=row.feature).first()

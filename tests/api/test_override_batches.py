@@ -3,6 +3,9 @@
 import pytest
 from django.contrib.auth.models import Group, Permission
 
+from billing_admin.api import override_batches
+from billing_admin.flows.override_batch import carry_out
+from billing_admin.models import ApiKey
 from entitlements.models import FeatureOverride, OverrideBatch
 from tests.api.conftest import caller_with
 from tests.builders import on, pro
@@ -127,6 +130,18 @@ def test_many_rows_are_left_to_the_workers(api, three, django_capture_on_commit_
     assert (answer["state"], answer["done"], len(handed_over)) == ("running", 0, 1)
     assert {row["state"] for row in answer["rows"]} == {"waiting"}
     assert api.get(f"override-batches/{answer['id']}").body == answer.body
+
+
+def test_a_key_that_was_revoked_gives_nothing_more(api, three, monkeypatch):
+    """A-53: what is left of its batch is refused row by row."""
+    monkeypatch.setattr(override_batches, "AT_ONCE", 0)
+    made = bulk(api, customers=three)
+    ApiKey.objects.update(revoked_at=MARCH_16)
+
+    batch = carry_out(OverrideBatch.objects.get(public_id=made["id"]), MARCH_16)
+
+    assert {failure["code"] for failure in batch.failures} == {"requester_may_not"}
+    assert (batch.done, FeatureOverride.objects.count()) == (3, 0)
 
 
 def test_a_batch_is_taken_back_together(api, three):
