@@ -74,11 +74,17 @@ class EditBalance(AddsUp):
         return preview_edit(there, asked.feature, to=to, now=now, place=place, **dates)
 
     def sizes(self, now: datetime) -> Sequence[Size]:
-        return [Size("units", max(ZERO, self._planned(now).adjusts))]
+        """What is added; of a bonus or a purchase that lasts longer, all that is left then."""
+        planned = self._planned(now)
+        is_longer = planned.bucket.is_extra and _is_longer(planned.bucket.ends_at, planned.ends_at)
+        return [Size("units", max(ZERO, planned.to if is_longer else planned.adjusts))]
 
     @classmethod
     def was(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
-        return [Size("units", max(ZERO, Decimal(operation.effects["adjusted"])))]
+        said, done = operation.inputs, operation.effects
+        before, after = instant(done.get("untilBefore")), instant(said.get("expiresAt"))
+        is_longer = after is not None and _is_longer(before, after)
+        return [Size("units", max(ZERO, Decimal(said["to"] if is_longer else done["adjusted"])))]
 
     def shown(self, now: datetime) -> Shown:
         """Use goes on meanwhile, so what is left before decorates; what is left afterwards counts."""

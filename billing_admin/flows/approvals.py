@@ -23,6 +23,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from billing_admin.approving import ACTS, Act, AddsUp, Contains, Effect, GivenUp, Shown, Size, TakesMore
+from billing_admin.holders import BY_KEY
 from billing_admin.models import ApiKey, ApprovalRequest, ApprovalRequestQuerySet, ApprovalRule
 from catalog.after import after_commit
 from catalog.money import grouped
@@ -30,7 +31,6 @@ from customers.journal import CLOCKWORK, Actor, plain_json, record, require_reas
 from customers.models import Customer, Operation
 
 DECIDE = "billing_admin.decide_approval"
-BY_KEY = "api:"
 State = ApprovalRequest.State
 # In what a request shows, where it takes several roles: the further ones by their keys, and all of them by name.
 ALSO, ASKED_OF = "also", "asked_of"

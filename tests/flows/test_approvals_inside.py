@@ -11,6 +11,8 @@ from django.contrib.auth.models import Group, User
 from billing_admin.flows import batches
 from billing_admin.flows.approval_rules import BadRule, RuleTerms, write_rule
 from billing_admin.flows.approvals import ApprovalNeeded, MayNotDecide, approve, ask, asked_of, waiting_for
+from billing_admin.flows.balances import Wanted as Edit
+from billing_admin.flows.balances import set_balance
 from billing_admin.flows.corrections import credit_invoice, void_invoice
 from billing_admin.flows.coupons import coupon_for_act
 from billing_admin.flows.deal_approval import submit
@@ -436,6 +438,20 @@ def test_a_change_of_units_that_come_again_is_as_large_as_all_within_a_year(acme
 
     with pytest.raises(ApprovalNeeded):
         change_units(given, changes, actor=by(OPS), now=MARCH_16)
+
+
+def test_an_edit_that_lets_a_bonus_last_longer_is_as_large_as_what_is_left_of_it(acme: Customer):
+    """A-53: alone, and together with others"""
+    given = give_units(
+        acme, Wanted(a.feature(), Decimal(90), APRIL_1, "sorry"), reason="x", actor=by(OPS), now=MARCH_16
+    )
+    rule("balance.edited", measure="units", above="100", within_hours=24)
+    wanted = Edit("credits", Decimal(90), balance_id=given.balances.get().pk, expires_at=MAY_1)
+    said = {"reason": "outage", "actor": by(OPS), "now": MARCH_16}
+    set_balance(acme, wanted, **said)
+
+    with pytest.raises(ApprovalNeeded):
+        set_balance(acme, replace(wanted, expires_at=MAY_1 + timedelta(days=1)), **said)
 
 
 def test_credit_notes_and_voids_add_up_each_with_their_own(acme: Customer):
