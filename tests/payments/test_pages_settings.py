@@ -149,7 +149,7 @@ def test_the_backlog_takes_as_many_queries_with_ten_rows(finance: Client, django
         owing(f"Number {n}")
     world.stripe_collect.enqueue(MARCH_1)
 
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(12):
         text = world.words(get(finance, "/stripe/backlog/"))
 
     assert "Number 9" in text
