@@ -46,7 +46,8 @@ WHY = {"reason": "the wrong list"}
 
 # What comes in --------------------------------------------------------------------------------------------------------
 
-Cell = Annotated[str, Field(max_length=20_000)] | Rate | None
+# As long as the longest text that a column takes: one for many customers is kept with each of them.
+Cell = Annotated[str, Field(max_length=5_000)] | Rate | None
 Cells = dict[Slug, Cell]
 
 

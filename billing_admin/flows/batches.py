@@ -19,9 +19,9 @@ from django.db import OperationalError, transaction
 from django.db.models import Count, Q
 
 from billing_admin.csv_table import BadRows, Line, Problem, read_table
-from billing_admin.flows.approvals import MayNotDecide, guard_as
-from billing_admin.flows.undo import undo, why_not
-from billing_admin.holders import holder_of, whose
+from billing_admin.flows.approvals import MayNoLonger, MayNotDecide, guard_as
+from billing_admin.flows.undo import permissions_for, undo, why_not
+from billing_admin.holders import has_lost, holder_of, whose
 from billing_admin.models import Batch, BatchRow
 from billing_admin.row_acts import ROW_ACTS, RowAct, check_cells
 from billing_admin.undoing import INVERSES, AsksMore
@@ -573,11 +573,14 @@ def _take_back_next(batch: Batch, now: datetime) -> int:
 
 
 def _take_back(row: BatchRow, batch: Batch, now: datetime) -> None:
-    """All acts of a row or none. One that somebody took back already is back."""
+    """All acts of a row or none, with the rights of whoever takes the batch back as they are now. One that somebody
+    took back already is back."""
     actor = Actor(batch.taken_back_by, batch=batch.public_id)
     for public_id in reversed(row.operations):
         operation = Operation.objects.select_related("customer", "reversed_by").get(public_id=public_id)
         if getattr(operation, "reversed_by", None) is None:
+            if has_lost(actor.name, permissions_for(operation)):
+                raise MayNoLonger(actor.name)
             undo(operation, reason=batch.take_back_reason, actor=actor, now=now)
 
 

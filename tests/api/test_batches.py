@@ -391,6 +391,18 @@ def test_the_whole_is_taken_back_by_a_worker(api, three):
     assert (found["state"], found["counts"]["takenBack"], found["takenBackBy"]) == ("taken_back", 3, "api:backend")
 
 
+def test_a_revoked_key_takes_no_more_rows_back(api, three):
+    batch = done(api, **NOTES, customers=three)
+    api.post(f"batches/{batch['id']}/undo", {"reason": "the wrong list"})
+    ApiKey.objects.update(revoked_at=MARCH_16)
+
+    rows = go_on(batch["id"]).rows
+
+    assert set(rows.values_list("state", "problem")) == {
+        ("kept", "api:backend may no longer do this, so it cannot be carried out.")
+    }
+
+
 def test_taking_back_takes_a_reason(api, three):
     batch = done(api, **NOTES, customers=three)
 
