@@ -179,13 +179,21 @@ def _over(change: Change, now: datetime) -> str:
         return "The final invoice of this subscription is made."
     present = contract.phase_at(now)
     if present is None or present.pk != phase.pk:
-        return "The plan was changed, or began a period of its own, since. Take that back first, or enable the plan."
+        return _changed_since(change, present)
     if contract.period_starts_at is not None and contract.period_starts_at > phase.starts_at:
         return f"It was renewed on {contract.period_starts_at:%-d %b %Y}. Change the plan instead."
     billed = None if phase.is_trial else switch.next_bill(phase.terms(), phase.anchor, phase.starts_at)
     if billed is not None and billed <= now:
         return f"It was billed again on {billed:%-d %b %Y}. Change the plan instead."
     return ""
+
+
+def _changed_since(change: Change, present: Phase | None) -> str:
+    """What to do where another phase is in force: taking back what came later would leave one of its own, too."""
+    acts = change.contract.customer.operations.filter(verb="plan.taken_back")
+    if present is not None and acts.filter(effects__phase=present.pk).exists():
+        return "A later change was taken back since, which began the plan anew. Enable the former plan instead."
+    return "The plan was changed, or began a period of its own, since. Enable the former plan instead."
 
 
 def _came_after(change: Change, now: datetime) -> str:

@@ -1,5 +1,6 @@
 """Taking a change of plan back before it is renewed."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -175,14 +176,6 @@ def test_a_change_that_was_renewed_is_not_taken_back():
     assert why(operation, now=APRIL_1) == "It was renewed on 1 Apr 2026. Change the plan instead."
 
 
-def test_a_change_under_a_later_one_waits_for_that_to_be_taken_back():
-    who = upgraded(pays=True)
-    first = last(who, "plan.enabled")
-    a.enable(who, a.plan("max", a.fee(900), a.allowance(9000)), now=MARCH_16)
-
-    assert "Take that back first" in why(first, now=MARCH_16)
-
-
 def test_a_first_plan_waits_for_the_add_on_that_would_end_with_it():
     who = a.on(a.pro())
     first = last(who, "plan.enabled")
@@ -241,3 +234,18 @@ def test_what_was_paid_in_part_for_a_first_plan_that_waits_becomes_account_credi
     take_back(last(who, "plan.enabled"), now=MARCH_1)
 
     assert (who.invoices.get().state, account_credit(who)) == (InvoiceState.VOID, 2000)
+
+
+def test_of_two_changes_only_the_last_goes_back_and_the_other_says_what_to_do():
+    who, team = a.on(a.pro()), a.team()
+    first = a.enable(who, team, now=MARCH_16).operation
+    second = a.enable(who, team, now=MARCH_16 + timedelta(days=1), quantity=2).operation
+    at = MARCH_16 + timedelta(days=2)
+    before = why(first, now=at)
+
+    take_back(second, now=at)
+
+    assert before.endswith("Enable the former plan instead.")
+    assert why(first, now=at) == (
+        "A later change was taken back since, which began the plan anew. Enable the former plan instead."
+    )
