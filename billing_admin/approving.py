@@ -123,6 +123,11 @@ class AddsUp:
         """How big it was, from its line in the journal."""
         raise NotImplementedError
 
+    @classmethod
+    def stays(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
+        """What stays of one that was taken back: nothing, where none of it can be used meanwhile."""
+        return []
+
 
 class GivenUp(Protocol):
     """What an act can have besides: it hears that its request was refused, withdrawn, or ran out."""

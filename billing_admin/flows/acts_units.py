@@ -19,7 +19,7 @@ from customers.journal import Actor
 from customers.models import Customer, Operation
 from entitlements.balances import ZERO
 from entitlements.edit import BalanceEdit, part_of_total, place_of, preview_edit
-from entitlements.models import Grant
+from entitlements.models import Balance, BalanceEntry, Grant
 from entitlements.readings import pool_at
 
 UNITS = {"units": "units"}
@@ -162,6 +162,12 @@ class GiveUnits(AddsUp):
         starts, ends = instant(said["from"]), instant(said["until"])
         units = Decimal(said["units"])
         return [Size("units", units * windows_until(said["recurs"], starts or operation.at, ends))]
+
+    @classmethod
+    def stays(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
+        """What was used of it."""
+        first = BalanceEntry.objects.filter(operation=operation, balance__grant__isnull=False).values("balance__grant")
+        return [Size("units", sum((row.used for row in Balance.objects.filter(grant__in=first)), ZERO))]
 
     def shown(self, now: datetime) -> Shown:
         asked = self.wanted

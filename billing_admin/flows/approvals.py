@@ -257,8 +257,10 @@ class _Past:
         found = list(rows.select_related("reversed_by").order_by("-id"))
         before = found[1:] if found and found[0].verb == self.written else found
         decided = {by for by in {row.approved_by for row in before} - {""} if not _undecided([rule], by)}
-        counted = (row for row in before if row.approved_by not in decided and _holds(row))
-        sizes = [known for row in counted for known in kinds[row.verb].was(row, self.customer)]
+        counted = [(kinds[row.verb], row) for row in before if row.approved_by not in decided]
+        sizes = [
+            known for kind, row in counted for known in (kind.was if _holds(row) else kind.stays)(row, self.customer)
+        ]
         same = [known.value for known in sizes if (known.measure, known.currency) == (size.measure, size.currency)]
         return sum(same, Decimal(0))
 

@@ -417,6 +417,19 @@ def test_rows_of_a_batch_count_unless_its_approver_decides_their_rule(acme: Cust
         give_units(acme, wanted, reason="outage", actor=by(OPS), now=MARCH_16)
 
 
+def test_units_that_were_used_before_they_were_taken_back_count(acme: Customer):
+    """A-53: 60 given, used and taken back, and 60 again under a bar of 100."""
+    rule("grant.given", measure="units", above="100", within_hours=24)
+    wanted = Wanted(a.feature(), Decimal(60), APRIL_1, "sorry")
+    said = {"reason": "outage", "actor": by(OPS), "now": MARCH_16}
+    give_units(acme, wanted, **said)
+    a.use(acme, a.left(acme, now=MARCH_16), now=MARCH_16)
+    undo(acme.operations.get(verb="grant.given"), **said)
+
+    with pytest.raises(ApprovalNeeded):
+        give_units(acme, wanted, **said)
+
+
 def test_units_that_came_on_top_of_a_grant_add_up(acme: Customer):
     """A-53: 1, raised to 99, and 2 more under a bar of 100."""
     rule("grant.given", measure="units", above="100", within_hours=24)
