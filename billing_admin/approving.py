@@ -13,6 +13,7 @@ has to be done over the network first, outside of any transaction and safe to do
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -113,15 +114,15 @@ class Contains(Protocol):
     def parts(self, now: datetime) -> Sequence[Part]: ...
 
 
-class AddsUp:
+class AddsUp(ABC):
     """An act whose sizes add up with those of others of its kind: `together` are the measures."""
 
     together: ClassVar[tuple[str, ...]] = ("amount",)
 
     @classmethod
+    @abstractmethod
     def was(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
         """How big it was, from its line in the journal."""
-        raise NotImplementedError
 
     @classmethod
     def stays(cls, operation: Operation, customer: Customer) -> Sequence[Size]:
